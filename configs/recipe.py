@@ -1,0 +1,150 @@
+"""Load a recipe: one flat YAML per run, typed by its stage's dataclass, overridden on the command line.
+
+Every program of mindshift is called `PROGRAM RECIPE.yaml --key value …`. jsonargparse reads types, defaults
+and help texts from the dataclass and its attribute docstrings; this module adds the nearest-name suggestion
+and turns every mistake into a UserError.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+import io
+import itertools
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from configs.errors import UserError
+
+
+@dataclasses.dataclass(kw_only=True)
+class StageRecipe:
+    """The keys every stage has."""
+
+    output_dir: Path
+    """Folder the run is written to. While it runs it is called OUTPUT_DIR.partial; the same command resumes it."""
+    seed: int = 13
+    """Seed of everything random in the run."""
+    accept_changed_inputs: bool = False
+    """Go on although an input folder no longer matches its manifest. Recorded in this run's manifest."""
+
+
+RecipeT = TypeVar("RecipeT")
+
+
+def load_recipe(recipe_class: type[RecipeT], arguments: Sequence[str], program: str) -> RecipeT:
+    """Build a `recipe_class` from `[RECIPE.yaml] [--key value …]`.
+
+    Args:
+        recipe_class: a dataclass with attribute docstrings.
+        arguments: the command line without the program's name; the recipe file comes first.
+        program: how the user called the program, for `--help` and errors.
+
+    Raises:
+        UserError: an unknown key, a wrong type, an impossible value, or a file that cannot be read.
+        SystemExit: after `--help` or `--print_config`.
+    """
+    from jsonargparse import ArgumentParser, set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    keys = [f.name for f in dataclasses.fields(recipe_class)]  # type: ignore[arg-type]  # a dataclass by contract
+    parser = ArgumentParser(
+        prog=program,
+        usage=f"{program} [RECIPE.yaml] [--key value ...]",
+        exit_on_error=False,
+        description=(recipe_class.__doc__ or "").split("\n\n")[0],
+    )
+    parser.add_argument("--recipe", action="config", help="The recipe, if it is not the first argument.")
+    parser.add_class_arguments(recipe_class, None)
+    arguments = list(arguments)
+    if arguments and not arguments[0].startswith("-"):
+        arguments.insert(0, "--recipe")
+    for path in _recipe_files(arguments):
+        _check_keys(path, keys)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore", DeprecationWarning)
+            namespace = parser.parse_args(arguments)
+    except UserError:
+        raise
+    except Exception as error:  # jsonargparse raises several unrelated types for a bad value
+        raise UserError(_explain(error, keys), where=program, fix=f"See `{program} --help`.") from error
+    values: dict[str, Any] = {key: getattr(namespace, key) for key in keys}
+    return recipe_class(**values)
+
+
+def require(condition: bool, key: str, value: object, allowed: str) -> None:
+    """Refuse an impossible value of a recipe key, naming what is allowed."""
+    if not condition:
+        raise UserError(f"{key} is {value!r}; allowed: {allowed}", where="recipe")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean X?` for the known name closest to `name`, or an empty string."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+def recipe_values(recipe: object) -> dict[str, Any]:
+    """Return the resolved recipe as plain YAML values, keys in their order of definition."""
+    return {key: _plain(value) for key, value in dataclasses.asdict(recipe).items()}  # type: ignore[call-overload]
+
+
+def recipe_sha256(recipe: object) -> str:
+    """Return the hash of what was asked; where the run is written to does not count."""
+    values = recipe_values(recipe)
+    values.pop("output_dir", None)
+    return hashlib.sha256(yaml.safe_dump(values, sort_keys=True).encode()).hexdigest()
+
+
+def dump_recipe(recipe: object) -> str:
+    """Return the resolved recipe as YAML that `load_recipe` reads back."""
+    return yaml.safe_dump(recipe_values(recipe), sort_keys=False, allow_unicode=True)
+
+
+def _recipe_files(arguments: Sequence[str]) -> list[Path]:
+    files = [Path(after) for flag, after in itertools.pairwise(arguments) if flag == "--recipe"]
+    return files + [Path(flag.partition("=")[2]) for flag in arguments if flag.startswith("--recipe=")]
+
+
+def _check_keys(path: Path, keys: list[str]) -> None:
+    """Refuse a recipe file that is absent, no mapping, or has a key that is unknown or stands twice."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        root = yaml.compose(text)
+    except FileNotFoundError:
+        raise UserError("no such recipe", where=path, fix="Recipes of this project are under configs/.") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = str(error).replace("\n", " ")
+        raise UserError(f"not a readable YAML recipe ({reason})", where=path) from error
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError("a recipe is a flat mapping of `key: value` lines", where=path)
+    seen: set[str] = set()
+    for node, _ in root.value:
+        key, where = str(node.value), f"{path}:{node.start_mark.line + 1}"
+        if key not in keys:
+            raise UserError(f"unknown key {key!r}{nearest(key, keys)}", where=where)
+        if key in seen:
+            raise UserError(f"key {key!r} stands twice", where=where)
+        seen.add(key)
+
+
+def _explain(error: Exception, keys: list[str]) -> str:
+    message = " ".join(str(error).split())
+    unknown = message.partition("unrecognized arguments: ")[2]
+    if unknown:
+        name = unknown.split()[0]
+        return f"unknown argument {name}{nearest(name.lstrip('-').partition('=')[0], keys)}"
+    return message.removeprefix("Parser ")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

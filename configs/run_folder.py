@@ -1,0 +1,101 @@
+"""Run folders are atomic: OUTPUT_DIR.partial while a stage works, renamed to OUTPUT_DIR when it is complete.
+
+A killed stage leaves either nothing or a `.partial` folder that the same command resumes.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import yaml
+
+from configs.errors import UserError
+from configs.manifest import MANIFEST_NAME
+from configs.recipe import StageRecipe, dump_recipe, recipe_values
+
+RECIPE_NAME = "recipe.yaml"
+
+
+def working_folder(output_dir: Path) -> Path:
+    """Return where a run works before it is complete."""
+    return output_dir.with_name(output_dir.name + ".partial")
+
+
+def open_run_folder(recipe: StageRecipe) -> Path:
+    """Create the working folder of a run, or return the one an interrupted run left.
+
+    Raises:
+        UserError: the output folder holds a finished run or other files, or the interrupted run was asked
+            something else.
+    """
+    output_dir, working = recipe.output_dir, working_folder(recipe.output_dir)
+    if (output_dir / MANIFEST_NAME).exists():
+        raise UserError(
+            "this folder already holds a finished run",
+            where=output_dir,
+            fix="Choose another --output_dir, or remove the folder first.",
+        )
+    if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
+        raise UserError("exists and is no run of mindshift", where=output_dir, fix="Choose another --output_dir.")
+    if (working / RECIPE_NAME).exists():
+        _refuse_other_recipe(working, recipe)
+    else:
+        try:
+            working.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UserError(f"cannot create the run folder ({error.strerror})", where=working) from error
+        write_atomically(working / RECIPE_NAME, dump_recipe(recipe))
+    return working
+
+
+def finish_run_folder(recipe: StageRecipe) -> None:
+    """Give the complete working folder its final name; its manifest must have been written."""
+    working = working_folder(recipe.output_dir)
+    if not (working / MANIFEST_NAME).is_file():
+        raise RuntimeError(f"{working}: finished without a manifest")
+    if recipe.output_dir.exists():
+        recipe.output_dir.rmdir()  # an empty folder that the user made
+    _sync_folder(working)
+    working.rename(recipe.output_dir)
+    _sync_folder(recipe.output_dir.parent)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or the next run after a kill, sees all of it or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder and what is in it; an absent one is fine."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _refuse_other_recipe(working: Path, recipe: StageRecipe) -> None:
+    earlier = yaml.safe_load((working / RECIPE_NAME).read_text(encoding="utf-8"))
+    asked = recipe_values(recipe)
+    # Where the folder is called from may differ ("runs/a" and "./runs/a"); every other key must agree.
+    changed = sorted(k for k in earlier.keys() | asked.keys() if k != "output_dir" and earlier.get(k) != asked.get(k))
+    if changed:
+        raise UserError(
+            f"an interrupted run with another recipe is here (differs in {', '.join(changed)})",
+            where=working,
+            fix="Finish it with its own recipe, remove the folder, or choose another --output_dir.",
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Public posts to clean, de-identified, de-duplicated documents and token shards."""

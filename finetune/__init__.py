@@ -1,0 +1,1 @@
+"""An encoder and a labelled task to a classifier, its thresholds and its evidence."""

@@ -1,0 +1,1 @@
+"""Start any stage: the `mindshift` command, accelerate and DeepSpeed configs, SLURM jobs."""

