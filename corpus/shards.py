@@ -24,6 +24,7 @@ from configs.errors import UserError
 
 TOKENS_SUFFIX = ".tokens"
 DOCUMENTS_SUFFIX = ".documents.parquet"
+TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 SPLITS = ("train", "held_out")
 SCHEMA = pa.schema(
     [
@@ -43,7 +44,7 @@ class TokenizedDocument:
     """One document as it goes into a shard."""
 
     id: str
-    token_ids: npt.NDArray[np.uint16] | npt.NDArray[np.uint32] | list[int]
+    token_ids: TokenArray | list[int]
     title_length: int = 0
     subreddit: str = ""
     month: str = ""
@@ -115,7 +116,7 @@ class TokenShards:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, document: int) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
+    def __getitem__(self, document: int) -> TokenArray:
         """Return the token ids of one document, a view into the mapped file."""
         start = self._starts[document]
         return self._tokens[self._shard_of[document]][start : start + self.lengths[document]]
@@ -126,7 +127,7 @@ class TokenShards:
         return int(self.lengths.sum(dtype=np.int64))
 
 
-def _map_tokens(table_path: Path, table: pa.Table) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
+def _map_tokens(table_path: Path, table: pa.Table) -> TokenArray:
     path = table_path.with_name(table_path.name.removesuffix(DOCUMENTS_SUFFIX) + TOKENS_SUFFIX)
     expected = int(table["length"].to_numpy().sum(dtype=np.int64))
     size_bytes = path.stat().st_size if path.is_file() else 0
@@ -134,4 +135,5 @@ def _map_tokens(table_path: Path, table: pa.Table) -> npt.NDArray[np.uint16] | n
         return np.empty(0, dtype=np.uint16)
     if size_bytes not in (2 * expected, 4 * expected):
         raise UserError(f"holds {size_bytes} bytes, not the {expected} tokens of its table", where=path)
-    return np.memmap(path, dtype="<u2" if size_bytes == 2 * expected else "<u4", mode="r")
+    tokens: TokenArray = np.memmap(path, dtype="<u2" if size_bytes == 2 * expected else "<u4", mode="r")
+    return tokens
