@@ -119,7 +119,8 @@ class TokenShards:
     def __getitem__(self, document: int) -> TokenArray:
         """Return the token ids of one document, a view into the mapped file."""
         start = self._starts[document]
-        return self._tokens[self._shard_of[document]][start : start + self.lengths[document]]
+        tokens: TokenArray = self._tokens[self._shard_of[document]]
+        return tokens[start : start + self.lengths[document]]
 
     @property
     def total_tokens(self) -> int:
