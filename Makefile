@@ -1,0 +1,46 @@
+# mindshift: `make demo` runs the whole chain on synthetic posts, `make test` the tests; both install what they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO_DIR ?= runs/demo
+TEST_EXTRAS := demo,deepspeed,dev
+
+.PHONY: help demo test test-slow check format lint types install clean
+
+help:
+	@echo "make demo       install, then run corpus -> pretrain -> finetune on the embedded synthetic sample"
+	@echo "make test       install, then run the tests (minutes; no network after the install)"
+	@echo "make test-slow  the long tests as well: chaos, scale, equality at two processes"
+	@echo "make check      format, lint, strict types, tests: what CI runs"
+	@echo "make format     rewrite the sources in the house's format"
+	@echo "make clean      remove the demo's run folder and caches; the environment stays"
+
+demo:
+	@$(PYTHON) launch/setup_environment.py --venv $(VENV) --extras demo
+	@$(BIN)/mindshift demo --output_dir $(DEMO_DIR)
+
+install:
+	@$(PYTHON) launch/setup_environment.py --venv $(VENV) --extras $(TEST_EXTRAS)
+
+test: install
+	$(BIN)/python -m pytest
+
+test-slow: install
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+check: install lint types
+	$(BIN)/python -m pytest
+
+format: install
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format .
+
+lint:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types:
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(DEMO_DIR) $(DEMO_DIR).partial .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,77 @@
+import errno
+
+import pytest
+
+from configs.errors import UserError
+from configs.recipe import StageRecipe
+from configs.run_folder import finish_run_folder, open_run_folder, working_folder, write_atomically
+
+
+def test_a_run_works_aside_and_is_renamed_when_complete(tmp_path):
+    recipe = StageRecipe(output_dir=tmp_path / "deep" / "run")
+    working = open_run_folder(recipe)
+    assert working.name == "run.partial"
+    (working / "manifest.json").write_text("{}")
+    finish_run_folder(recipe)
+    assert not working.exists()
+    assert (recipe.output_dir / "recipe.yaml").is_file()
+
+
+def test_a_finished_run_is_not_overwritten(tmp_path):
+    recipe = StageRecipe(output_dir=tmp_path / "run")
+    recipe.output_dir.mkdir()
+    (recipe.output_dir / "manifest.json").write_text("{}")
+    with pytest.raises(UserError, match="already holds a finished run"):
+        open_run_folder(recipe)
+
+
+def test_a_folder_with_other_files_is_not_touched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="is no run of mindshift"):
+        open_run_folder(StageRecipe(output_dir=tmp_path))
+
+
+def test_an_interrupted_run_is_resumed_by_the_same_recipe_only(tmp_path):
+    recipe = StageRecipe(output_dir=tmp_path / "run")
+    working = open_run_folder(recipe)
+    (working / "half").write_text("done")
+    assert open_run_folder(recipe) == working
+    assert (working / "half").exists()
+    with pytest.raises(UserError, match="differs in seed"):
+        open_run_folder(StageRecipe(output_dir=tmp_path / "run", seed=99))
+
+
+def test_an_empty_output_folder_is_fine(tmp_path):
+    recipe = StageRecipe(output_dir=tmp_path / "run")
+    recipe.output_dir.mkdir()
+    (open_run_folder(recipe) / "manifest.json").write_text("{}")
+    finish_run_folder(recipe)
+    assert (recipe.output_dir / "manifest.json").is_file()
+
+
+def test_a_file_in_the_way_is_a_users_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot create"):
+        open_run_folder(StageRecipe(output_dir=tmp_path / "file" / "run"))
+
+
+def test_a_run_without_manifest_is_never_renamed(tmp_path):
+    recipe = StageRecipe(output_dir=tmp_path / "run")
+    open_run_folder(recipe)
+    with pytest.raises(RuntimeError, match="without a manifest"):
+        finish_run_folder(recipe)
+    assert working_folder(recipe.output_dir).exists()
+
+
+def test_a_full_disk_leaves_the_earlier_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "state.json"
+    write_atomically(path, "old")
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("configs.run_folder.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
