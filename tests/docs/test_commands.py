@@ -1,0 +1,58 @@
+"""Every command that README and docs show parses: the recipe exists, its keys are known, the program is there."""
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from launch.cli import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+MAKE_TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+
+
+def shown_commands():
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = shlex.split(line, comments=True)
+                while command and re.fullmatch(r"[A-Z_]+=\S*", command[0]):
+                    command = command[1:]
+                if command:
+                    yield pytest.param(command, id=f"{page.name}: {' '.join(command)}")
+
+
+@pytest.mark.parametrize("command", shown_commands())
+def test_a_shown_command_parses(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    program = command[0]
+    if program == "make":
+        assert set(re.findall(r"^[\w-]+$", "\n".join(command[1:]), re.MULTILINE)) <= MAKE_TARGETS
+    elif program == "mindshift":
+        assert_parses(command[1:], capsys)
+    elif command[:2] == ["accelerate", "launch"]:
+        script = next(index for index, word in enumerate(command) if word.endswith(".py"))
+        assert (ROOT / command[script]).is_file()
+        words = {"pretrain/run_mlm.py": "pretrain", "finetune/run_classifier.py": "finetune"}
+        if command[script] in words:
+            assert_parses([words[command[script]], *command[script + 1 :]], capsys)
+    elif command[:2] == ["python", "-m"] and command[2].startswith("benchmarks."):
+        assert importlib.util.find_spec(command[2]) is not None
+    else:
+        assert program in {"source", "pip", "git", "cd", "export", "sbatch", "squeue", "scontrol", "apt-get", "python"}
+
+
+def assert_parses(words, capsys):
+    """Parse without running: `--print_config` stops every recipe program after its recipe was understood."""
+    name = next(n for n in (" ".join(words[:2]), words[0] if words else "") if n in COMMANDS)
+    if "--help" in words:
+        return
+    try:
+        code = main([*words, *([] if name in ("doctor",) else ["--print_config"])])
+    except SystemExit as exit_:
+        code = exit_.code
+    assert code == 0, capsys.readouterr().err
