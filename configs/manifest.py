@@ -110,7 +110,7 @@ def write_manifest(
         recipe=recipe_values(recipe),
         recipe_sha256=recipe_sha256(recipe),
         seed=recipe.seed,
-        inputs={name: _record_input(path) for name, path in inputs.items()},
+        inputs={name: record_input(path) for name, path in inputs.items()},
         outputs=outputs,
         counts=counts,
         accepted=accepted or [],
@@ -203,7 +203,8 @@ def code_sha256() -> str:
     return digest.hexdigest()
 
 
-def _record_input(path: Path) -> InputRecord:
+def record_input(path: Path) -> InputRecord:
+    """Return what a manifest records of an input: its manifest's hash, or that of its files."""
     has_manifest = (path / MANIFEST_NAME).is_file()
     if has_manifest:
         digest = sha256_file(path / MANIFEST_NAME)
