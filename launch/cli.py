@@ -28,7 +28,17 @@ COMMANDS: dict[str, Command] = {
     "corpus sample": Command("corpus.sample.generate:main", "Write any number of synthetic posts in dump format."),
     "pretrain": Command("pretrain.run_mlm:main", "Continue masked-LM pretraining on a corpus (one process)."),
     "finetune": Command("finetune.run_classifier:main", "Put a classification head on an encoder and evaluate it."),
+    "launch": Command("launch.run_launch:main", "Start a stage here or as SLURM jobs (--on local|slurm)."),
+    "launch all": Command("launch.run_launch:launch_all", "Start the chain of stages, each after the one before."),
+    "launch status": Command("launch.run_launch:status", "Show where launches stand, and why a stage failed."),
+    "launch cancel": Command("launch.run_launch:cancel_launch", "Cancel the jobs of a launch."),
     "predict": Command("finetune.predict:main", "Classify texts with a fine-tuned model folder."),
+    "release card": Command("release.run_release:card", "Write the model card from manifest, evaluation and audits."),
+    "release build": Command("release.run_release:build", "Pass the gate and fill the repository folder, or refuse."),
+    "release sign": Command("release.run_release:sign", "Sign the repository folder with a key, offline."),
+    "release verify": Command("release.run_release:verify", "Check hashes and signature of a release or a download."),
+    "release push": Command("release.run_release:push", "Publish behind a manual gate; a failure leaves nothing open."),
+    "release access": Command("release.run_release:access", "list | accept | reject | revoke | export access requests."),
 }
 
 

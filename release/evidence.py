@@ -1,0 +1,155 @@
+"""Evidence: what the audits measured, bound by hash to the very model, data and code it is about.
+
+An audit writes numbers with intervals; it does not write its own verdict. The verdict is computed from the numbers
+by `release.policy` each time somebody asks, so editing "passed" into a file changes nothing.
+"""
+
+import dataclasses
+import hashlib
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from configs.errors import UserError
+from configs.manifest import code_revision, sha256_file
+from release.subject import Subject
+
+EVIDENCE_NAME = "evidence.json"
+FORMAT = 1
+Status = Literal["measured", "invalid", "not_run"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """A number with its interval: `low` and `high` bound it with the stated (two-sided) confidence."""
+
+    name: str
+    estimate: float
+    low: float
+    high: float
+    confidence: float
+    count: int
+    unit: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A small table of the report: aggregate numbers only, never a text of the corpus."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclasses.dataclass
+class AuditResult:
+    """What one audit found.
+
+    Attributes:
+        status: `measured`; `invalid` if the audit cannot tell anything (with `note` saying why); `not_run`.
+        counts: what was looked at (canaries, documents, prompts).
+        figures: file names of the audit folder, with a text alternative each.
+    """
+
+    name: str
+    status: Status
+    note: str = ""
+    measures: list[Measure] = dataclasses.field(default_factory=list)
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    tables: list[Table] = dataclasses.field(default_factory=list)
+    figures: dict[str, str] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+    def measure(self, name: str) -> Measure | None:
+        """Return a measure by name, or None."""
+        return next((measure for measure in self.measures if measure.name == name), None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The contents of `evidence.json`.
+
+    Attributes:
+        kind, fingerprint, weights, model_manifest_sha256: the model it is about (see `release.subject`).
+        base_model, base_fingerprint: the base that excesses are measured against.
+        data_manifest_sha256: manifest hash of the corpus (of the task, for a classifier).
+        audit_code_sha256: hash of the sources of `release/` that measure and judge.
+    """
+
+    format: int
+    kind: str
+    fingerprint: str
+    weights: dict[str, str]
+    model_manifest_sha256: str
+    base_model: str
+    base_fingerprint: str
+    data_manifest_sha256: str
+    code_revision: str
+    audit_code_sha256: str
+    measured_at: str
+    audits: list[AuditResult]
+
+    def audit(self, name: str) -> AuditResult | None:
+        """Return an audit's result by name, or None."""
+        return next((audit for audit in self.audits if audit.name == name), None)
+
+
+def bind_evidence(
+    subject: Subject, *, base_model: str, base_fingerprint: str, data_manifest_sha256: str, audits: list[AuditResult]
+) -> Evidence:
+    """Bind results to the model they were measured on and to the code that measured them."""
+    return Evidence(
+        format=FORMAT,
+        kind=subject.kind,
+        fingerprint=subject.fingerprint,
+        weights=subject.weights,
+        model_manifest_sha256=subject.manifest_sha256,
+        base_model=base_model,
+        base_fingerprint=base_fingerprint,
+        data_manifest_sha256=data_manifest_sha256,
+        code_revision=code_revision(),
+        audit_code_sha256=audit_code_sha256(),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        audits=audits,
+    )
+
+
+def evidence_text(evidence: Evidence) -> str:
+    """Return `evidence.json`; NaN never stands in it (strict JSON)."""
+    return json.dumps(dataclasses.asdict(evidence), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_evidence(path: Path) -> Evidence:
+    """Read an `evidence.json`.
+
+    Raises:
+        UserError: it is missing, damaged, or of another format.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise UserError(f"evidence of format {values['format']}, not {FORMAT}", where=path, fix="Audit again.")
+        values["audits"] = [_read_result(result) for result in values["audits"]]
+        return Evidence(**values)
+    except FileNotFoundError:
+        raise UserError("no audit evidence here", where=path, fix="Run `mindshift release audit` first.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"not evidence of mindshift ({type(error).__name__})", where=path) from error
+
+
+def audit_code_sha256() -> str:
+    """Return one hash over the sources that measure and judge: `release/audits/`, policy, evidence and gate."""
+    room = Path(__file__).resolve().parent
+    sources = [*sorted((room / "audits").rglob("*.py")), room / "policy.py", room / "evidence.py", room / "gate.py"]
+    digest = hashlib.sha256()
+    for path in [*sources, *sorted((room / "audits").glob("*.json"))]:
+        if path.is_file():
+            digest.update(f"{path.relative_to(room).as_posix()}\0{sha256_file(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _read_result(values: dict[str, Any]) -> AuditResult:
+    measures = [Measure(**measure) for measure in values.pop("measures")]
+    tables = [Table(**table) for table in values.pop("tables")]
+    return AuditResult(**values, measures=measures, tables=tables)

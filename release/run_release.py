@@ -1,0 +1,243 @@
+"""The programs `mindshift release card | build | sign | verify | push | access`; `audit` is in `run_audit`."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.manifest import now, sha256_file, verify_folder, write_manifest
+from configs.recipe import load_recipe
+from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
+from release.card_rules import card_reasons
+from release.config import AccessRecipe, BuildRecipe, CardRecipe, HubRecipe, PushRecipe, SignRecipe, VerifyRecipe
+from release.evidence import EVIDENCE_NAME, Evidence, read_evidence
+from release.gate import Override, age_reasons, gate_reasons, refuse, verdict_reasons
+from release.inheritance import RELEASE_NAME, REPOSITORY, Restrictions, inherit, read_parent
+from release.subject import Subject, read_subject
+
+ACTIONS = ("list", "accept", "reject", "revoke", "export")
+
+
+def card(arguments: Sequence[str], program: str) -> None:
+    """Write README.md, LICENSE.txt and card.json."""
+    from release.model_card import write_card
+    from release.signing import key_fingerprint
+
+    recipe = load_recipe(CardRecipe, arguments, program)
+    started_at = now()
+    subject, evidence = read_subject(recipe.model_dir), _read_audits(recipe.audit_dir)
+    parent = read_parent(recipe.parent_dir) if recipe.parent_dir else None
+    override = Override(audits=recipe.override_audits, reason=recipe.override_reason, by=recipe.override_by)
+    own = Restrictions(recipe.licence, "manual", recipe.gate_prompt, dict(recipe.gate_fields), recipe.forbidden_uses)
+    restrictions = inherit(own, parent)
+    key = key_fingerprint(recipe.public_key) if recipe.public_key else ""
+    text = write_card(
+        recipe, subject, evidence, restrictions=restrictions, override=override, parent=parent, key_fingerprint=key
+    )
+    refuse(card_reasons(text, contact=recipe.contact), recipe.output_dir)
+    folder = open_run_folder(recipe)
+    write_atomically(folder / "README.md", text)
+    if recipe.licence_file:
+        write_atomically(folder / "LICENSE.txt", _read_bytes(recipe.licence_file))
+    record = {
+        **{key: getattr(recipe, key) for key in ("name", "version", "base_model", "contact")},
+        "fingerprint": subject.fingerprint,
+        "evidence_sha256": sha256_file(recipe.audit_dir / EVIDENCE_NAME),
+        "key_fingerprint": key,
+        "restrictions": dataclasses.asdict(restrictions),
+        "override": dataclasses.asdict(override),
+    }
+    write_atomically(folder / "card.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    inputs = {"model": recipe.model_dir, "audits": recipe.audit_dir}
+    write_manifest(folder, stage="card", recipe=recipe, inputs=inputs, counts={}, started_at=started_at)
+    finish_run_folder(recipe)
+    reasons = gate_reasons(subject, evidence, override, restrictions, parent)
+    print(f"wrote {recipe.output_dir / 'README.md'}")
+    print("the gate would let it pass" if not reasons else "the gate would refuse:\n  - " + "\n  - ".join(reasons))
+
+
+def build(arguments: Sequence[str], program: str) -> None:
+    """Pass the gate, then fill the repository folder."""
+    from release.repository import fill_repository, published_text_reasons, read_card_record, repository_reasons
+
+    recipe = load_recipe(BuildRecipe, arguments, program)
+    started_at = now()
+    subject, evidence = read_subject(recipe.model_dir), _read_audits(recipe.audit_dir)
+    verify_folder(recipe.card_dir, stage="card")
+    record = read_card_record(recipe.card_dir)
+    parent = read_parent(recipe.parent_dir) if recipe.parent_dir else None
+    text = (recipe.card_dir / "README.md").read_text(encoding="utf-8")
+    refuse(
+        [
+            *gate_reasons(subject, evidence, record.override, record.restrictions, parent),
+            *_card_binding_reasons(record.fingerprint, record.evidence_sha256, subject, recipe.audit_dir),
+            *card_reasons(text, contact=record.contact),
+            *_override_shown_reasons(record.override, text),
+        ],
+        recipe.model_dir,
+    )
+    folder = open_run_folder(recipe)
+    remove_folder(folder / REPOSITORY)  # what a killed build left
+    fill_repository(folder / REPOSITORY, subject, recipe.audit_dir, recipe.card_dir, evidence, record, parent)
+    refuse(published_text_reasons(folder / REPOSITORY, contact=record.contact), folder / REPOSITORY)
+    refuse(repository_reasons(folder / REPOSITORY), folder / REPOSITORY)
+    inputs = {"model": recipe.model_dir, "audits": recipe.audit_dir, "card": recipe.card_dir}
+    inputs |= {"parent": recipe.parent_dir} if recipe.parent_dir else {}
+    files = sum(1 for path in (folder / REPOSITORY).rglob("*") if path.is_file())
+    write_manifest(
+        folder, stage="release", recipe=recipe, inputs=inputs, counts={"files": files}, started_at=started_at
+    )
+    finish_run_folder(recipe)
+    print(f"built {recipe.output_dir / REPOSITORY} ({files} files); sign it next")
+
+
+def sign(arguments: Sequence[str], program: str) -> None:
+    """Sign the repository folder of a release."""
+    from release.signing import create_key_pair, key_fingerprint, sign_folder
+
+    recipe = load_recipe(SignRecipe, arguments, program)
+    repository = _built_repository(recipe.release_dir)
+    if recipe.create_key and not recipe.private_key.exists():
+        print(f"made a key pair; give {create_key_pair(recipe.private_key)} to those who verify")
+    stated = _read_release(repository)["key_fingerprint"]
+    used = key_fingerprint(recipe.private_key)
+    if stated and stated != used:
+        raise UserError("the card states another key's fingerprint", where=recipe.private_key, fix="Write it anew.")
+    print(f"wrote {sign_folder(repository, recipe.private_key)} with the key sha256:{used}")
+
+
+def verify(arguments: Sequence[str], program: str) -> None:
+    """Check hashes and signature of a release or a download."""
+    from release.repository import repository_reasons
+    from release.signing import signature_reasons
+
+    recipe = load_recipe(VerifyRecipe, arguments, program)
+    folder = recipe.folder / REPOSITORY if (recipe.folder / REPOSITORY).is_dir() else recipe.folder
+    if not folder.is_dir():
+        raise UserError("no such folder", where=folder)
+    reasons = repository_reasons(folder)
+    if recipe.public_key:
+        reasons += signature_reasons(folder, recipe.public_key)
+    refuse(reasons, folder)
+    print(
+        "every file is as it was released" + ("" if recipe.public_key else "; the signature was NOT checked (no key)")
+    )
+
+
+def push(arguments: Sequence[str], program: str) -> None:
+    """Publish a signed release behind a manual gate."""
+    from release.hub import Publication, connect
+    from release.journal import append_entry, read_journal
+
+    recipe = load_recipe(PushRecipe, arguments, program)
+    repository = _built_repository(recipe.release_dir)
+    values = _read_release(repository)
+    refuse(_push_reasons(repository, recipe.public_key), recipe.release_dir)
+    api = connect(recipe.endpoint, _token(recipe))
+    read_journal(recipe.journal)
+    entry = {
+        "repo_id": recipe.repo_id,
+        "action": "push",
+        "version": values["version"],
+        "fingerprint": values["fingerprint"],
+    }
+    append_entry(recipe.journal, **entry, state="asked")
+    tag = f"v{values['version']}"
+    try:
+        publication = Publication(api, recipe.repo_id, repository, tag=tag, update_existing=recipe.update_existing)
+        commit = publication.run()
+    except UserError as error:
+        append_entry(recipe.journal, **entry, state="failed", error=error.what)
+        raise
+    append_entry(recipe.journal, **entry, state="done", commit=commit, tag=tag)
+    print(f"published {recipe.repo_id} {tag} at {commit[:12]}, behind a manual gate; a stranger is denied")
+
+
+def access(arguments: Sequence[str], program: str) -> None:
+    """List, accept, reject, revoke or export requests for access."""
+    from release.access import decide, export_requests, list_requests, request_row
+    from release.hub import connect
+
+    words = list(arguments)
+    if words and words[0] in ACTIONS:
+        words = [*words[1:], "--action", words[0]]
+    recipe = load_recipe(AccessRecipe, words, program)
+    api = connect(recipe.endpoint, _token(recipe))
+    if recipe.action == "list":
+        for request in list_requests(api, recipe.repo_id):
+            print("  ".join(str(value) for value in request_row(request).values()))
+    elif recipe.action == "export":
+        print(f"wrote {export_requests(api, recipe)}: personal data, keep it no longer than needed")
+    else:
+        print(decide(api, recipe))
+
+
+def _read_audits(audit_dir: Path) -> Evidence:
+    verify_folder(audit_dir, stage="audit")
+    return read_evidence(audit_dir / EVIDENCE_NAME)
+
+
+def _built_repository(release_dir: Path) -> Path:
+    verify_folder(release_dir, stage="release")
+    return release_dir / REPOSITORY
+
+
+def _card_binding_reasons(fingerprint: str, evidence_sha256: str, subject: Subject, audit_dir: Path) -> list[str]:
+    reasons = [] if fingerprint == subject.fingerprint else ["the card was written for other weights"]
+    if evidence_sha256 != sha256_file(audit_dir / EVIDENCE_NAME):
+        reasons.append("the card was written for other audits")
+    return reasons
+
+
+def _override_shown_reasons(override: Override, text: str) -> list[str]:
+    shown = not override.audits or (override.reason in text and override.by in text)
+    return [] if shown else ["the override does not show in the card"]
+
+
+def _push_reasons(repository: Path, public_key: Path) -> list[str]:
+    """Judge once more from the files that are about to leave."""
+    from release.evidence import audit_code_sha256
+    from release.repository import repository_reasons
+    from release.signing import signature_reasons
+    from release.subject import fingerprint
+
+    values = _read_release(repository)
+    evidence, override = read_evidence(repository / "audits" / EVIDENCE_NAME), Override(**values["override"])
+    reasons = [*repository_reasons(repository), *signature_reasons(repository, public_key)]
+    if not evidence.fingerprint == values["fingerprint"] == fingerprint(repository):
+        reasons.append("the audits were made for other bytes than those to be published")
+    if evidence.audit_code_sha256 != audit_code_sha256():
+        reasons.append("the audits are stale: the audit code has changed since")
+    text = (repository / "README.md").read_text(encoding="utf-8")
+    return [
+        *reasons,
+        *age_reasons(evidence),
+        *verdict_reasons(evidence, override),
+        *_override_shown_reasons(override, text),
+    ]
+
+
+def _read_release(repository: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads((repository / RELEASE_NAME).read_text(encoding="utf-8"))
+    return values
+
+
+def _token(recipe: HubRecipe) -> str:
+    token = os.environ.get(recipe.token_variable, "")
+    if not token:
+        raise UserError(
+            f"no access token in the environment variable {recipe.token_variable}",
+            where=recipe.repo_id,
+            fix=f"export {recipe.token_variable}=… (a token with write right); never write it into a recipe.",
+        )
+    return token
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", where=path) from error

@@ -1,0 +1,135 @@
+"""Tiny models with manifests and evidence, and the commands over them, for the tests of this folder."""
+
+import dataclasses
+
+from configs.manifest import now, write_manifest
+from configs.recipe import StageRecipe
+from release.evidence import EVIDENCE_NAME, AuditResult, Measure, bind_evidence, evidence_text
+from release.policy import POLICY, REQUIRED_AUDITS
+from release.subject import read_subject
+
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [*SPECIALS, "the", "a", "man", "woman", "has", "is", "people", "with", "illness", "kind", "safe"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class AnyRecipe(StageRecipe):
+    """A recipe of some stage."""
+
+    model: str = "base"
+
+
+def save_encoder(folder, *, seed=0, words=WORDS):
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+    )
+    BertForMaskedLM(config).save_pretrained(folder)
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    names = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{f"{key}_token": value for key, value in names.items()}
+    ).save_pretrained(folder)
+
+
+def finish(folder, stage, inputs, counts=None):
+    recipe = AnyRecipe(output_dir=folder)
+    write_manifest(folder, stage=stage, recipe=recipe, inputs=inputs, counts=counts or {}, started_at=now())
+
+
+def passing_result(name):
+    """A result that the policy lets pass: every wanted measure at zero, every needed count given."""
+    policy = POLICY[name]
+    wanted = {limit.measure for limits in (*policy.blocks_when, policy.invalid_when) for limit in limits}
+    measures = [Measure(measure, -0.01, -0.02, 0.0, 0.95, 100) for measure in sorted(wanted)]
+    return AuditResult(name=name, status="measured", measures=measures, counts=dict(policy.needs))
+
+
+def write_evidence(folder, model, data, *, change=None):
+    """Write an audit folder for `model`; `change` edits the list of results."""
+    from configs.manifest import record_input
+
+    subject = read_subject(model)
+    results = [passing_result(name) for name in REQUIRED_AUDITS[subject.kind]]
+    if change:
+        results = change(results)
+    folder.mkdir(parents=True)
+    evidence = bind_evidence(
+        subject,
+        base_model="base",
+        base_fingerprint="0" * 64,
+        data_manifest_sha256=record_input(data).sha256,
+        audits=results,
+    )
+    (folder / EVIDENCE_NAME).write_text(evidence_text(evidence))
+    (folder / "report.html").write_text("<!doctype html><title>Audits</title>")
+    finish(folder, "audit", {"model": model, "data": data})
+    return evidence
+
+
+CARD = {
+    "name": "tiny-mind",
+    "version": "1.0.0",
+    "summary": "A tiny encoder for tests.",
+    "base_model": "google-bert/bert-base-uncased",
+    "licence": "cc-by-nc-4.0",
+    "datasets": ["synthetic sentences"],
+    "training_data": "Sentences made by a program; no person wrote them.",
+    "intended_uses": ["Testing."],
+    "forbidden_uses": ["Everything else."],
+    "limitations": ["It knows nothing."],
+    "social_impact": "Small.",
+    "authors": ["A. Tester"],
+    "year": 2026,
+    "contact": "release@example.org",
+    "gate_prompt": "You agree to test only.",
+    "gate_fields": {"Name": "text", "I agree": "checkbox"},
+    "hardware": "one core",
+    "hardware_watts": 20,
+    "grid_gco2_per_kwh": 100,
+    "region": "nowhere",
+}
+
+
+def mindshift(*words):
+    """Run the command as a user would; returns the exit code."""
+    from launch.cli import main
+
+    return main([str(word) for word in words])
+
+
+def make_card(chain, name="card", **changes):
+    """Write a card recipe and run `release card`; returns the exit code."""
+    import yaml
+
+    values = CARD | {"model_dir": str(chain / "model"), "audit_dir": str(chain / "audits")}
+    values |= {"output_dir": str(chain / name)} | changes
+    path = chain / f"{name}.yaml"
+    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
+    return mindshift("release", "card", path)
+
+
+def make_release(chain, name="built", *more):
+    """Run `release build`; returns the exit code."""
+    words = ("--model_dir", chain / "model", "--audit_dir", chain / "audits", "--card_dir", chain / "card")
+    return mindshift("release", "build", *words, "--output_dir", chain / name, *more)
+
+
+def mindshift_key(chain):
+    from release.signing import create_key_pair
+
+    create_key_pair(chain / "keys" / "key.pem")
+    return 0
