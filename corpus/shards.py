@@ -11,6 +11,7 @@ D = documents of a split.
 """
 
 import dataclasses
+import io
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from configs.errors import UserError
+from configs.run_folder import write_atomically
 
 TOKENS_SUFFIX = ".tokens"
 DOCUMENTS_SUFFIX = ".documents.parquet"
@@ -56,6 +58,11 @@ def split_folder(corpus_dir: Path, split: str) -> Path:
     return corpus_dir / "tokens" / split
 
 
+def documents_path(corpus_dir: Path, split: str, number: int) -> Path:
+    """Return where a corpus keeps the de-identified text of a shard."""
+    return corpus_dir / "documents" / split / f"{number:05d}.jsonl.zst"
+
+
 def token_type(vocabulary_size: int) -> np.dtype[np.uint16] | np.dtype[np.uint32]:
     """Return the smallest little-endian type that holds every id of the vocabulary."""
     return np.dtype("<u2") if vocabulary_size <= 2**16 else np.dtype("<u4")
@@ -70,7 +77,7 @@ def write_shard(folder: Path, number: int, documents: Iterable[TokenizedDocument
     rows: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
     tokens_path, table_path = folder / f"{number:05d}{TOKENS_SUFFIX}", folder / f"{number:05d}{DOCUMENTS_SUFFIX}"
     dtype, start = token_type(vocabulary_size), 0
-    temporary = tokens_path.with_suffix(".tmp")
+    temporary = tokens_path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         for document in documents:
             token_ids = np.asarray(document.token_ids, dtype=dtype)
@@ -82,9 +89,9 @@ def write_shard(folder: Path, number: int, documents: Iterable[TokenizedDocument
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(tokens_path)
-    temporary_table = table_path.with_suffix(".tmp")
-    pq.write_table(pa.table(rows, schema=SCHEMA), temporary_table, compression="zstd")
-    temporary_table.replace(table_path)
+    table = io.BytesIO()
+    pq.write_table(pa.table(rows, schema=SCHEMA), table, compression="zstd")
+    write_atomically(table_path, table.getvalue())
     return start
 
 

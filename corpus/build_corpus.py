@@ -1,0 +1,249 @@
+"""`mindshift corpus build`: dumps to de-identified documents and token shards, in steps that can be killed anywhere.
+
+ingest    one task a dump file   read, set aside what is malformed, drop by rule, hash authors  → chunks
+describe  one task a chunk       a few hashes and clocks for every post                         → facts
+decide    one task               duplicates, author cap, held-out part                          → decisions
+finish    one task a chunk       de-identify, tokenize                                          → documents, shards
+report    here                   counts, quarantine, manifest
+"""
+
+import dataclasses
+import json
+import logging
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.base_models import resolve_model
+from configs.console import start_console
+from configs.errors import UserError, run_program
+from configs.manifest import now, write_manifest
+from configs.recipe import load_recipe
+from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
+from corpus.authors import key_fingerprint, load_author_key
+from corpus.config import CorpusRecipe
+from corpus.decide import Decide, Describe, SplitRule
+from corpus.dumps import find_inputs
+from corpus.engine import lock_folder, run_step, step_counts, step_seconds
+from corpus.filters import RuleChain, rules_of
+from corpus.finish import Finish, FinishSettings
+from corpus.ingest import QUARANTINE_NAME, ChunkWriter, DumpReader, file_state, list_chunks
+from corpus.report import render_report
+
+STEPS = ("ingest", "describe", "decide", "finish")
+REPORT_NAME = "report.json"
+logger = logging.getLogger("corpus")
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Build a corpus from a recipe."""
+    recipe = load_recipe(CorpusRecipe, arguments, program)
+    inputs = find_inputs(recipe.inputs)
+    working = open_run_folder(recipe)
+    with lock_folder(working):
+        # The report is written when everything else is there: a run killed after that only has to tidy up.
+        if not (working / REPORT_NAME).is_file():
+            Build(recipe, working, inputs).run()
+        report = json.loads((working / REPORT_NAME).read_text(encoding="utf-8"))
+        remove_folder(working / "intermediate")
+        for leftover in [*working.rglob("*.tmp"), working / ".lock"]:
+            leftover.unlink(missing_ok=True)
+        write_manifest(
+            working,
+            stage="corpus",
+            recipe=recipe,
+            inputs={str(path): path for path in inputs},
+            counts=report["counts"],
+            started_at=report["started_at"],
+        )
+        finish_run_folder(recipe)
+    _print_summary(recipe.output_dir, report["counts"])
+
+
+class Build:
+    """One build, from its inputs to everything but the manifest."""
+
+    def __init__(self, recipe: CorpusRecipe, working: Path, inputs: list[Path]) -> None:
+        self.recipe, self.working, self.inputs = recipe, working, inputs
+        self.intermediate = working / "intermediate"
+        self.intermediate.mkdir(exist_ok=True)
+        self.author_key = load_author_key(recipe.keys_dir)
+        self.started_at, self.states = self._recall_inputs()
+
+    def run(self) -> None:
+        """Run all steps; finished ones are skipped."""
+        save_tokenizer(self.recipe.tokenizer, self.working / "tokenizer")
+        self._ingest()
+        chunks, sizes = list_chunks(self.intermediate / "chunks")
+        if not sizes:
+            raise UserError(
+                "no post is left after reading and filtering",
+                where=", ".join(self.recipe.inputs),
+                fix=f"Look at the reasons: {self._reasons_text()}.",
+            )
+        facts, decisions = self.intermediate / "facts", self.intermediate / "decisions"
+        self._run("describe", [Describe(chunks, facts)], sizes, "posts")
+        rule = SplitRule(
+            seed=self.recipe.seed,
+            share=self.recipe.held_out_share,
+            months=self.recipe.held_out_months,
+            max_posts_per_author=self.recipe.max_posts_per_author,
+        )
+        self._run("decide", [Decide(facts, sizes, decisions, rule)], [sum(sizes)], "posts")
+        self._check_splits()
+        settings = FinishSettings(
+            decisions=decisions,
+            chunk_starts=[sum(sizes[:chunk]) for chunk in range(len(sizes))],
+            tokenizer_dir=self.working / "tokenizer",
+            deidentifier=self.recipe.deidentifier,
+            output=self.working,
+        )
+        self._run("finish", [Finish(chunks, settings)], sizes, "posts")
+        self._report()
+
+    def _ingest(self) -> None:
+        chunks = self.intermediate / "chunks"
+        chunks.mkdir(exist_ok=True)
+        reader = DumpReader(
+            self.inputs,
+            self.states,
+            chunks,
+            max_line_bytes=self.recipe.max_line_bytes,
+            keep_readable=self.recipe.damaged_inputs == "keep_readable",
+        )
+        writer = ChunkWriter(chunks, self.recipe.chunk_documents, self.recipe.keys_dir)
+        pipeline = [reader, RuleChain(rules_of(self.recipe)), writer]
+        self._run("ingest", pipeline, [size for size, _ in self.states], "bytes")
+
+    def _run(self, name: str, pipeline: list[Any], sizes: list[int], unit: str) -> None:
+        folder = self.intermediate / "steps" / name
+        run_step(name, pipeline, sizes=sizes, unit=unit, workers=self.recipe.workers, logging_dir=folder)
+
+    def _counts(self, step: str) -> Counter[str]:
+        return step_counts(self.intermediate / "steps" / step)
+
+    def _recall_inputs(self) -> tuple[str, list[list[int]]]:
+        """Remember the inputs as they are when the build begins; a resumed build must find the same."""
+        path = self.intermediate / "inputs.json"
+        present: dict[str, Any] = {
+            "files": {str(file): file_state(file) for file in self.inputs},
+            "author_key": key_fingerprint(self.author_key),
+        }
+        if path.exists():
+            recalled = json.loads(path.read_text(encoding="utf-8"))
+            for name, state in recalled["files"].items():
+                if present["files"].get(name) != state:
+                    raise UserError(
+                        "this input changed since the interrupted build began",
+                        where=name,
+                        fix=f"Remove {self.working} and run the build again.",
+                    )
+            if {key: recalled[key] for key in present} != present:
+                raise UserError(
+                    "the inputs or the author key are not those of the interrupted build",
+                    where=self.working,
+                    fix="Remove this folder and run the build again.",
+                )
+            return recalled["started_at"], list(recalled["files"].values())
+        started_at = now()
+        write_atomically(path, json.dumps(present | {"started_at": started_at}))
+        return started_at, [file_state(file) for file in self.inputs]
+
+    def _check_splits(self) -> None:
+        counts = self._counts("decide")
+        if not counts["decided_train"]:
+            raise UserError("no post is left for training", fix=f"Look at the reasons: {self._reasons_text()}.")
+        wants_held_out = self.recipe.held_out_months or self.recipe.held_out_share
+        if wants_held_out and not counts["decided_held_out"]:
+            raise UserError(
+                "no post fell into the held-out part",
+                where=f"held_out_share {self.recipe.held_out_share}",
+                fix="Raise held_out_share: the corpus is small (or set it to 0 for none).",
+            )
+
+    def _reasons_text(self) -> str:
+        reasons = _by_prefix(self._counts("ingest") + self._counts("decide"), "dropped_", "quarantined_", "decided_")
+        return ", ".join(f"{reason} {count:,}" for reason, count in reasons.items() if count) or "no record was read"
+
+    def _report(self) -> None:
+        _collect_quarantine(self.intermediate / "chunks", self.working / "quarantine")
+        ingest, decide, finish = (self._counts(step) for step in ("ingest", "decide", "finish"))
+        decided = _by_prefix(decide, "decided_")
+        counts: dict[str, Any] = {
+            "read": ingest["read"],
+            "quarantined": _by_prefix(ingest, "quarantined_"),
+            "dropped": _by_prefix(ingest, "dropped_")
+            | {reason: count for reason, count in decided.items() if reason not in ("train", "held_out") and count},
+            "kept": finish["documents_train"] + finish["documents_held_out"],
+            "documents": _by_prefix(finish, "documents_"),
+            "tokens": _by_prefix(finish, "tokens_"),
+            "identifiers": _by_prefix(finish, "identifier:"),
+            "months": _by_prefix(finish, "month:"),
+            "subreddits": _by_prefix(finish, "subreddit:"),
+            "lengths": _by_prefix(finish, "length:"),
+            "author_key": key_fingerprint(self.author_key),
+            "cpu_seconds": {step: round(step_seconds(self.intermediate / "steps" / step), 1) for step in STEPS},
+        }
+        report = {"started_at": self.started_at, "recipe": dataclasses.asdict(self.recipe), "counts": counts}
+        write_atomically(self.working / "report.html", render_report(counts))
+        write_atomically(self.working / REPORT_NAME, json.dumps(report, indent=2, default=str) + "\n")
+
+
+def save_tokenizer(name: str, folder: Path) -> None:
+    """Put a copy of the tokenizer into the corpus.
+
+    Raises:
+        UserError: it cannot be loaded or is not a fast one.
+    """
+    if folder.is_dir():
+        return
+    from transformers import AutoTokenizer
+
+    source = resolve_model(name)
+    temporary = folder.with_name(folder.name + ".tmp")
+    remove_folder(temporary)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.name_or_path, **source.load_arguments)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            "no tokenizer could be loaded", where=name, fix="Name a folder, a Hub id, or package:minilm."
+        ) from error
+    tokenizer.save_pretrained(temporary)
+    if not (temporary / "tokenizer.json").is_file():
+        raise UserError("this tokenizer has no tokenizer.json (it is not a fast one)", where=name)
+    temporary.rename(folder)
+
+
+def _by_prefix(counts: Counter[str], *prefixes: str) -> dict[str, int]:
+    found = {
+        label.removeprefix(prefix): count
+        for prefix in prefixes
+        for label, count in counts.items()
+        if label.startswith(prefix)
+    }
+    return dict(sorted(found.items()))
+
+
+def _collect_quarantine(chunks: Path, folder: Path) -> None:
+    remove_folder(folder)
+    folder.mkdir()
+    for path in sorted(chunks.glob(f"*/{QUARANTINE_NAME}")):
+        if path.stat().st_size and not path.parent.name.endswith(".tmp"):
+            shutil.copyfile(path, folder / f"{path.parent.name}.jsonl")
+
+
+def _print_summary(output_dir: Path, counts: dict[str, Any]) -> None:
+    documents, tokens = counts["documents"], counts["tokens"]
+    dropped, quarantined = sum(counts["dropped"].values()), sum(counts["quarantined"].values())
+    logger.info("read %s, dropped %s, quarantined %s", f"{counts['read']:,}", f"{dropped:,}", f"{quarantined:,}")
+    for split in documents:
+        logger.info("%s: %s documents, %s tokens", split, f"{documents[split]:,}", f"{tokens[split]:,}")
+    logger.info("corpus: %s  report: %s", output_dir, output_dir / "report.html")
+
+
+if __name__ == "__main__":
+    start_console()
+    sys.exit(run_program(lambda: main(sys.argv[1:], "corpus/build_corpus.py")))

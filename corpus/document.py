@@ -1,0 +1,103 @@
+"""One post or comment, from any year's dump schema, as a datatrove `Document`.
+
+Pushshift (2005-2023) and Arctic Shift (2023-) records differ by year: clocks come as numbers, strings or
+milliseconds, fields are absent or null. `parse_record` levels that; the original record stays beside the text
+while the filters look at it and is never written. `STORED_FIELDS` is all that goes to disk.
+"""
+
+import math
+from datetime import UTC, datetime
+from typing import Any
+
+from datatrove.data import Document
+
+STORED_FIELDS = ("id", "title", "text", "subreddit", "month", "created_utc", "author_hash")
+SUBMISSION_PREFIX, COMMENT_PREFIX = "t3_", "t1_"
+MILLISECONDS_FROM = 10**11  # as seconds that is the year 5138
+EARLIEST, LATEST = 1_104_537_600, 4_102_444_800  # 2005, the year Reddit opened, to 2100
+UNKNOWN_AUTHORS = ("", "[deleted]", "[removed]")
+
+
+class MalformedRecord(Exception):
+    """A record that is no post; `reason` is a word for the quarantine file, never the text."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def parse_record(record: Any) -> Document:
+    """Turn one decoded JSON line into a document.
+
+    Returns:
+        A document whose `text` is the body and whose metadata holds `title`, `subreddit`, `month`, `created_utc`
+        (seconds, None if unknown), `author` (empty if unknown or deleted) and the `record` itself.
+
+    Raises:
+        MalformedRecord: not an object, no id, no text field, or characters that no text has.
+    """
+    if not isinstance(record, dict):
+        raise MalformedRecord("not_an_object")
+    is_comment = "body" in record
+    title, text = ("", record["body"]) if is_comment else (record.get("title"), record.get("selftext"))
+    if not is_comment and "selftext" not in record and "title" not in record:
+        raise MalformedRecord("no_text_field")
+    title, text = title or "", text or ""
+    if not isinstance(title, str) or not isinstance(text, str):
+        raise MalformedRecord("text_not_a_string")
+    if "\0" in text or "\0" in title:
+        raise MalformedRecord("nul_byte")
+    identifier = record.get("id")
+    if not isinstance(identifier, str) or not identifier.isalnum() or not identifier.isascii():
+        raise MalformedRecord("no_id")
+    created_utc = parse_clock(record.get("created_utc"))
+    author = record.get("author")
+    subreddit = record.get("subreddit")
+    return Document(
+        text=text,
+        id=(COMMENT_PREFIX if is_comment else SUBMISSION_PREFIX) + identifier,
+        metadata={
+            "title": title,
+            "subreddit": subreddit if isinstance(subreddit, str) else "",
+            "created_utc": created_utc,
+            "month": month_of(created_utc),
+            "author": author if isinstance(author, str) and author not in UNKNOWN_AUTHORS else "",
+            "record": record,
+        },
+    )
+
+
+def parse_clock(value: Any) -> int | None:
+    """Return seconds since 1970 from a number, a string of digits, or milliseconds; None if it is no time."""
+    if isinstance(value, bool) or value is None:
+        return None
+    try:
+        seconds = float(value)
+        while MILLISECONDS_FROM <= abs(seconds) < math.inf:  # milli-, micro- or nanoseconds
+            seconds /= 1000
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return int(seconds) if EARLIEST <= seconds < LATEST else None
+
+
+def month_of(created_utc: int | None) -> str:
+    """Return the UTC month such as `2021-05`, empty if the time is unknown: no finer date is kept."""
+    return "" if created_utc is None else datetime.fromtimestamp(created_utc, UTC).strftime("%Y-%m")
+
+
+def full_text(document: Document) -> str:
+    """Title and body as the filters see them."""
+    title: str = document.metadata["title"]
+    return f"{title}\n{document.text}" if title else document.text
+
+
+def stored_row(document: Document) -> dict[str, Any]:
+    """Return the fields that may be written, in their order."""
+    values = {"id": document.id, "text": document.text, **document.metadata}
+    return {name: values[name] for name in STORED_FIELDS}
+
+
+def document_from_row(row: dict[str, Any]) -> Document:
+    """Turn a stored row back into a document."""
+    metadata = {name: row[name] for name in STORED_FIELDS if name not in ("id", "text")}
+    return Document(text=row["text"], id=row["id"], metadata=metadata)

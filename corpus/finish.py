@@ -1,0 +1,137 @@
+"""Last step of a build: de-identify the posts that stay, tokenize them, write documents and token shards.
+
+One task a chunk; chunk number and shard number are the same.
+"""
+
+import dataclasses
+import functools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datatrove.data import DocumentsPipeline
+from datatrove.pipeline.base import PipelineStep
+from tokenizers import Tokenizer
+
+from corpus.chunks import read_rows, write_rows
+from corpus.decide import CODES
+from corpus.deidentify import Deidentifier, Span, mask
+from corpus.shards import SPLITS, TokenizedDocument, documents_path, split_folder, write_shard
+
+SEPARATOR = "\n\x1f\n"  # between title and body, so that both share their placeholders
+BATCH_DOCUMENTS = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishSettings:
+    """What the last step needs from the recipe."""
+
+    decisions: Path
+    chunk_starts: list[int]
+    tokenizer_dir: Path
+    deidentifier: str
+    output: Path
+
+
+class Finish(PipelineStep):
+    """De-identify, tokenize and write one chunk per task."""
+
+    type = "💽 - WRITER"
+    name = "shards"
+
+    def __init__(self, chunks: list[Path], settings: FinishSettings) -> None:
+        super().__init__()
+        self.chunks, self.settings = chunks, settings
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        """Write the shards of both splits; a split without posts in this chunk gets none."""
+        rows = list(read_rows(self.chunks[rank]))
+        start = self.settings.chunk_starts[rank]
+        decisions = np.fromfile(self.settings.decisions, dtype=np.uint8, offset=start, count=len(rows))
+        counts: Counter[str] = Counter()
+        for split in SPLITS:
+            kept = [row for row, code in zip(rows, decisions, strict=True) if code == CODES[split]]
+            if not kept:
+                continue
+            texts = self._mask(kept, counts)
+            tokenizer = load_tokenizer(self.settings.tokenizer_dir)
+            documents = tokenize(tokenizer, kept, texts)
+            write_rows(documents_path(self.settings.output, split, rank), map(_published_row, kept, texts))
+            folder = split_folder(self.settings.output, split)
+            tokens = write_shard(folder, rank, documents, tokenizer.get_vocab_size())
+            counts[f"documents_{split}"] += len(kept)
+            counts[f"tokens_{split}"] += tokens
+            counts.update(f"month:{row['month'] or 'unknown'}" for row in kept)
+            counts.update(f"subreddit:{row['subreddit'] or 'unknown'}" for row in kept)
+            counts.update(f"length:{_length_band(document)}" for document in documents)
+        for label, count in sorted(counts.items()):
+            self.stat_update(label, value=count)
+        yield from ()
+
+    def _mask(self, rows: list[dict[str, Any]], counts: Counter[str]) -> list[tuple[str, str]]:
+        deidentifier = load_deidentifier(self.settings.deidentifier)
+        texts: list[tuple[str, str]] = []
+        for first in range(0, len(rows), BATCH_DOCUMENTS):
+            batch = [_joined(row["title"], row["text"]) for row in rows[first : first + BATCH_DOCUMENTS]]
+            for joined, spans in zip(batch, deidentifier.find(batch), strict=True):
+                counts.update(f"identifier:{span.label}" for span in spans)
+                title, _, text = mask(joined, _keep_off_separator(joined, spans)).partition(SEPARATOR)
+                texts.append((title, text))
+        return texts
+
+
+@functools.cache
+def load_deidentifier(backend: str) -> Deidentifier:
+    """Return this process's de-identifier; models are loaded once."""
+    return Deidentifier(backend)
+
+
+@functools.cache
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Return this process's tokenizer, without the truncation and padding that a saved one may carry."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def tokenize(tokenizer: Tokenizer, rows: list[dict[str, Any]], texts: list[tuple[str, str]]) -> list[TokenizedDocument]:
+    """Return the posts as token ids, title first, without special tokens."""
+    titles = tokenizer.encode_batch([title for title, _ in texts], add_special_tokens=False)
+    bodies = tokenizer.encode_batch([text for _, text in texts], add_special_tokens=False)
+    return [
+        TokenizedDocument(
+            id=row["id"],
+            token_ids=[*title.ids, *body.ids],
+            title_length=len(title.ids),
+            subreddit=row["subreddit"],
+            month=row["month"],
+            author_hash=row["author_hash"],
+        )
+        for row, title, body in zip(rows, titles, bodies, strict=True)
+    ]
+
+
+def _joined(title: str, text: str) -> str:
+    return title.replace("\x1f", " ") + SEPARATOR + text.replace("\x1f", " ")
+
+
+def _keep_off_separator(joined: str, spans: list[Span]) -> list[Span]:
+    low = joined.index(SEPARATOR)
+    high = low + len(SEPARATOR)
+    if not any(span.start < high and span.end > low for span in spans):
+        return spans
+    parts = [Span(span.start, min(span.end, low), span.label) for span in spans]
+    parts += [Span(max(span.start, high), span.end, span.label) for span in spans]
+    return sorted({part for part in parts if part.start < part.end})
+
+
+def _published_row(row: dict[str, Any], text: tuple[str, str]) -> dict[str, Any]:
+    fields = {name: row[name] for name in ("id", "subreddit", "month", "author_hash")}
+    return {"id": fields.pop("id"), "title": text[0], "text": text[1], **fields}
+
+
+def _length_band(document: TokenizedDocument) -> int:
+    """Return the power of two at or below the length in tokens."""
+    return 1 << max(len(document.token_ids).bit_length() - 1, 0)
