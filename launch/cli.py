@@ -38,7 +38,9 @@ COMMANDS: dict[str, Command] = {
     "release sign": Command("release.run_release:sign", "Sign the repository folder with a key, offline."),
     "release verify": Command("release.run_release:verify", "Check hashes and signature of a release or a download."),
     "release push": Command("release.run_release:push", "Publish behind a manual gate; a failure leaves nothing open."),
-    "release access": Command("release.run_release:access", "list | accept | reject | revoke | export access requests."),
+    "release access": Command(
+        "release.run_release:access", "list | accept | reject | revoke | export access requests."
+    ),
 }
 
 

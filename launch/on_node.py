@@ -1,0 +1,111 @@
+"""What a job runs on each of its nodes: `python -m launch.on_node accelerate launch SCRIPT …` or `… mindshift …`.
+
+It adds to `accelerate launch` where the ranks meet, from the variables SLURM sets for this node (`SLURM_NODEID` is
+the node's own; the batch script knows only that of the first), and it mends what `accelerate launch` loses: the
+stage's exit code (always 1 there), and SIGUSR1, which would end the launcher before the stage has saved.
+"""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from types import FrameType
+
+REQUEUE_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: a stage that saved and wants to go on later
+SIGNAL_EXIT_CODE = 128
+FIRST_PORT, PORTS = 15_000, 15_000  # below the ephemeral ports that systems give to clients (32,768 on Linux)
+
+
+@dataclasses.dataclass
+class Warnings:
+    """Which signals this node's launcher has met."""
+
+    time_limit: bool = False
+    ended: bool = False
+
+    def listen(self) -> None:
+        """Note SIGUSR1 and SIGTERM from now on; SLURM sends them to the stage's processes as well."""
+        signal.signal(signal.SIGUSR1, self._on_signal)
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGUSR1:
+            self.time_limit = True
+        else:
+            self.ended = True
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a stage on this node and return the exit code that says what became of it."""
+    warnings = Warnings()
+    warnings.listen()
+    if os.environ.get("SLURM_NODEID") == "0":
+        attempt = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
+        print(f"attempt {attempt} on {os.environ['SLURM_JOB_NODELIST']}", file=sys.stderr, flush=True)
+    if words[:2] == ["accelerate", "launch"]:
+        code = run_accelerate([*accelerate_options(os.environ), *words[2:]])
+    else:
+        program = [sys.executable, "-m", "launch.cli", *words[1:]] if words[0] == "mindshift" else list(words)
+        code = subprocess.run(program, check=False).returncode
+    return exit_code(code, warnings)
+
+
+def exit_code(code: int, warnings: Warnings) -> int:
+    """Return what this node reports for a stage that ended with `code` (negative: by a signal).
+
+    A stage that was warned of the time limit, or asks for it itself, is to be requeued. One that was ended by
+    SIGTERM is not: SLURM either requeues it by itself, or ends it because another node failed.
+    """
+    if code == 0:
+        return 0
+    if warnings.time_limit or (code == REQUEUE_EXIT_CODE and not warnings.ended):
+        return REQUEUE_EXIT_CODE
+    if warnings.ended:
+        return SIGNAL_EXIT_CODE + signal.SIGTERM
+    return code if code > 0 else SIGNAL_EXIT_CODE - code
+
+
+def accelerate_options(environment: Mapping[str, str]) -> list[str]:
+    """Return where the ranks meet, as options of `accelerate launch`.
+
+    Args:
+        environment: of this node's task; without SLURM's variables everything runs on this machine.
+    """
+    nodes = int(environment.get("SLURM_STEP_NUM_NODES") or environment.get("SLURM_NNODES") or 1)
+    processes = nodes * int(environment.get("MINDSHIFT_PROCESSES_PER_NODE") or 1)
+    config = environment.get("MINDSHIFT_ACCELERATE_CONFIG")
+    options = ["--config_file", config] if config else ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    options += ["--num_processes", str(processes), "--num_machines", str(nodes)]
+    if not config:
+        # accelerate's "multi_gpu" means one process per rank under torchrun, on CPUs as well.
+        options += ["--multi_gpu"] if processes > 1 else []
+    if "SLURM_JOB_ID" in environment:
+        options += ["--main_process_port", str(FIRST_PORT + int(environment["SLURM_JOB_ID"]) % PORTS)]
+    if nodes > 1:
+        options += ["--machine_rank", environment["SLURM_NODEID"]]
+        options += ["--main_process_ip", environment["SLURM_LAUNCH_NODE_IPADDR"]]
+        options += ["--deepspeed_multinode_launcher", "standard"]
+    return options
+
+
+def run_accelerate(arguments: Sequence[str]) -> int:
+    """Run `accelerate launch` in this process; return the stage's exit code, negative if a signal ended it."""
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        launch_command(launch_command_parser().parse_args(list(arguments)))
+    except subprocess.CalledProcessError as error:  # one process
+        return error.returncode
+    except ChildFailedError as error:  # several: the rank that failed first says why
+        return int(error.get_first_failure()[1].exitcode)
+    except SignalException as error:
+        return -int(error.sigval)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,128 @@
+"""What a cluster is like: `launch/site.yaml`, and how it becomes sbatch options and a job's environment.
+
+Options given to sbatch win over the `#SBATCH` lines of a job file, so the files hold what is the same everywhere
+and this one what is not.
+"""
+
+import dataclasses
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.manifest import CODE_ROOT
+from configs.recipe import load_recipe, require
+
+SITE_FILE = CODE_ROOT / "launch" / "site.yaml"
+TIME_LIMIT = re.compile(r"(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}|UNLIMITED)")
+
+
+@dataclasses.dataclass(kw_only=True)
+class SiteSettings:
+    """What the cluster is like; an empty value leaves the cluster's own default."""
+
+    partition: str = ""
+    """Partition (queue) the jobs go to."""
+    account: str = ""
+    """Account the jobs are charged to."""
+    qos: str = ""
+    """Quality of service."""
+    modules: list[str] = dataclasses.field(default_factory=list)
+    """Environment modules to load before a stage starts, such as cuda/12.8."""
+    environment: str = ""
+    """Folder of the virtual environment on the nodes. Empty: the one `mindshift launch` runs in."""
+    container: str = ""
+    """Apptainer image (.sif) the stages run in. Empty: no container."""
+    container_options: list[str] = dataclasses.field(default_factory=lambda: ["--nv"])
+    """Options of `apptainer exec`; --nv brings NVIDIA's driver into the container."""
+    gpus_per_node: int = 0
+    """GPUs each node of a training job has. 0: CPU nodes."""
+    processes_per_node: int = 0
+    """Training processes a node. 0: one per GPU, one on a CPU node."""
+    cpus_per_task: int = 0
+    """CPU cores a node of a job gets. 0: the cluster's default."""
+    memory: str = ""
+    """Memory a node of a job gets, such as 64G."""
+    nodes: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Nodes by stage, such as {pretrain: 4}. Only pretrain and finetune use more than one."""
+    time_limits: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Time limit by stage in SLURM's notation, such as {pretrain: 1-00:00:00}; a stage that meets it is requeued."""
+    accelerate_config: str = ""
+    """Configuration for `accelerate launch`, such as launch/accelerate/deepspeed.yaml. Empty: plain data parallel."""
+    network_interface: str = ""
+    """Interface the ranks talk over, such as ib0 (sets NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME)."""
+    variables: dict[str, str] = dataclasses.field(default_factory=dict)
+    """More environment variables for the stages, such as HF_HOME."""
+    sbatch_options: list[str] = dataclasses.field(default_factory=list)
+    """More options for sbatch, such as --exclude=node17."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        for key in ("gpus_per_node", "processes_per_node", "cpus_per_task"):
+            require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+        for stage, count in self.nodes.items():
+            require(count >= 1, f"nodes of {stage}", count, "1 or more")
+        for stage, limit in self.time_limits.items():
+            require(bool(TIME_LIMIT.fullmatch(limit)), f"time_limits of {stage}", limit, "such as 30, 4:00:00, 1-00:00")
+
+
+def load_site(path: Path | None, overrides: Sequence[str]) -> SiteSettings:
+    """Read the site's file.
+
+    Args:
+        path: another file than `launch/site.yaml`.
+        overrides: `--key value …`.
+
+    Raises:
+        UserError: an unknown key, an impossible value, or a file that is not there.
+    """
+    return load_recipe(SiteSettings, [str(path or SITE_FILE), *overrides], "site")
+
+
+def sbatch_options(site: SiteSettings, stage: str, *, uses_gpus: bool) -> list[str]:
+    """Return the options for sbatch that the site's settings mean for a stage."""
+    wanted: dict[str, object] = {
+        "partition": site.partition,
+        "account": site.account,
+        "qos": site.qos,
+        "nodes": site.nodes.get(stage),
+        "gpus-per-node": site.gpus_per_node if uses_gpus else 0,
+        "cpus-per-task": site.cpus_per_task,
+        "mem": site.memory,
+        "time": site.time_limits.get(stage),
+    }
+    return [f"--{name}={value}" for name, value in wanted.items() if value] + site.sbatch_options
+
+
+def job_environment(site: SiteSettings, *, uses_gpus: bool) -> dict[str, str]:
+    """Return the variables that `launch/slurm/env.sh` and `launch/on_node.py` read, and the site's own.
+
+    Raises:
+        UserError: the container or the accelerate configuration is not there.
+    """
+    gpus = site.gpus_per_node if uses_gpus else 0
+    environment = {
+        "MINDSHIFT_HOME": str(CODE_ROOT),
+        "MINDSHIFT_ENVIRONMENT": site.environment or sys.prefix,
+        "MINDSHIFT_MODULES": " ".join(site.modules),
+        "MINDSHIFT_CONTAINER": "",
+        "MINDSHIFT_PROCESSES_PER_NODE": str(site.processes_per_node or gpus or 1),
+        "MINDSHIFT_ACCELERATE_CONFIG": "",
+    }
+    if site.container:
+        image = _existing(site.container, "container")
+        words = ["apptainer", "exec", *site.container_options, "--bind", str(CODE_ROOT), image]
+        environment["MINDSHIFT_CONTAINER"] = " ".join(words)
+    if site.accelerate_config:
+        environment["MINDSHIFT_ACCELERATE_CONFIG"] = _existing(site.accelerate_config, "accelerate_config")
+    if site.network_interface:
+        environment |= dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), site.network_interface)
+    return environment | site.variables
+
+
+def _existing(name: str, key: str) -> str:
+    for path in (Path(name).expanduser(), CODE_ROOT / name):
+        if path.is_file():
+            return str(path.absolute())
+    raise UserError(f"no such file (site key {key!r})", where=name)

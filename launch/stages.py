@@ -1,0 +1,140 @@
+"""The stages that `mindshift launch` starts: their programs, their recipes, and which folder feeds which.
+
+The same program runs here and in a job: `python -m launch.on_node PROGRAM RECIPE.yaml --key value …`; for a job,
+the line stands in `launch/slurm/STAGE.sbatch`.
+"""
+
+import dataclasses
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.errors import UserError
+from configs.manifest import CODE_ROOT
+from configs.recipe import StageRecipe, load_recipe, nearest
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage as `mindshift launch` sees it."""
+
+    name: str
+    program: tuple[str, ...]
+    """What `launch.on_node` runs; a script's path counts from the checkout's root."""
+    recipe_class: str
+    """`module:Class` of its recipe."""
+    folder: str
+    """Name of its folder in a chain."""
+    inputs: dict[str, str]
+    """Recipe key → stage whose folder it takes in a chain."""
+    uses_gpus: bool
+
+    @property
+    def spans_nodes(self) -> bool:
+        """Whether several nodes work on it together."""
+        return self.program[0] == "accelerate"
+
+    def load(self, arguments: Sequence[str]) -> StageRecipe:
+        """Load the recipe as the stage itself will, so that a mistake shows before anything is submitted."""
+        module_name, _, class_name = self.recipe_class.partition(":")
+        recipe_class: type[StageRecipe] = getattr(importlib.import_module(module_name), class_name)
+        return load_recipe(recipe_class, arguments, f"mindshift launch {self.name}")
+
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """Return the command that runs the stage on this machine."""
+        words = [str(CODE_ROOT / word) if word.endswith(".py") else word for word in self.program]
+        return [sys.executable, "-m", "launch.on_node", *words, *arguments]
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            name="corpus",
+            program=("mindshift", "corpus", "build"),
+            recipe_class="corpus.config:CorpusRecipe",
+            folder="corpus",
+            inputs={},
+            uses_gpus=False,
+        ),
+        Stage(
+            name="pretrain",
+            program=("accelerate", "launch", "pretrain/run_mlm.py"),
+            recipe_class="pretrain.config:PretrainRecipe",
+            folder="encoder",
+            inputs={"corpus": "corpus"},
+            uses_gpus=True,
+        ),
+        Stage(
+            name="finetune",
+            program=("accelerate", "launch", "finetune/run_classifier.py"),
+            recipe_class="finetune.config:FinetuneRecipe",
+            folder="classifier",
+            inputs={"model": "pretrain"},
+            uses_gpus=True,
+        ),
+    )
+}
+
+
+@dataclasses.dataclass(kw_only=True)
+class ChainRecipe:
+    """Run the stages one after the other, each on the folders of those before it."""
+
+    output_dir: Path
+    """Folder that gets one folder a stage."""
+    corpus: Path | None = None
+    """Recipe of the corpus stage. Empty: the stage is left out, here and below."""
+    pretrain: Path | None = None
+    """Recipe of the pretraining."""
+    finetune: Path | None = None
+    """Recipe of the fine-tuning."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Link:
+    """One stage of a chain: what it is called with, where it writes, and which stages it waits for."""
+
+    stage: Stage
+    arguments: list[str]
+    output_dir: Path
+    after: list[str]
+
+
+def find_stage(name: str) -> Stage:
+    """Return a stage by name.
+
+    Raises:
+        UserError: there is none; the nearest name is suggested.
+    """
+    if name not in STAGES:
+        raise UserError(f"no stage {name!r}{nearest(name, STAGES)}", fix=f"Stages: {', '.join(STAGES)}.")
+    return STAGES[name]
+
+
+def chain_links(chain: ChainRecipe, overrides: dict[str, list[str]]) -> list[Link]:
+    """Return the chain's stages in order, checked, each reading the folders of the stages before.
+
+    Args:
+        chain: which stages, with which recipes.
+        overrides: stage → `--key value …` for its recipe.
+
+    Raises:
+        UserError: an empty chain, or a mistake in a stage's recipe.
+    """
+    links: dict[str, Link] = {}
+    for stage in STAGES.values():
+        recipe_file = getattr(chain, stage.name)
+        if recipe_file is None:
+            continue
+        fed = {key: links[source].output_dir for key, source in stage.inputs.items() if source in links}
+        fed["output_dir"] = chain.output_dir / stage.folder
+        arguments = [str(recipe_file), *(word for key, path in fed.items() for word in (f"--{key}", str(path)))]
+        arguments += overrides.get(stage.name, [])
+        recipe = stage.load(arguments)
+        after = [source for source in stage.inputs.values() if source in links]
+        links[stage.name] = Link(stage=stage, arguments=arguments, output_dir=recipe.output_dir, after=after)
+    if not links:
+        raise UserError("this chain has no stage", where="launch all", fix=f"Give a recipe for {', '.join(STAGES)}.")
+    return list(links.values())

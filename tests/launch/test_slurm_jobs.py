@@ -1,0 +1,240 @@
+"""What a launch writes and submits, and how it reads logs and signals: everything that needs no SLURM."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.errors import UserError
+from configs.manifest import CODE_ROOT
+from launch.cli import main
+from launch.diagnosis import attempt_reasons, diagnose
+from launch.launch_options import parse_options
+from launch.on_node import FIRST_PORT, PORTS, REQUEUE_EXIT_CODE, Warnings, accelerate_options, exit_code
+from launch.scheduler import SLURM_FOLDER
+from launch.site_settings import SITE_FILE, SiteSettings, job_environment, load_site, sbatch_options
+from launch.stages import STAGES, ChainRecipe, chain_links
+
+CORPUS = str(CODE_ROOT / "configs" / "corpus" / "sample.yaml")
+
+
+def option(options, name):
+    return options[options.index(name) + 1]
+
+
+@pytest.mark.parametrize("stage", STAGES.values(), ids=lambda stage: stage.name)
+def test_each_job_file_runs_the_stage_s_program_and_nothing_else(stage):
+    lines = (SLURM_FOLDER / f"{stage.name}.sbatch").read_text().splitlines()
+    source, srun = [line for line in lines if line and not line.startswith("#")]
+    assert source == 'source "$MINDSHIFT_HOME/launch/slurm/env.sh"'
+    program = re.sub(r'"\$MINDSHIFT_HOME/([\w/.]+)"', r"\1", srun)
+    assert program.startswith("srun --kill-on-bad-exit=1 $MINDSHIFT_CONTAINER python -m launch.on_node ")
+    assert program.endswith(" " + " ".join(stage.program) + ' "$@"')
+    for needed in ("--requeue", "--open-mode=append", "--signal=USR1@"):
+        assert any(line.startswith(f"#SBATCH {needed}") for line in lines)
+
+
+def test_the_site_file_has_every_key_with_its_default():
+    assert load_site(None, []) == SiteSettings()
+    assert SITE_FILE.read_text().count(":") > len(SiteSettings.__dataclass_fields__)
+
+
+def test_site_settings_become_sbatch_options():
+    site = load_site(
+        None, ["--partition", "gpu", "--gpus_per_node", "8", "--nodes", "{pretrain: 4}", "--memory", "64G"]
+    )
+    assert sbatch_options(site, "pretrain", uses_gpus=True) == [
+        "--partition=gpu",
+        "--nodes=4",
+        "--gpus-per-node=8",
+        "--mem=64G",
+    ]
+    assert sbatch_options(site, "corpus", uses_gpus=False) == ["--partition=gpu", "--mem=64G"]
+    assert job_environment(site, uses_gpus=True)["MINDSHIFT_PROCESSES_PER_NODE"] == "8"
+    assert job_environment(site, uses_gpus=False)["MINDSHIFT_PROCESSES_PER_NODE"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["--partitoin", "gpu"], "did you mean 'partition'"),
+        (["--nodes", "{pretrain: 0}"], "nodes of pretrain is 0"),
+        (["--time_limits", "{pretrain: soon}"], "time_limits of pretrain is 'soon'"),
+        (["--gpus_per_node", "-1"], "gpus_per_node is -1"),
+    ],
+)
+def test_mistakes_in_the_site_s_settings(overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_site(None, overrides)
+
+
+def test_a_container_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), uses_gpus=True)
+    (tmp_path / "mindshift.sif").touch()
+    words = job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), uses_gpus=True)
+    assert words["MINDSHIFT_CONTAINER"].split()[:3] == ["apptainer", "exec", "--nv"]
+
+
+def test_dry_run_shows_the_job_and_submits_nothing(capsys, tmp_path):
+    output_dir = tmp_path / "corpus"
+    words = ["launch", "corpus", CORPUS, "--on", "slurm", "--dry-run", "--output_dir", str(output_dir)]
+    assert main([*words, "--site.account=lab", "--min_words", "7"]) == 0
+    printed = capsys.readouterr().out
+    command = next(line for line in printed.splitlines() if line.startswith("sbatch"))
+    assert "--account=lab" in command
+    assert command.endswith(f"corpus.sbatch {CORPUS} --output_dir {output_dir} --min_words 7")
+    assert "launch.on_node mindshift corpus build" in printed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["corpsu", CORPUS, "--on", "local"], "did you mean 'corpus'"),
+        (["corpus", CORPUS], "--on is ''"),
+        (["corpus", CORPUS, "--on", "moon"], "--on is 'moon'; allowed: local, slurm"),
+        (["corpus", CORPUS, "--on"], "--on needs a value"),
+        (["corpus", CORPUS, "--on", "slurm", "--min_word", "7"], "did you mean 'min_words'"),
+        (["corpus", "absent.yaml", "--on", "slurm"], "no such recipe"),
+        (["corpus", CORPUS, "--on", "slurm", "--nodes", "2"], "one process on one node"),
+        (["corpus", CORPUS, "--on", "slurm", "--nodes", "two"], "--nodes is 'two'"),
+        (["corpus", CORPUS, "--on", "slurm", "--site", "absent.yaml"], "no such recipe"),
+        (["all", "--on", "slurm", "--output_dir", "x"], "no stage"),
+        (["status", "absent"], "nothing was launched for this folder"),
+        (["cancel", "absent"], "nothing was launched for this folder"),
+    ],
+)
+def test_mistakes_end_with_one_clear_line(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["launch", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_slurm_a_launch_says_what_to_do(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["launch", "corpus", CORPUS, "--on", "slurm", "--output_dir", str(tmp_path / "corpus")]) == 2
+    assert "there is no SLURM on this machine" in capsys.readouterr().err
+
+
+def test_options_of_the_launch_and_of_the_stage_are_told_apart():
+    options = parse_options(["r.yaml", "--on=slurm", "--site.partition", "p", "--learning_rate", "1e-4", "--dry_run"])
+    assert (options.on, options.dry_run, options.rest) == ("slurm", True, ["r.yaml", "--learning_rate", "1e-4"])
+    assert options.site().partition == "p"
+
+
+def test_a_chain_feeds_each_stage_the_folders_before_it(tmp_path):
+    for name, text in (("c", f"inputs: [x]\ntokenizer: t\noutput_dir: {tmp_path}/other"), ("p", "max_steps: 1")):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    chain = ChainRecipe(output_dir=tmp_path / "run", corpus=tmp_path / "c.yaml", pretrain=tmp_path / "p.yaml")
+    corpus, pretrain = chain_links(chain, {"pretrain": ["--max_steps", "5"]})
+    assert corpus.output_dir == tmp_path / "run" / "corpus"
+    assert option(pretrain.arguments, "--corpus") == str(corpus.output_dir)
+    assert (corpus.after, pretrain.after) == ([], ["corpus"])
+    assert pretrain.arguments[-2:] == ["--max_steps", "5"]
+
+
+def test_ranks_meet_where_this_node_s_variables_say():
+    node = {"SLURM_JOB_ID": "7", "SLURM_NNODES": "4", "SLURM_NODEID": "3", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1"}
+    options = accelerate_options(node | {"MINDSHIFT_PROCESSES_PER_NODE": "8"})
+    assert option(options, "--machine_rank") == "3"
+    assert option(options, "--main_process_ip") == "10.0.0.1"
+    assert option(options, "--num_processes") == "32"
+    assert option(options, "--num_machines") == "4"
+    assert option(options, "--main_process_port") == str(FIRST_PORT + 7)
+    assert option(options, "--deepspeed_multinode_launcher") == "standard"
+
+
+def test_without_slurm_everything_is_on_this_machine():
+    assert option(accelerate_options({}), "--num_machines") == "1"
+    assert "--multi_gpu" not in accelerate_options({})
+    assert "--multi_gpu" in accelerate_options({"MINDSHIFT_PROCESSES_PER_NODE": "2"})
+    configured = accelerate_options({"MINDSHIFT_ACCELERATE_CONFIG": "ds.yaml", "MINDSHIFT_PROCESSES_PER_NODE": "2"})
+    assert option(configured, "--config_file") == "ds.yaml"
+    assert "--multi_gpu" not in configured
+
+
+@given(st.integers(1, 10**9))
+def test_ports_of_jobs_stay_below_the_ephemeral_ones(job_id):
+    port = int(option(accelerate_options({"SLURM_JOB_ID": str(job_id)}), "--main_process_port"))
+    assert FIRST_PORT <= port < FIRST_PORT + PORTS < 32_768
+
+
+@pytest.mark.parametrize(
+    ("code", "time_limit", "ended", "reported"),
+    [
+        (0, False, False, 0),
+        (0, True, False, 0),  # it was done before the limit came
+        (2, False, False, 2),
+        (1, True, False, REQUEUE_EXIT_CODE),
+        (-10, True, False, REQUEUE_EXIT_CODE),  # a stage that does not listen dies of SIGUSR1
+        (REQUEUE_EXIT_CODE, False, False, REQUEUE_EXIT_CODE),
+        (REQUEUE_EXIT_CODE, False, True, 143),  # ended because another node failed: no reason to requeue
+        (-9, False, False, 137),
+        (-15, False, True, 143),
+    ],
+)
+def test_exit_codes(code, time_limit, ended, reported):
+    assert exit_code(code, Warnings(time_limit=time_limit, ended=ended)) == reported
+
+
+@pytest.mark.parametrize(
+    ("processes", "program", "code"), [("1", "import sys; sys.exit(2)", 2), ("2", "import sys; sys.exit(75)", 75)]
+)
+def test_the_stage_s_exit_code_survives_accelerate(processes, program, code, tmp_path):
+    script = tmp_path / "stage.py"
+    script.write_text(program)
+    command = [sys.executable, "-m", "launch.on_node", "accelerate", "launch", str(script)]
+    environment = os.environ | {"PYTHONPATH": str(CODE_ROOT), "MINDSHIFT_PROCESSES_PER_NODE": processes}
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == code
+
+
+LOGS = {
+    "": "",
+    "step 5 loss 3.1\n": "",
+    "error: runs/a: exists and is no run of mindshift\n  Choose another --output_dir.\nmore\n": (
+        "runs/a: exists and is no run of mindshift Choose another --output_dir."
+    ),
+    "[rank0]: Traceback\n[rank0]: ValueError: the words of a person\n": "ValueError (the log has the traceback)",
+    "srun: error: Node failure on n2\nRuntimeError: Connection closed by peer\n": "node n2 was lost",
+    "error: node n2 does not answer\n": "node n2 was lost",
+    "torch.OutOfMemoryError: CUDA out of memory. Tried\n": "out of GPU memory: lower micro_batch_size",
+    "slurmstepd: error: Detected 1 oom_kill event in StepId=5.0\n": "out of memory: raise `memory`",
+    "slurmstepd: error: *** JOB 5 ON n1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***\n": (
+        "time limit: it was not requeued in time (see docs/cluster.md)"
+    ),
+    "RuntimeError: [../gloo/pair.cc:534] Connection closed by peer [10.0.0.2]:1\n": "the ranks lost each other",
+    "OSError: [Errno 28] No space left on device\n": "the disk is full",
+}
+
+
+@pytest.mark.parametrize(("log", "reason"), LOGS.items())
+def test_a_log_tells_why_a_job_failed(log, reason):
+    assert diagnose(log) == reason
+
+
+def test_each_attempt_in_a_log_has_its_own_reason(tmp_path):
+    log = tmp_path / "pretrain-5.log"
+    log.write_text("attempt 1 on n[1-2]\nerror: node n2 does not answer\nattempt 2 on n[1-2]\nstep 9\n")
+    assert attempt_reasons(log) == ["node n2 was lost", ""]
+    assert attempt_reasons(tmp_path / "absent.log") == []
+
+
+def test_a_long_log_is_read_from_its_end(tmp_path):
+    log = tmp_path / "pretrain-5.log"
+    log.write_bytes(b"x" * 10**6 + "é".encode() * 10**5 + b"\nerror: no such corpus\n")
+    assert attempt_reasons(log) == ["no such corpus"]
+
+
+def test_no_traceback_s_message_is_shown():
+    assert "secret" not in diagnose("ValueError: secret words\nKeyError: 'secret'\n")
+
+
+def test_job_files_are_valid_bash():
+    for path in [*SLURM_FOLDER.glob("*.sbatch"), SLURM_FOLDER / "env.sh"]:
+        assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0, Path(path).name
