@@ -1,1 +1,1 @@
-"""An encoder and a labelled task to a classifier, its thresholds and its evidence."""
+"""Encoder + labelled task → classifier, thresholds and the evidence for them; the benchmark over tasks."""

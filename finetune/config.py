@@ -1,0 +1,107 @@
+"""The recipe of a fine-tuning run."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from configs.recipe import StageRecipe, require
+from finetune.label_formats import LabelFormat
+from finetune.long_texts import LongTextPolicy
+from finetune.tasks import TaskType
+
+
+@dataclasses.dataclass(kw_only=True)
+class FinetuneRecipe(StageRecipe):
+    """Put a classification head on an encoder, train it on a labelled task, tune its decisions, and evaluate it."""
+
+    task: str
+    """Labelled task: a folder with train/validation/test tables and labels.json, one table (CSV, TSV, JSONL, Parquet),
+    or a Hub dataset."""
+    model: str = "package:minilm"
+    """Encoder: a model folder, a Hub id such as google-bert/bert-base-uncased, or package:minilm."""
+
+    text_column: str | None = None
+    """Column that holds the text. Found by its name if not set."""
+    label_columns: list[str] | None = None
+    """Column of the labels, or several one-hot columns. Found by its name if not set."""
+    id_column: str | None = None
+    """Column of the example's id. Found by its name, or numbered, if not set."""
+    group_column: str | None = None
+    """Column of what must stay on one side of a split, such as the author or the post of a segment."""
+    label_format: LabelFormat = "auto"
+    """How labels are written: names, lists, joined (names joined by ; | or ,), one_hot, or auto."""
+    task_type: TaskType | None = None
+    """multi_label, multi_class or binary. Taken from labels.json, or from the training labels, if not set."""
+    validation_fraction: float = 0.1
+    """Share of train that becomes validation where there is none."""
+    test_fraction: float = 0.2
+    """Share of train that becomes test where there is none."""
+
+    max_seq_length: int = 256
+    """Tokens of a text the encoder reads, special tokens included."""
+    long_texts: LongTextPolicy = "head_tail"
+    """What to do with longer texts: keep the head, the head and tail, or windows whose logits are averaged."""
+    max_windows: int = 4
+    """Windows of one text at most, if long_texts is windows."""
+
+    epochs: float | None = None
+    """Passes over train at most. If not set, by the size of train: small sets get more."""
+    batch_size: int = 16
+    """Texts per optimizer step, over all processes."""
+    learning_rate: float = 5e-5
+    """Peak learning rate of the encoder (AdamW with bias correction, arXiv:2006.05987)."""
+    head_learning_rate_factor: float = 5.0
+    """The head's learning rate, as a multiple of the encoder's: the head starts at random."""
+    warmup_ratio: float = 0.1
+    """Share of the steps over which the learning rate rises; then it falls linearly to 0."""
+    weight_decay: float = 0.01
+    """AdamW weight decay of matrices."""
+    max_gradient_norm: float = 1.0
+    """Gradients are clipped to this norm."""
+    hidden_dropout: float = 0.1
+    """Dropout inside the encoder and before the head."""
+    patience: int = 3
+    """Evaluations (one an epoch) without a better validation average precision before training stops."""
+    mixed_precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    """Number format of the matrix products. auto: bf16 where the processor has it. Weights stay float32."""
+    checkpoint_steps: int = 100
+    """Optimizer steps between checkpoints that an interrupted run resumes from."""
+
+    baselines: bool = True
+    """Score the majority and a tuned TF-IDF + logistic regression beside the classifier."""
+
+    def __post_init__(self) -> None:
+        for key in ("validation_fraction", "test_fraction"):
+            require(0 < getattr(self, key) < 1, key, getattr(self, key), "a fraction between 0 and 1")
+        for key in ("batch_size", "max_windows", "patience", "checkpoint_steps"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
+        require(self.max_seq_length >= 8, "max_seq_length", self.max_seq_length, "8 tokens or more")
+        require(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "more than 0")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
+        require(0 <= self.hidden_dropout < 1, "hidden_dropout", self.hidden_dropout, "0 up to (not including) 1")
+        require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "0 to 1")
+
+
+@dataclasses.dataclass(kw_only=True)
+class PredictRecipe:
+    """Classify texts with a folder that `mindshift finetune` wrote. A label is a model's opinion, never a diagnosis."""
+
+    model: Path
+    """Classifier folder."""
+    input: Path | None = None
+    """File of texts: JSONL, CSV, TSV, JSON, Parquet or plain lines (.gz is fine). `-`, or nothing: standard input."""
+    output: Path | None = None
+    """File to write: .jsonl or .csv. `-`, or nothing: JSON lines on standard output."""
+    text: list[str] = dataclasses.field(default_factory=list)
+    """A text to classify, instead of a file; may be given several times."""
+    text_column: str | None = None
+    """Column of the text. Found by its name if not set."""
+    id_column: str | None = None
+    """Column of the id. `id` if not set; rows are numbered if there is none."""
+    input_format: Literal["jsonl", "csv", "tsv", "json", "txt"] = "jsonl"
+    """What standard input holds: JSON lines, a table, or plain lines."""
+    batch_tokens: int = 8192
+    """Padded tokens computed together."""
+
+    def __post_init__(self) -> None:
+        require(self.batch_tokens >= 1, "batch_tokens", self.batch_tokens, "1 or more")

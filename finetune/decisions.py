@@ -1,0 +1,170 @@
+"""From probabilities to labels: temperature and thresholds, tuned on validation and kept in `decision.json`.
+
+Thresholds are tuned on validation (or on out-of-fold predictions), never on test: tuning on test would report the
+tuner's luck. A label with few positive validation rows has a noisy best threshold, so its own is shrunk towards
+the threshold that all labels share. The temperature (Guo et al. 2017, arXiv:1706.04599) is divided out of the
+classifier's last layer, so that every program that loads the folder sees calibrated probabilities.
+
+N = texts, L = labels.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from configs.errors import UserError
+from configs.run_folder import write_atomically
+from finetune.metrics import BoolArray
+from finetune.tasks import FloatArray, LabelSet
+
+DECISION_NAME = "decision.json"
+SHRINKAGE_POSITIVES = 20.0  # positive rows at which a label's own threshold counts as much as the shared one
+THRESHOLD_BOUNDS = (0.02, 0.98)
+LOG_TEMPERATURE_BOUNDS = (-1.4, 2.3)  # a quarter to ten: beyond them validation was too easy or too small
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """How labels are chosen from probabilities.
+
+    A multi-label text gets every label whose probability reaches its threshold; any other text gets the one class
+    whose probability is largest in proportion to its threshold (equal thresholds: the most probable class).
+    """
+
+    label_set: LabelSet
+    thresholds: tuple[float, ...]
+    temperature: float = 1.0
+    """What the logits were divided by; the saved weights hold it already."""
+    long_texts: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """How texts longer than the encoder reads are fitted: `max_seq_length`, `policy`, `max_windows`."""
+
+    def decide(self, probabilities_NL: FloatArray) -> BoolArray:
+        """Return which labels each text gets, (N, L)."""
+        thresholds_L = np.array(self.thresholds)
+        if self.label_set.is_multi_label:
+            chosen: BoolArray = probabilities_NL >= thresholds_L
+            return chosen
+        winners_N = (probabilities_NL / thresholds_L).argmax(axis=1)
+        classes: BoolArray = winners_N[:, None] == np.arange(len(thresholds_L))
+        return classes
+
+    def label_names(self, decisions_NL: BoolArray) -> list[list[str]]:
+        """Return the chosen labels of each text by name."""
+        names = self.label_set.names
+        return [[names[label] for label in np.flatnonzero(row)] for row in decisions_NL]
+
+    def save(self, folder: Path) -> None:
+        """Write `decision.json`."""
+        values = self.label_set.to_dict() | {
+            "thresholds": dict(zip(self.label_set.names, self.thresholds, strict=True)),
+            "temperature": self.temperature,
+            "long_texts": self.long_texts,
+        }
+        write_atomically(folder / DECISION_NAME, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read `decision.json`.
+
+        Raises:
+            UserError: it is absent, unreadable, or belongs to another label set.
+        """
+        path = folder / DECISION_NAME
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            label_set = LabelSet.from_dict(values, where=path)
+            thresholds, temperature = values["thresholds"], float(values["temperature"])
+            if set(thresholds) != set(label_set.names):
+                raise UserError("its thresholds are those of another label set", where=path)
+            ordered = tuple(float(thresholds[name]) for name in label_set.names)
+            return cls(label_set, ordered, temperature, dict(values["long_texts"]))
+        except FileNotFoundError:
+            fix = "`mindshift finetune` makes classifiers."
+            raise UserError("no classifier of mindshift (decision.json is missing)", where=folder, fix=fix) from None
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"not a decision file ({type(error).__name__})", where=path) from error
+
+
+def to_probabilities(logits_NL: FloatArray, label_set: LabelSet) -> FloatArray:
+    """Return sigmoid (multi-label) or softmax (else) of logits (N, L)."""
+    if label_set.is_multi_label:
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits_NL)))
+    shifted = np.exp(logits_NL - logits_NL.max(axis=1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+
+def tune_temperature(logits_NL: FloatArray, targets_NL: FloatArray, label_set: LabelSet) -> float:
+    """Return the temperature whose probabilities have the least log loss; 1 if there is nothing to tune on."""
+    if len(logits_NL) == 0:
+        return 1.0
+
+    def log_loss(log_temperature: float) -> float:
+        probabilities = to_probabilities(logits_NL / np.exp(log_temperature), label_set).clip(1e-7, 1 - 1e-7)
+        losses = targets_NL * np.log(probabilities)
+        if label_set.is_multi_label:
+            losses = losses + (1 - targets_NL) * np.log(1 - probabilities)
+        return float(-losses.sum(axis=1).mean())
+
+    found = minimize_scalar(log_loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded")
+    return float(np.exp(found.x))
+
+
+def default_thresholds(label_set: LabelSet) -> tuple[float, ...]:
+    """Return .5 for every label, or equal thresholds for classes."""
+    count = len(label_set.names)
+    return (0.5,) * count if label_set.is_multi_label else (1.0 / count,) * count
+
+
+def tune_thresholds(probabilities_NL: FloatArray, targets_NL: FloatArray, label_set: LabelSet) -> tuple[float, ...]:
+    """Return the decision thresholds for some validation predictions.
+
+    Multi-label: per label the threshold of best F1, shrunk in logit space towards the shared one. Classes: equal
+    thresholds, that is, the most probable class.
+    """
+    if not label_set.is_multi_label:
+        return default_thresholds(label_set)
+    truth = targets_NL.astype(bool)
+    shared = _logit(_shared_threshold(probabilities_NL, truth))
+    thresholds = []
+    for label in range(truth.shape[1]):
+        positives = int(truth[:, label].sum())
+        weight = positives / (positives + SHRINKAGE_POSITIVES)
+        own = _logit(best_f1_threshold(probabilities_NL[:, label], truth[:, label])) if positives else shared
+        thresholds.append(_sigmoid(weight * own + (1 - weight) * shared))
+    return tuple(thresholds)
+
+
+def best_f1_threshold(probabilities_N: FloatArray, truth_N: BoolArray) -> float:
+    """Return the threshold with the best F1 on these rows: of all equally good ones, the middle."""
+    order = np.argsort(-probabilities_N, kind="stable")
+    ranked, hits = probabilities_N[order], np.cumsum(truth_N[order])
+    f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + truth_N.sum())  # of taking the first k rows
+    lower = np.append(ranked[1:], 0.0)  # a threshold between the k-th row and the next takes exactly k
+    possible = ranked > lower
+    best = possible & (f1 >= f1[possible].max() - 1e-12)
+    middle = (ranked[best] + lower[best]).mean() / 2
+    return float(np.clip(middle, *THRESHOLD_BOUNDS))
+
+
+def _shared_threshold(probabilities_NL: FloatArray, truth: BoolArray) -> float:
+    """Return the one threshold for all labels with the best macro-F1."""
+    candidates = np.linspace(*THRESHOLD_BOUNDS, 97)
+    scores = []
+    for threshold in candidates:
+        given = probabilities_NL >= threshold
+        totals = given.sum(0) + truth.sum(0)
+        scores.append((2 * (given & truth).sum(0) / np.maximum(totals, 1)).mean())
+    best = np.array(scores) >= max(scores) - 1e-12
+    return float(candidates[best].mean())
+
+
+def _logit(probability: float) -> float:
+    return float(np.log(probability / (1 - probability)))
+
+
+def _sigmoid(value: float) -> float:
+    return float(1 / (1 + np.exp(-value)))

@@ -1,0 +1,49 @@
+"""`mindshift predict`: classify texts from arguments, standard input or a file, to JSON lines or CSV."""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from configs.errors import run_program
+from configs.recipe import load_recipe
+from finetune.config import PredictRecipe
+from finetune.inference import Classifier
+from finetune.prediction_files import InputText, PredictionWriter, Quarantine, chunks, read_inputs
+
+log = logging.getLogger("predict")
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Classify texts; rows that cannot be read go to OUTPUT.quarantine.jsonl and are counted."""
+    recipe = load_recipe(PredictRecipe, _collect_texts(arguments), program)
+    classifier = Classifier.load(recipe.model, batch_tokens=recipe.batch_tokens)
+    quarantine = Quarantine(recipe.output)
+    texts: Iterator[InputText] = read_inputs(recipe, quarantine)
+    first = list(next(texts_chunks := chunks(texts), []))  # a broken input is refused before a file is made
+    with PredictionWriter(recipe.output, classifier.decision.label_set.names) as writer, quarantine:
+        for chunk in chain([first] if first else [], texts_chunks):
+            predictions = classifier.predict([item.text for item in chunk])
+            names = classifier.decision.label_names(predictions.decisions_NL)
+            for item, probabilities_L, labels in zip(chunk, predictions.probabilities_NL, names, strict=True):
+                writer.write(item.id, probabilities_L.tolist(), labels)
+    if quarantine.count:
+        log.warning("%d unreadable rows were left out: %s", quarantine.count, quarantine.where)
+
+
+def _collect_texts(arguments: Sequence[str]) -> list[str]:
+    """Let `--text A --text B` collect texts; jsonargparse spells that `--text+=A --text+=B`."""
+    collected: list[str] = []
+    for word in arguments:
+        if collected and collected[-1] == "--text":
+            collected[-1] = f"--text+={word}"
+        else:
+            collected.append(word)
+    return collected
+
+
+if __name__ == "__main__":
+    from configs.console import start_console
+
+    start_console()
+    sys.exit(run_program(lambda: main(sys.argv[1:], "mindshift predict")))

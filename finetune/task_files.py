@@ -1,0 +1,215 @@
+"""Read a task: a folder of splits, a single table, or a Hub dataset with named columns.
+
+A folder holds `train.jsonl`, `validation.jsonl`, `test.jsonl` (`{"id", "text", "labels": [names]}`, or any table
+type of `finetune.rows`) and `labels.json`. What is missing is made from what is there: validation from train,
+never from test; the label set from the training labels.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from finetune.label_formats import LabelFormat, LabelReading, sniff_labels
+from finetune.rows import FILE_TYPES, TEXT_COLUMNS, Row, file_type, find_column, read_rows
+from finetune.splitting import cut
+from finetune.tasks import LABELS_NAME, SPLITS, Example, LabelSet, Task, TaskType, infer_label_set, read_label_set
+
+log = logging.getLogger("task")
+LABEL_COLUMNS = ("labels", "label", "status", "class", "category", "target", "emotion", "emotions")
+ID_COLUMNS = ("id", "example_id", "post_id", "comment_id", "uuid")
+LARGEST_QUARANTINED_FRACTION = 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Which columns of a table hold what; None is found by name."""
+
+    text: str | None = None
+    labels: list[str] | None = None
+    id: str | None = None
+    group: str | None = None
+    label_format: LabelFormat = "auto"
+    task_type: TaskType | None = None
+
+
+@dataclasses.dataclass
+class _Table:
+    """One split's rows, unparsed, and where they came from."""
+
+    where: str
+    rows: list[Row]
+
+
+def read_task(source: str, columns: Columns, *, validation_fraction: float, test_fraction: float, seed: int) -> Task:
+    """Read a task from a folder, a file, or the Hub.
+
+    Raises:
+        UserError: nothing there, no usable rows, a label outside the label set, an unclear label format.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        tables, name = _folder_tables(path), path.resolve().name
+    elif path.suffix:
+        file_type(path)
+        tables, name = {"train": _Table(str(path), list(read_rows(path)))}, path.stem
+    else:
+        tables, name = _hub_tables(source), source
+    labels_path = path / LABELS_NAME if path.is_dir() else path.with_name(LABELS_NAME)
+    given = read_label_set(labels_path) if labels_path.is_file() else None
+    quarantine: list[dict[str, Any]] = []
+    label_set, splits = _parse(tables, columns, given, quarantine)
+    notes: dict[str, Any] = {"quarantined": len(quarantine)}
+    for split, fraction in (("test", test_fraction), ("validation", validation_fraction)):
+        if not splits.get(split):
+            # A missing split is cut from train; test is never looked at to make a decision.
+            splits["train"], splits[split] = cut(splits["train"], label_set, fraction=fraction, seed=seed)
+            notes[f"{split}_from_train"] = len(splits[split])
+            log.info("no %s split: %d rows were cut from train", split, len(splits[split]))
+    task = Task(name, label_set, {split: splits[split] for split in SPLITS}, notes, quarantine)
+    for split in SPLITS:
+        if not task.splits[split]:
+            raise UserError(f"no usable rows in the {split} split", where=source)
+    return task
+
+
+def _folder_tables(folder: Path) -> dict[str, _Table]:
+    tables = {}
+    for split in SPLITS:
+        found = [path for kind in FILE_TYPES for path in (folder / f"{split}{kind}", folder / f"{split}{kind}.gz")]
+        found = [path for path in found if path.is_file()]
+        if len(found) > 1:
+            raise UserError(f"{found[0].name} and {found[1].name}: which one is the {split} split?", where=folder)
+        if found:
+            tables[split] = _Table(str(found[0]), list(read_rows(found[0])))
+    if "train" not in tables:
+        raise UserError(
+            "no train split here (train.jsonl, .csv, …)", where=folder, fix="docs/contracts.md shows a task's layout."
+        )
+    return tables
+
+
+def _hub_tables(source: str) -> dict[str, _Table]:
+    if source.startswith((".", "/", "~")) or source.count("/") > 1 or not source:
+        raise UserError("no such task folder or file", where=source or "task")
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(source)
+    except Exception as error:  # the Hub client raises many unrelated types
+        raise UserError(
+            f"neither a folder nor a dataset the Hub gives ({type(error).__name__})", where=source
+        ) from error
+    names = {"train": "train", "validation": "validation", "valid": "validation", "dev": "validation", "test": "test"}
+    return {
+        names[split]: _Table(f"{source}[{split}]", [Row(n, dict(row)) for n, row in enumerate(_decoded(rows), 1)])
+        for split, rows in loaded.items()
+        if split in names
+    }
+
+
+def _decoded(rows: Any) -> Iterable[dict[str, Any]]:
+    """Yield the rows of a `datasets.Dataset` with class codes turned into class names."""
+    names = {key: feature for key, feature in rows.features.items() if hasattr(feature, "int2str")}
+    lists = {
+        key: feature.feature
+        for key, feature in rows.features.items()
+        if hasattr(getattr(feature, "feature", None), "int2str")
+    }
+    for row in rows:
+        for key, feature in names.items():
+            row[key] = feature.int2str(row[key]) if row[key] is not None and row[key] >= 0 else None
+        for key, feature in lists.items():
+            row[key] = [feature.int2str(code) for code in row[key]]
+        yield row
+
+
+def _parse(
+    tables: dict[str, _Table], columns: Columns, given: LabelSet | None, quarantine: list[dict[str, Any]]
+) -> tuple[LabelSet, dict[str, list[Example]]]:
+    train = tables["train"]
+    present = list(dict.fromkeys(key for row in train.rows[:100] for key in row.values))
+    if not present:
+        raise UserError("holds no readable row", where=train.where)
+    text = find_column(present, columns.text, TEXT_COLUMNS, key="text_column", where=train.where)
+    names = columns.labels or [find_column(present, None, LABEL_COLUMNS, key="label_columns", where=train.where)]
+    for name in names:
+        find_column(present, name, (), key="label_columns", where=train.where)
+    id_column = columns.id or next((name for name in ID_COLUMNS if name in present), None)
+    reading = _reading(train, names, columns, given)
+    splits = {}
+    for split, table in tables.items():
+        examples = []
+        for row in table.rows:
+            example, problem = _example(row, table.where, split, text, names, id_column, columns.group, reading)
+            if example is None:
+                quarantine.append({"file": table.where, "line": row.line, "reason": problem})
+            else:
+                examples.append((row.line, example))
+        if len(examples) < (1 - LARGEST_QUARANTINED_FRACTION) * len(table.rows):
+            last = quarantine[-1]
+            raise UserError(
+                f"{len(table.rows) - len(examples)} of {len(table.rows)} rows are unusable (last: {last['reason']})",
+                where=f"{table.where}:{last['line']}",
+            )
+        splits[split] = examples
+    training_labels = [example.labels for _, example in splits["train"]]
+    label_set = given or infer_label_set(training_labels, multi_label=reading.multi_label, where=train.where)
+    if columns.task_type is not None and columns.task_type != label_set.type:
+        label_set = LabelSet.from_dict(label_set.to_dict() | {"type": columns.task_type}, where="task_type")
+    for split, examples in splits.items():
+        for line, example in examples:
+            label_set.check(example.labels, where=f"{tables[split].where}:{line}")
+    return label_set, {split: [example for _, example in examples] for split, examples in splits.items()}
+
+
+def _reading(train: _Table, names: list[str], columns: Columns, given: LabelSet | None) -> LabelReading:
+    readable = [row for row in train.rows if row.problem is None and all(name in row.values for name in names)]
+    cells = [[row.values[name] for name in names] for row in readable]
+    if not cells:
+        raise UserError("no row has a label", where=train.where, fix=f"The label column is {', '.join(names)}.")
+    reading = sniff_labels(cells, names, columns.label_format, where=train.where)
+    if given is None:
+        log.info("labels: %s (column %s)", reading.format, ", ".join(names))
+    return reading
+
+
+def _example(
+    row: Row,
+    where: str,
+    split: str,
+    text_column: str,
+    label_columns: list[str],
+    id_column: str | None,
+    group_column: str | None,
+    reading: LabelReading,
+) -> tuple[Example | None, str | None]:
+    if row.problem is not None:
+        return None, row.problem
+    text = row.values.get(text_column)
+    if not isinstance(text, str):
+        return None, f"no text in column {text_column!r}"
+    if any(name not in row.values for name in label_columns):
+        return None, "no labels"
+    try:
+        labels = reading.parse([row.values[name] for name in label_columns])
+    except ValueError as error:
+        return None, str(error)
+    identifier = row.values.get(id_column) if id_column else None
+    group = row.values.get(group_column) if group_column else None
+    example = Example(
+        id=str(identifier) if identifier is not None else f"{split}-{row.line}",
+        text=text,
+        labels=tuple(dict.fromkeys(labels)),
+        group="" if group is None else str(group),
+    )
+    return example, None
+
+
+def iterate_examples(task: Task) -> Iterator[tuple[str, Example]]:
+    """Yield every example of a task with its split."""
+    for split in SPLITS:
+        for example in task.splits[split]:
+            yield split, example

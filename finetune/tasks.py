@@ -1,0 +1,166 @@
+"""A labelled task: its label set, its examples, its splits.
+
+N = examples, L = labels. Every type of task has the same targets, `multi_hot_NL`: any number of ones a row for
+multi-label tasks, exactly one for multi-class and binary ones.
+"""
+
+import dataclasses
+import enum
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.errors import UserError
+from configs.recipe import nearest
+
+SPLITS = ("train", "validation", "test")
+LABELS_NAME = "labels.json"
+FloatArray = npt.NDArray[np.float64]
+
+
+class TaskType(enum.StrEnum):
+    """How many labels a text can have."""
+
+    MULTI_LABEL = "multi_label"
+    MULTI_CLASS = "multi_class"
+    BINARY = "binary"
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSet:
+    """The labels of a task, in the order of the classifier's outputs."""
+
+    type: TaskType
+    names: tuple[str, ...]
+    positive: str | None = None
+    """The class that a binary task is about."""
+    ordinal: bool = False
+    """Whether the classes are grades, in rising order."""
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a text can have any number of labels."""
+        return self.type is TaskType.MULTI_LABEL
+
+    @property
+    def positive_index(self) -> int:
+        """The index of the positive class of a binary task (the last one if none was named)."""
+        return self.names.index(self.positive) if self.positive is not None else len(self.names) - 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contents of `labels.json`."""
+        values: dict[str, Any] = {"type": str(self.type), "labels": list(self.names)}
+        if self.positive is not None:
+            values["positive"] = self.positive
+        if self.ordinal:
+            values["ordinal"] = True
+        return values
+
+    @classmethod
+    def from_dict(cls, values: object, *, where: object) -> Self:
+        """Read the contents of `labels.json`.
+
+        Raises:
+            UserError: an unknown type, fewer than two classes, names that repeat, a positive class that is none.
+        """
+        if not isinstance(values, dict) or not isinstance(values.get("labels"), list):
+            raise UserError('holds no {"type": ..., "labels": [...]}', where=where)
+        names = tuple(str(name) for name in values["labels"])
+        known = [str(kind) for kind in TaskType]
+        kind = values.get("type", TaskType.MULTI_LABEL)
+        if kind not in known:
+            raise UserError(f"task type {kind!r} is unknown; known: {', '.join(known)}", where=where)
+        if len(set(names)) != len(names) or not all(names):
+            raise UserError("a label is empty or stands twice", where=where)
+        needed = 1 if kind == TaskType.MULTI_LABEL else 2
+        if len(names) < needed or (kind == TaskType.BINARY and len(names) != 2):
+            raise UserError(f"{len(names)} labels do not make a {kind} task", where=where)
+        positive = values.get("positive")
+        if positive is not None and positive not in names:
+            raise UserError(f"positive class {positive!r} is not among the labels", where=where)
+        return cls(TaskType(kind), names, positive, bool(values.get("ordinal", False)))
+
+    def multi_hot(self, labels: Sequence[Sequence[str]]) -> FloatArray:
+        """Return the targets (N, L) of N rows of label names."""
+        index = {name: number for number, name in enumerate(self.names)}
+        targets_NL = np.zeros((len(labels), len(self.names)))
+        for row, names in enumerate(labels):
+            for name in names:
+                targets_NL[row, index[name]] = 1.0
+        return targets_NL
+
+    def check(self, labels: Sequence[str], *, where: object) -> None:
+        """Refuse labels that a row of this task cannot have."""
+        for name in labels:
+            if name not in self.names:
+                raise UserError(
+                    f"label {name!r} is not in the label set{nearest(name, self.names)}",
+                    where=where,
+                    fix=f"The labels are: {', '.join(self.names)}.",
+                )
+        if not self.is_multi_label and len(set(labels)) != 1:
+            raise UserError(f"a {self.type} row has exactly one label, not {len(set(labels))}", where=where)
+
+
+def read_label_set(path: Path) -> LabelSet:
+    """Read `labels.json`."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"not a readable JSON file ({type(error).__name__})", where=path) from error
+    return LabelSet.from_dict(values, where=path)
+
+
+def infer_label_set(labels: Sequence[Sequence[str]], *, multi_label: bool, where: object) -> LabelSet:
+    """Make a label set from the training labels, names in sorted order (numbers by value)."""
+    names = sorted({name for row in labels for name in row}, key=_natural)
+    if len(names) < 2:
+        raise UserError(f"the training labels hold {len(names)} distinct label(s)", where=where)
+    if multi_label or any(len(row) != 1 for row in labels):
+        return LabelSet(TaskType.MULTI_LABEL, tuple(names))
+    if len(names) == 2:
+        return LabelSet(TaskType.BINARY, tuple(names), positive=names[1])
+    return LabelSet(TaskType.MULTI_CLASS, tuple(names))
+
+
+def _natural(name: str) -> tuple[bool, float, str]:
+    try:
+        return (False, float(name), name)
+    except ValueError:
+        return (True, 0.0, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One labelled text."""
+
+    id: str
+    text: str
+    labels: tuple[str, ...]
+    group: str = ""
+    """Examples of one group (an author, a post) never stand on two sides of a split."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A label set and its examples by split."""
+
+    name: str
+    label_set: LabelSet
+    splits: dict[str, list[Example]]
+    notes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What was counted while reading: quarantined, empty, repeated rows, where the validation split came from."""
+    quarantine: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    """Unreadable rows: file, line, reason; never the text."""
+
+    def texts(self, split: str) -> list[str]:
+        """Return the N texts of a split."""
+        return [example.text for example in self.splits[split]]
+
+    def targets(self, split: str) -> FloatArray:
+        """Return the targets (N, L) of a split."""
+        return self.label_set.multi_hot([example.labels for example in self.splits[split]])

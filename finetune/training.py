@@ -1,0 +1,280 @@
+"""Train a classifier: the loop, its evaluations, early stopping, and checkpoints that resume exactly.
+
+Early stopping looks at the mean average precision on validation, which no threshold can distort (F1 at .5 can).
+A checkpoint holds weights, optimizer, schedule, random states and the place in the epoch; batches are a function
+of seed and epoch. So a killed run that is started again ends with the weights it would have had.
+
+N = texts, B = texts in a batch, L = labels.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+
+from configs.console import Progress
+from configs.run_folder import remove_folder
+from finetune.batches import collate, forward, training_batches
+from finetune.config import FinetuneRecipe
+from finetune.decisions import to_probabilities
+from finetune.heads import last_linear
+from finetune.inference import predict_logits
+from finetune.long_texts import EncodedTexts
+from finetune.losses import Loss
+from finetune.metrics import macro_average_precision
+from finetune.tasks import FloatArray, LabelSet
+
+log = logging.getLogger("finetune")
+logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs five lines a checkpoint
+CHECKPOINT_NAME = "checkpoint"
+BEST_NAME = "best.safetensors"
+NO_DECAY_DIMENSIONS = 1  # biases and layer norms are vectors
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """What a model is trained and selected on."""
+
+    label_set: LabelSet
+    train: EncodedTexts
+    train_targets_NL: FloatArray
+    validation: EncodedTexts
+    validation_targets_NL: FloatArray
+    pad_token_id: int
+
+
+@dataclasses.dataclass
+class TrainingState:
+    """Where training is; what a checkpoint keeps beside weights and optimizer."""
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    best_score: float = -1.0
+    evaluations_without_gain: int = 0
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    loss_sum: float = 0.0
+    finished: bool = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain values (the protocol of accelerate's checkpoints)."""
+        return dataclasses.asdict(self)
+
+    def load_state_dict(self, values: dict[str, Any]) -> None:
+        """Take over a state that was saved."""
+        for key, value in values.items():
+            setattr(self, key, value)
+
+
+def automatic_epochs(rows: int) -> float:
+    """Return the passes over a train split of `rows` texts: few rows need more of them (arXiv:2006.05987)."""
+    return float(np.clip(round(12_000 / max(rows, 1)), 3, 20))
+
+
+class Trainer:
+    """Trains one classifier inside one run folder.
+
+    Args:
+        recipe: learning rate, batch size and so on.
+        model: a classifier from `finetune.heads`.
+        data: encoded train and validation texts.
+        loss: over logits and targets.
+        accelerator: device, processes and number format.
+        working: the run folder; checkpoints go there.
+    """
+
+    def __init__(
+        self,
+        recipe: FinetuneRecipe,
+        model: Any,
+        data: TrainingData,
+        loss: Loss,
+        accelerator: Accelerator,
+        working: Path,
+    ) -> None:
+        self.recipe, self.data, self.loss, self.accelerator = recipe, data, loss, accelerator
+        self.working, self.state = working, TrainingState()
+        epochs = recipe.epochs if recipe.epochs is not None else automatic_epochs(len(data.train))
+        self.steps_per_epoch = -(-len(data.train) // recipe.batch_size)
+        self.total_steps = max(1, round(epochs * self.steps_per_epoch))
+        optimizer = build_optimizer(model, recipe)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.schedule = schedule
+        accelerator.register_for_checkpointing(self.state, self.schedule)
+
+    def train(self) -> list[dict[str, float]]:
+        """Train to the end, from the last checkpoint if there is one; the best weights are in `best.safetensors`.
+
+        Returns:
+            one record an evaluation: epoch, step, training loss, validation average precision.
+        """
+        checkpoint, old = self.working / CHECKPOINT_NAME, self.working / f"{CHECKPOINT_NAME}.old"
+        if not checkpoint.is_dir() and old.is_dir():
+            checkpoint = old  # killed between the two renames of _save_checkpoint
+        if checkpoint.is_dir():
+            self.accelerator.load_state(str(checkpoint))
+            log.info("resumed at step %d of %d", self.state.step, self.total_steps)
+        with Progress(
+            description="train",
+            unit="steps",
+            total=self.total_steps,
+            initial=self.state.step,
+            enabled=self.accelerator.is_main_process,
+        ) as bar:
+            while not self.state.finished:
+                self._train_epoch(bar)
+        return self.state.history
+
+    def load_best(self, model: Any) -> None:
+        """Load the best weights into a model of the same shape."""
+        model.load_state_dict(load_file(self.working / BEST_NAME), strict=False)
+
+    def _train_epoch(self, bar: Progress) -> None:
+        state = self.state
+        batches = self._epoch_batches(state.epoch)
+        for indices in batches[state.batch :]:
+            loss = self._step(indices)
+            state.step, state.batch, state.loss_sum = state.step + 1, state.batch + 1, state.loss_sum + loss
+            bar.advance(1, loss=f"{state.loss_sum / state.batch:.4f}", epoch=state.epoch + 1)
+            if state.step >= self.total_steps:
+                break
+            if state.step % self.recipe.checkpoint_steps == 0 and state.batch < len(batches):
+                self._save_checkpoint()
+        self._evaluate()
+        state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
+        state.finished = state.step >= self.total_steps or state.evaluations_without_gain >= self.recipe.patience
+        self._save_checkpoint()
+
+    def _step(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> float:
+        """Take one optimizer step on the texts of one global batch; returns the loss of this process's part."""
+        rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
+        mine = indices[rank::world_size]
+        # A last batch smaller than the number of processes still needs a backward pass everywhere.
+        weight = len(mine) * world_size / len(indices)
+        mine = mine if len(mine) else indices[:1]
+        batch = collate(self.data.train, mine, self.data.pad_token_id)
+        batch = {key: value.to(self.accelerator.device) for key, value in batch.items()}
+        targets_BL = torch.tensor(self.data.train_targets_NL[mine], dtype=torch.float32, device=self.accelerator.device)
+        logits_BL = forward(self.model, batch, len(mine))
+        loss = self.loss(logits_BL, targets_BL)
+        self.accelerator.backward(loss * weight)
+        self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        return float(loss.detach())
+
+    def _epoch_batches(self, epoch: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+        generator = np.random.default_rng([self.recipe.seed, epoch])
+        order = generator.permutation(len(self.data.train))
+        return training_batches(order, self.data.train.lengths, batch_size=self.recipe.batch_size, generator=generator)
+
+    def _evaluate(self) -> None:
+        """Score the validation texts and keep the weights if they are the best so far."""
+        state = self.state
+        # Every process scores everything: validation is small, and all must agree on when to stop.
+        logits_NL = predict_logits(
+            self.model, self.data.validation, pad_token_id=self.data.pad_token_id, device=self.accelerator.device
+        )
+        probabilities_NL = to_probabilities(logits_NL, self.data.label_set)
+        average_precision = macro_average_precision(self.data.validation_targets_NL, probabilities_NL)
+        record = {
+            "epoch": state.epoch + 1,
+            "step": state.step,
+            "train_loss": state.loss_sum / max(state.batch, 1),
+            "validation_average_precision": average_precision,
+        }
+        state.history.append(record)
+        if self.accelerator.is_main_process:
+            log.info(
+                "epoch %d: loss %.4f, validation average precision %.4f",
+                state.epoch + 1,
+                record["train_loss"],
+                average_precision,
+            )
+        if average_precision > state.best_score:
+            state.best_score, state.evaluations_without_gain = average_precision, 0
+            if self.accelerator.is_main_process:
+                self._save_best()
+        else:
+            state.evaluations_without_gain += 1
+
+    def _save_best(self) -> None:
+        weights = self.accelerator.unwrap_model(self.model).state_dict()
+        temporary = self.working / f".{BEST_NAME}.tmp"
+        # Clones: tied weights share memory, which safetensors refuses.
+        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, temporary)
+        temporary.replace(self.working / BEST_NAME)
+
+    def _save_checkpoint(self) -> None:
+        """Write a checkpoint beside the old one, then put it in its place."""
+        folder, temporary = self.working / CHECKPOINT_NAME, self.working / f"{CHECKPOINT_NAME}.writing"
+        old = self.working / f"{CHECKPOINT_NAME}.old"
+        if self.accelerator.is_main_process:
+            remove_folder(temporary)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(temporary))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            if folder.exists():
+                remove_folder(old)
+                folder.rename(old)
+            temporary.rename(folder)
+            remove_folder(old)
+        self.accelerator.wait_for_everyone()
+
+    def _rate(self, step: int) -> float:
+        """Rise linearly over the warm-up, then fall linearly to 0."""
+        warmup = self.recipe.warmup_ratio * self.total_steps
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return max(0.0, (self.total_steps - step) / max(self.total_steps - warmup, 1))
+
+
+def build_optimizer(model: Any, recipe: FinetuneRecipe) -> torch.optim.Optimizer:
+    """Return AdamW with bias correction, no decay on vectors, and a higher rate for the head."""
+    head = {id(parameter) for parameter in last_linear(model).parameters()}
+    groups = []
+    for is_head in (False, True):
+        for is_vector in (False, True):
+            parameters = [
+                parameter
+                for parameter in model.parameters()
+                if parameter.requires_grad
+                and (id(parameter) in head) == is_head
+                and (parameter.ndim <= NO_DECAY_DIMENSIONS) == is_vector
+            ]
+            if parameters:
+                groups.append(
+                    {
+                        "params": parameters,
+                        "lr": recipe.learning_rate * (recipe.head_learning_rate_factor if is_head else 1.0),
+                        "weight_decay": 0.0 if is_vector else recipe.weight_decay,
+                    }
+                )
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+
+
+def remove_checkpoints(working: Path) -> None:
+    """Remove what only an unfinished run needs."""
+    for name in _leftovers(working):
+        remove_folder(name) if name.is_dir() else name.unlink(missing_ok=True)
+
+
+def _leftovers(working: Path) -> Iterator[Path]:
+    for name in (
+        CHECKPOINT_NAME,
+        f"{CHECKPOINT_NAME}.writing",
+        f"{CHECKPOINT_NAME}.old",
+        BEST_NAME,
+        f".{BEST_NAME}.tmp",
+    ):
+        if (working / name).exists():
+            yield working / name

@@ -1,0 +1,107 @@
+"""`mindshift predict`: every kind of input, one kind of answer."""
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from finetune import prediction_files
+from finetune.inference import Classifier
+from launch.cli import main as mindshift
+
+TEXTS = ["tired at night", "my boss and the deadline", "", "mother, brother " * 200, "naïve ☕ words\nand lines"]
+
+
+def write_input(path: Path) -> None:
+    rows = [{"id": f"é{number}", "text": text} for number, text in enumerate(TEXTS)]
+    if path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows), encoding="utf-8")
+    elif path.suffix == ".parquet":
+        pd.DataFrame(rows).to_parquet(path)
+    else:
+        pd.DataFrame(rows).to_csv(path, index=False, sep="," if path.suffix == ".csv" else "\t")
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".tsv", ".parquet"])
+def test_every_file_type_gives_the_same(suffix: str, trained: Path, tmp_path: Path) -> None:
+    write_input(tmp_path / f"texts{suffix}")
+    output = tmp_path / "out.jsonl"
+    arguments = ["--input", str(tmp_path / f"texts{suffix}"), "--output", str(output)]
+    assert mindshift(["predict", "--model", str(trained), *arguments]) == 0
+    written = [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+    assert [row["id"] for row in written] == [f"é{number}" for number in range(len(TEXTS))]
+    expected = Classifier.load(trained).predict(TEXTS)
+    for row, probabilities, labels in zip(written, expected.probabilities_NL, expected.decisions_NL, strict=True):
+        assert list(row["probabilities"].values()) == pytest.approx(probabilities.tolist(), abs=1e-5)
+        assert len(row["labels"]) == labels.sum()
+
+
+def test_csv_output(trained: Path, tmp_path: Path) -> None:
+    write_input(tmp_path / "texts.jsonl")
+    for name in ("out.csv", "out.jsonl"):
+        arguments = ["--input", str(tmp_path / "texts.jsonl"), "--output", str(tmp_path / name)]
+        assert mindshift(["predict", "--model", str(trained), *arguments]) == 0
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    for cells, row in zip(table, lines, strict=True):
+        assert cells["id"] == row["id"]
+        assert [name for name in cells["labels"].split(";") if name] == row["labels"]
+        assert {name: float(cells[name]) for name in row["probabilities"]} == row["probabilities"]
+
+
+def test_arguments_and_standard_input(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert mindshift(["predict", "--model", str(trained), "--text", "tired", "--text", "- boss: [1]"]) == 0
+    by_arguments = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["id"] for row in by_arguments] == [0, 1]
+    lines = b'{"id": 0, "text": "tired"}\nnot json\n{"id": 1, "text": "- boss: [1]"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert mindshift(["predict", "--model", str(trained)]) == 0
+    printed = capsys.readouterr()
+    assert [json.loads(line) for line in printed.out.splitlines()] == by_arguments
+    assert '"line": 2, "reason": "not JSON"' in printed.err
+
+
+def test_chunks_do_not_change_the_answer(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_input(tmp_path / "texts.jsonl")
+    answers = []
+    for size in (1, 2, 1000):
+        monkeypatch.setattr(prediction_files, "CHUNK_TEXTS", size)
+        arguments = ["--input", str(tmp_path / "texts.jsonl"), "--output", str(tmp_path / "out.jsonl")]
+        assert mindshift(["predict", "--model", str(trained), *arguments, "--batch_tokens", str(8 * size)]) == 0
+        answers.append([json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()])
+    for rows in zip(*answers, strict=True):
+        assert rows[0]["labels"] == rows[1]["labels"] == rows[2]["labels"]
+        assert rows[0]["probabilities"] == pytest.approx(rows[1]["probabilities"], abs=1e-5)
+
+
+def test_unreadable_rows_are_counted_and_named(trained: Path, tmp_path: Path) -> None:
+    path, output = tmp_path / "texts.csv", tmp_path / "out.jsonl"
+    path.write_text("id,text\n1,tired\n2,boss,extra\n3,mother\n", encoding="utf-8")
+    assert mindshift(["predict", "--model", str(trained), "--input", str(path), "--output", str(output)]) == 0
+    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == ["1", "3"]
+    quarantined = [json.loads(line) for line in (tmp_path / "out.jsonl.quarantine.jsonl").read_text().splitlines()]
+    assert quarantined == [{"file": str(path), "line": 3, "reason": "3 cells where the header has 2"}]
+
+
+def test_failure_leaves_the_old_output(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_input(tmp_path / "texts.jsonl")
+    output = tmp_path / "out.jsonl"
+    output.write_text("old\n")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Classifier, "predict", fail)
+    arguments = ["--input", str(tmp_path / "texts.jsonl"), "--output", str(output)]
+    assert mindshift(["predict", "--model", str(trained), *arguments]) == 2
+    assert output.read_text() == "old\n"
+    assert not list(tmp_path.glob(".*.tmp"))

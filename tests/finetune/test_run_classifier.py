@@ -1,0 +1,167 @@
+"""The stage end to end: a folder that plain transformers loads, the same labels everywhere, exact resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from configs.manifest import verify_folder
+from finetune.inference import Classifier
+from launch.cli import main as mindshift
+
+MakeTask = Callable[..., Path]
+
+
+def finetune(task: Path, output: Path, options: list[str]) -> int:
+    return mindshift(["finetune", "--task", str(task), "--output_dir", str(output), *options])
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "multi_class", "binary"])
+def test_one_program_for_every_type(
+    kind: str, make_task: MakeTask, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, output = make_task(kind, rows=160), tmp_path / "run"
+    assert finetune(task, output, small_run) == 0
+    verify_folder(output, stage="finetune")
+    metrics = json.loads((output / "metrics.json").read_text())
+    test = metrics["test"]
+    assert test["classifier"]["macro"]["f1"] > test["majority"]["macro"]["f1"] + 0.1  # it learned the cue words
+    assert set(test) == {"classifier", "majority", "tfidf_logistic_regression"}
+    assert set(test["classifier"]["per_label"]) == set(json.loads((task / "labels.json").read_text())["labels"])
+    printed = capsys.readouterr().out
+    assert "TF-IDF + logistic regression" in printed
+    assert "majority" in printed
+    assert not (output / "checkpoint").exists()
+    assert not (output / "best.safetensors").exists()
+
+
+def test_folder_loads_with_plain_transformers(make_task: MakeTask, small_run: list[str], tmp_path: Path) -> None:
+    """In a process that never imports mindshift, `pipeline` gives the probabilities that the run wrote."""
+    task, output = make_task(), tmp_path / "run"
+    assert finetune(task, output, small_run) == 0
+    program = (
+        "import json, sys\n"
+        "from transformers import pipeline\n"
+        "classify = pipeline('text-classification', model=sys.argv[1], top_k=None, truncation=True)\n"
+        "rows = [json.loads(line) for line in open(sys.argv[2])]\n"
+        "out = {r['id']: {d['label']: d['score'] for d in classify([r['text']])[0]} for r in rows}\n"
+        "assert 'finetune' not in sys.modules\n"
+        "print(json.dumps(out))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program, str(output), str(task / "test.jsonl")],
+        capture_output=True, text=True, check=True, cwd=tmp_path, env=os.environ | {"HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    by_pipeline = json.loads(run.stdout)
+    for row in read_jsonl(output / "predictions" / "test.jsonl"):
+        assert by_pipeline[row["id"]] == pytest.approx(row["probabilities"], abs=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "binary"])
+def test_predict_gives_the_labels_of_the_in_process_model(
+    kind: str, make_task: MakeTask, small_run: list[str], tmp_path: Path
+) -> None:
+    task, output, predictions = make_task(kind), tmp_path / "run", tmp_path / "predictions.jsonl"
+    assert finetune(task, output, small_run) == 0
+    arguments = ["--model", str(output), "--input", str(task / "test.jsonl"), "--output", str(predictions)]
+    assert mindshift(["predict", *arguments]) == 0
+    rows = read_jsonl(task / "test.jsonl")
+    given = Classifier.load(output).predict([row["text"] for row in rows])
+    written = read_jsonl(predictions)
+    assert [row["id"] for row in written] == [row["id"] for row in rows]
+    assert [set(row) for row in written] == [{"id", "probabilities", "labels"}] * len(rows)
+    names = json.loads((task / "labels.json").read_text())["labels"]
+    assert np.allclose(
+        [[row["probabilities"][name] for name in names] for row in written], given.probabilities_NL, atol=1e-5
+    )
+    assert [[name in row["labels"] for name in names] for row in written] == given.decisions_NL.tolist()
+    assert written == read_jsonl(output / "predictions" / "test.jsonl")
+
+
+def test_killed_run_resumes_to_the_same_weights(make_task: MakeTask, small_run: list[str], tmp_path: Path) -> None:
+    task = make_task(rows=400)
+    options = [*small_run, "--checkpoint_steps", "5", "--baselines", "false", "--epochs", "4"]
+    assert finetune(task, tmp_path / "whole", options) == 0
+    output = tmp_path / "killed"
+    arguments = [
+        sys.executable,
+        "-m",
+        "launch.cli",
+        "finetune",
+        "--task",
+        str(task),
+        "--output_dir",
+        str(output),
+        *options,
+    ]
+    root = Path(__file__).resolve().parents[2]
+    process = subprocess.Popen(
+        arguments, cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL
+    )
+    checkpoint = tmp_path / "killed.partial" / "checkpoint"
+    deadline = time.monotonic() + 120
+    while not checkpoint.is_dir() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+    assert not output.exists()
+    assert finetune(task, output, options) == 0
+    whole, resumed = (load_file(folder / "model.safetensors") for folder in (tmp_path / "whole", output))
+    assert all(whole[name].equal(resumed[name]) for name in whole)
+    assert json.loads((output / "metrics.json").read_text()) == json.loads(
+        (tmp_path / "whole" / "metrics.json").read_text()
+    )
+
+
+def test_killed_between_the_last_figure_and_the_final_name(
+    make_task: MakeTask, small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, output = make_task(), tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.fitting.write_manifest", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert finetune(task, output, small_run) == 130
+    weights = (tmp_path / "run.partial" / "model.safetensors").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.fitting._train", lambda *_: pytest.fail("trained again"))
+        assert finetune(task, output, small_run) == 0
+    assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_finished_run_is_not_overwritten(
+    make_task: MakeTask, small_run: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, output = make_task(), tmp_path / "run"
+    assert finetune(task, output, [*small_run, "--epochs", "1"]) == 0
+    before = (output / "model.safetensors").read_bytes()
+    assert finetune(task, output, small_run) == 2
+    assert "already holds a finished run" in capsys.readouterr().err
+    assert (output / "model.safetensors").read_bytes() == before
+
+
+def test_full_disk_keeps_what_is_done(
+    make_task: MakeTask, small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    task, output = make_task(), tmp_path / "run"
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(output))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.fitting.write_manifest", full)
+        assert finetune(task, output, small_run) == 2
+    assert "disk is full" in capsys.readouterr().err
+    assert finetune(task, output, small_run) == 0
