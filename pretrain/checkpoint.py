@@ -1,0 +1,139 @@
+"""Checkpoints that a kill, a full disk or a damaged file cannot hurt.
+
+A checkpoint is a folder `checkpoints/step-NNNNNNNN`, written under another name and renamed when complete. It holds
+whole tensors by name, however the optimizer was sharded, so it resumes on any number of processes and any backend;
+`model.safetensors` beside `config.json` is a plain Hugging Face folder. `checksums.json` is written last: a folder
+whose files do not match it is passed over for the next older one.
+"""
+
+import dataclasses
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from configs.errors import UserError
+from configs.manifest import sha256_file
+from configs.run_folder import remove_folder
+
+CHECKPOINTS = "checkpoints"
+MODEL_FILE, OPTIMIZER_FILE = "model.safetensors", "optimizer.safetensors"
+MOMENT_KEYS = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of a parameter."""
+MOMENT_SUFFIXES = tuple(f"::{key}" for key in MOMENT_KEYS)
+STATE_FILE, CHECKSUMS_FILE = "state.json", "checksums.json"
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingState:
+    """Everything a run needs to go on, by name, whole and on the CPU.
+
+    Attributes:
+        step: optimizer steps done.
+        weights: fp32 weights by parameter name, tied ones once.
+        moments: AdamW's state, named by `moment_name`.
+        progress: JSON values: the planner's position, tokens read, the evaluation before.
+    """
+
+    step: int
+    weights: dict[str, Tensor]
+    moments: dict[str, Tensor]
+    progress: dict[str, Any]
+
+    @classmethod
+    def of(cls, step: int, tensors: dict[str, Tensor], progress: dict[str, Any]) -> "TrainingState":
+        """Build from a backend's gathered tensors."""
+        moments = {name: tensor for name, tensor in tensors.items() if name.endswith(MOMENT_SUFFIXES)}
+        weights = {name: tensor for name, tensor in tensors.items() if name not in moments}
+        return cls(step, weights, moments, progress)
+
+
+def moment_name(parameter: str, key: str) -> str:
+    """Return the name of a parameter's AdamW state in a checkpoint."""
+    return f"{parameter}::{key}"
+
+
+def save_checkpoint(working_dir: Path, state: TrainingState, model: PreTrainedModel, *, keep: int) -> Path:
+    """Write a checkpoint, then drop all but the newest `keep`. Call it on one process only.
+
+    A full disk raises OSError and leaves the earlier checkpoints as they were.
+    """
+    folder = working_dir / CHECKPOINTS / f"step-{state.step:08d}"
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    remove_folder(temporary)
+    temporary.mkdir(parents=True)
+    try:
+        model.config.save_pretrained(temporary)
+        save_file(state.weights, temporary / MODEL_FILE, metadata={"format": "pt"})
+        save_file(state.moments, temporary / OPTIMIZER_FILE)
+        (temporary / STATE_FILE).write_text(json.dumps({"step": state.step, "progress": state.progress}))
+        checksums = {path.name: sha256_file(path) for path in sorted(temporary.iterdir())}
+        (temporary / CHECKSUMS_FILE).write_text(json.dumps(checksums, indent=2))
+        _sync(temporary)
+    except BaseException:
+        remove_folder(temporary)
+        raise
+    remove_folder(folder)  # one that was found damaged
+    temporary.rename(folder)
+    for old in _folders(working_dir)[keep:]:
+        remove_folder(old)
+    return folder
+
+
+def load_newest_checkpoint(working_dir: Path) -> TrainingState | None:
+    """Return the newest checkpoint whose files are intact, or None if there is none at all.
+
+    Raises:
+        UserError: there are checkpoints, and every one is damaged.
+    """
+    folders = _folders(working_dir)
+    for folder in folders:
+        problem = _damage(folder)
+        if problem is None:
+            values = json.loads((folder / STATE_FILE).read_text())
+            return TrainingState(
+                values["step"], load_file(folder / MODEL_FILE), load_file(folder / OPTIMIZER_FILE), values["progress"]
+            )
+        log.warning("%s is damaged (%s); trying an older one", folder.name, problem)
+    if folders:
+        raise UserError(
+            f"all {len(folders)} checkpoints are damaged",
+            where=working_dir / CHECKPOINTS,
+            fix=f"Remove {working_dir} to start over.",
+        )
+    return None
+
+
+def _folders(working_dir: Path) -> list[Path]:
+    """Return the checkpoint folders, newest first."""
+    return sorted((working_dir / CHECKPOINTS).glob("step-*"), reverse=True)
+
+
+def _damage(folder: Path) -> str | None:
+    try:
+        checksums: dict[str, str] = json.loads((folder / CHECKSUMS_FILE).read_text())
+    except (OSError, ValueError):
+        return "no readable checksums"
+    for name, expected in checksums.items():
+        path = folder / name
+        if not path.is_file() or sha256_file(path) != expected:
+            return f"{name} does not match its checksum"
+    missing = {MODEL_FILE, OPTIMIZER_FILE, STATE_FILE} - checksums.keys()
+    return f"{sorted(missing)[0]} is missing" if missing else None
+
+
+def _sync(folder: Path) -> None:
+    """Push a folder's files to the disk before its rename makes them count."""
+    for path in [*folder.iterdir(), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

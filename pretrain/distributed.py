@@ -1,0 +1,254 @@
+"""How gradients travel: one process or several, plain, DDP or DeepSpeed, behind one small interface.
+
+Whatever the backend, the gradient of a step is the sum over all its masked tokens divided by their number: neither
+the number of processes nor gradient accumulation changes it (the Trainer's scaling, transformers#47688, does).
+Without an explicit gloo group accelerate reports one process on every CPU rank under DeepSpeed, so one is asked for.
+"""
+
+import contextlib
+import os
+from typing import Protocol, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, InitProcessGroupKwargs
+from torch import Tensor, nn
+
+from configs.errors import UserError
+from pretrain.checkpoint import MOMENT_KEYS, TrainingState, moment_name
+from pretrain.config import PretrainRecipe
+from pretrain.encoder import PackedMaskedLM
+from pretrain.optimization import set_learning_rate, trainable_parameters
+
+
+def start_accelerator() -> Accelerator:
+    """Join the other processes, if there are any."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it had to guess
+    several_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    handlers = [InitProcessGroupKwargs(backend="gloo")] if several_cpus else []
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+    # Autocast is the model's own business (`PackedMaskedLM`), so that every backend computes alike.
+    return Accelerator(cpu=several_cpus and not deepspeed, mixed_precision="no", kwargs_handlers=handlers)
+
+
+class Backend(Protocol):
+    """A model and its optimizer, prepared for one way of distributing."""
+
+    module: nn.Module
+
+    def backward(self, loss: Tensor) -> None:
+        """Add this process's gradients of `loss`, to be summed over processes."""
+
+    def step(self, learning_rate: float) -> float:
+        """Clip, update the weights, forget the gradients; return the gradient norm before clipping."""
+
+    def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Return a context for a micro-batch; gradients travel in the last one of a step."""
+
+    def gather(self) -> dict[str, Tensor] | None:
+        """Return weights and AdamW moments, whole, by name; None off the main process. All processes must call it."""
+
+    def restore_moments(self, state: TrainingState) -> None:
+        """Take over AdamW's moments from a checkpoint; its weights were put into the model before."""
+
+
+def prepare(
+    accelerator: Accelerator, module: PackedMaskedLM, optimizer: torch.optim.Optimizer, *, recipe: PretrainRecipe
+) -> Backend:
+    """Return the backend that `accelerate launch` asked for."""
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        return DeepSpeedBackend(accelerator, module, optimizer, recipe)
+    return PlainBackend(accelerator, module, optimizer, recipe)
+
+
+class PlainBackend:
+    """One process, or DDP over several; see `Backend`."""
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        module: PackedMaskedLM,
+        optimizer: torch.optim.Optimizer,
+        recipe: PretrainRecipe,
+    ) -> None:
+        self._accelerator, self._optimizer = accelerator, optimizer
+        self._max_norm = recipe.max_grad_norm or float("inf")
+        self._model = module.model
+        self.module: nn.Module = accelerator.prepare_model(module)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add gradients; DDP averages over processes, so the loss is multiplied by their number."""
+        (loss * self._accelerator.num_processes).backward()
+
+    def step(self, learning_rate: float) -> float:
+        """Clip by the norm over all parameters and update."""
+        set_learning_rate(self._optimizer, learning_rate)
+        norm = nn.utils.clip_grad_norm_(trainable_parameters(self._model), self._max_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return float(norm)
+
+    def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Keep DDP silent until the last micro-batch."""
+        if last or not isinstance(self.module, nn.parallel.DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.module.no_sync()
+
+    def gather(self) -> dict[str, Tensor] | None:
+        """Copy the state of the main process; all have the same."""
+        if not self._accelerator.is_main_process:
+            return None
+        tensors = {}
+        for name, parameter in self._model.named_parameters():
+            tensors[name] = parameter.detach().cpu().clone()
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                tensors[moment_name(name, key)] = value.detach().cpu().clone()
+        return tensors
+
+    def restore_moments(self, state: TrainingState) -> None:
+        """Put the moments where fused AdamW keeps them."""
+        for name, parameter in self._model.named_parameters():
+            if moment_name(name, "step") in state.moments:
+                moments = {key: state.moments[moment_name(name, key)] for key in MOMENT_KEYS}
+                self._optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
+
+
+class DeepSpeedBackend:
+    """DeepSpeed with ZeRO 0 to 3; see `Backend`.
+
+    The engine's own checkpoints only resume on as many processes as wrote them, so whole tensors are gathered
+    instead, one parameter at a time.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        module: PackedMaskedLM,
+        optimizer: torch.optim.Optimizer,
+        recipe: PretrainRecipe,
+    ) -> None:
+        self._accelerator, self._model = accelerator, module.model
+        config = accelerator.deepspeed_plugin.deepspeed_config
+        config["train_micro_batch_size_per_gpu"] = recipe.micro_batch_size
+        config["gradient_accumulation_steps"] = 1
+        config["managed_gradient_accumulation"] = False  # `step` alone says when a step is complete
+        config["gradient_clipping"] = recipe.max_grad_norm
+        self._engine, self._optimizer = accelerator.prepare(module, optimizer)
+        self.module: nn.Module = self._engine
+
+    @property
+    def _stage(self) -> int:
+        return int(self._engine.zero_optimization_stage())
+
+    def backward(self, loss: Tensor) -> None:
+        """Add gradients; the engine averages over processes."""
+        self._engine.backward(loss * self._accelerator.num_processes, scale_wrt_gas=False)
+
+    def step(self, learning_rate: float) -> float:
+        """Let the engine clip and update."""
+        set_learning_rate(self._optimizer, learning_rate)
+        self._engine.step()
+        return float(self._engine.get_global_grad_norm() or 0.0)
+
+    def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Nothing to do: the engine reduces in `step`."""
+        return contextlib.nullcontext()
+
+    def gather(self) -> dict[str, Tensor] | None:
+        """Put each sharded tensor together on every process, and keep it on the main one."""
+        tensors: dict[str, Tensor] = {}
+        self._link_moments()
+        for name, parameter in self._model.named_parameters():
+            found: dict[str, Tensor | None] = {name: self._whole_weight(parameter)}
+            if parameter.requires_grad:
+                found |= {moment_name(name, key): self._whole_moment(parameter, key) for key in MOMENT_KEYS}
+            if self._accelerator.is_main_process:
+                # A parameter without a moment yet is one that no step has touched.
+                tensors |= {key: value.detach().cpu().clone() for key, value in found.items() if value is not None}
+        return tensors if self._accelerator.is_main_process else None
+
+    def restore_moments(self, state: TrainingState) -> None:
+        """Make the engine allocate its state by a step that changes nothing, then fill that state."""
+        self._step_without_change()
+        for name, parameter in self._model.named_parameters():
+            if moment_name(name, "step") not in state.moments:
+                continue
+            for key in ("exp_avg", "exp_avg_sq"):
+                self._set_moment(parameter, key, state.moments[moment_name(name, key)])
+            for moments in self._inner_optimizer.state.values():
+                moments["step"] = _like(moments["step"], state.moments[moment_name(name, "step")])
+
+    @property
+    def _inner_optimizer(self) -> torch.optim.Optimizer:
+        optimizer = self._engine.optimizer
+        return optimizer if self._stage == 0 else optimizer.optimizer  # type: ignore[no-any-return]
+
+    def _whole_weight(self, parameter: nn.Parameter) -> Tensor:
+        if self._stage < 3:
+            return parameter
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([parameter]):
+            return parameter.detach().cpu().clone()
+
+    def _whole_moment(self, parameter: nn.Parameter, key: str) -> Tensor | None:
+        if key == "step":
+            steps = [moments["step"] for moments in self._inner_optimizer.state.values()]
+            return torch.as_tensor(float(steps[0])) if steps else None
+        if self._stage == 0:
+            return cast(Tensor | None, self._inner_optimizer.state[parameter].get(key))
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        return cast(Tensor | None, safe_get_full_optimizer_state(parameter, key))
+
+    def _set_moment(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+        value = value.to(self._accelerator.device)
+        if self._stage == 0:
+            self._inner_optimizer.state[parameter][key].copy_(value)
+        elif self._stage < 3:
+            safe_set_full_optimizer_state(parameter, value, key)
+        else:  # the whole-tensor setter of ZeRO-3 refuses a parameter whose last shard is padded
+            world_size, rank = self._accelerator.num_processes, self._accelerator.process_index
+            shard = -(-value.numel() // world_size)
+            padded = nn.functional.pad(value.flatten(), (0, shard * world_size - value.numel()))
+            safe_set_local_optimizer_state(parameter, padded[rank * shard : (rank + 1) * shard], key)
+
+    def _step_without_change(self) -> None:
+        device = self._accelerator.device
+        tokens = torch.zeros(2, dtype=torch.long, device=device)
+        logits = self.module(tokens, torch.arange(2, device=device), [2], torch.zeros_like(tokens))
+        self.backward(logits.sum() * 0.0)
+        self.step(learning_rate=0.0)
+        self._link_moments()
+
+    def _link_moments(self) -> None:
+        # ZeRO-1 and -2 link the moments after the first parameter group's step, when the second group has none yet.
+        if self._stage in (1, 2):
+            self._engine.optimizer._hp_optimizer_states_linked = False
+            self._engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def accumulation_steps(recipe: PretrainRecipe, world_size: int) -> int:
+    """Return how many micro-batches each process adds up before an optimizer step.
+
+    Raises:
+        UserError: the global batch cannot be dealt evenly to this many processes.
+    """
+    if recipe.global_batch_tokens is None:
+        return recipe.gradient_accumulation_steps
+    steps, rest = divmod(recipe.global_batch_tokens, recipe.micro_batch_tokens * world_size)
+    if rest or not steps:
+        raise UserError(
+            f"global_batch_tokens ({recipe.global_batch_tokens:,}) is no multiple of micro_batch_size × max_seq_length "
+            f"× processes ({recipe.micro_batch_tokens:,} × {world_size})",
+            where="recipe",
+            fix="Change one of them.",
+        )
+    return steps
+
+
+def _like(example: Tensor | float, value: Tensor) -> Tensor | float:
+    return value.to(example.device).reshape(example.shape) if isinstance(example, Tensor) else float(value)

@@ -1,0 +1,84 @@
+"""Held-out loss, perplexity and accuracy of masked predictions, overall and by subreddit, in constant memory.
+
+Always 15 % fixed masks, so figures compare across recipes. The loss is the mean over masked tokens.
+
+M = predictions, V = vocabulary, G = subreddits.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from pretrain.batches import MicroBatch
+from pretrain.masking import IGNORED_LABEL
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Masked-token figures of one group of documents."""
+
+    loss: float
+    perplexity: float
+    accuracy: float
+    masked_tokens: int
+
+    @classmethod
+    def of(cls, sums: Tensor) -> "Score":
+        """Build from (summed loss, correct, count)."""
+        loss_sum, correct, count = sums.tolist()
+        loss = loss_sum / max(count, 1.0)
+        return cls(loss, math.exp(min(loss, 700.0)), correct / max(count, 1.0), int(count))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A held-out evaluation: everything together, and by subreddit."""
+
+    overall: Score
+    by_subreddit: dict[str, Score]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain values for `evaluation.json`."""
+        return dataclasses.asdict(self)
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, batches: Iterable[MicroBatch], subreddits: list[str], accelerator: Accelerator
+) -> Evaluation:
+    """Score the model on its processes' shares of the held-out micro-batches.
+
+    Args:
+        model: a `PackedMaskedLM`, prepared.
+        batches: this process's micro-batches.
+        subreddits: subreddit of each held-out document; an empty name counts as `(none)`.
+        accelerator: adds up over processes.
+    """
+    names, group_of = np.unique(np.array([name or "(none)" for name in subreddits]), return_inverse=True)
+    groups = torch.from_numpy(group_of.astype(np.int64)).to(accelerator.device)
+    sums_G3 = torch.zeros(len(names), 3, dtype=torch.float64, device=accelerator.device)
+    was_training = model.training
+    model.eval()
+    for batch in batches:
+        logits_MV = model(batch.input_ids, batch.position_ids, batch.lengths, batch.masked_positions)
+        sums_M3 = _score_predictions(logits_MV, batch.labels)
+        sums_G3.index_add_(0, groups[batch.documents.clamp(min=0)], sums_M3)
+    model.train(was_training)
+    sums_G3 = accelerator.reduce(sums_G3, reduction="sum")
+    by_subreddit = {str(name): Score.of(sums) for name, sums in zip(names, sums_G3, strict=True) if sums[2] > 0}
+    return Evaluation(Score.of(sums_G3.sum(dim=0)), by_subreddit)
+
+
+def _score_predictions(logits_MV: Tensor, labels_M: Tensor) -> Tensor:
+    """Return (M, 3): loss, whether it is right, and 1, all 0 where the label is padding."""
+    real = labels_M != IGNORED_LABEL
+    loss = F.cross_entropy(logits_MV.float(), labels_M, reduction="none", ignore_index=IGNORED_LABEL)
+    correct = (logits_MV.argmax(dim=-1) == labels_M) & real
+    return torch.stack([loss.double(), correct.double(), real.double()], dim=1)

@@ -1,0 +1,89 @@
+"""`metrics.jsonl`: one line a logging step, and the trackers a recipe may add to it.
+
+A resumed run drops the lines behind its checkpoint first, so that the file reads as if nothing had happened.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from configs.errors import UserError
+from configs.run_folder import write_atomically
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of a run's `metrics.jsonl`; a last line torn by a kill is left out."""
+    path = folder / METRICS_FILE
+    lines = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+class MetricsLog:
+    """Append figures to `metrics.jsonl`, and to a tracker if the recipe names one.
+
+    Args:
+        folder: the working folder of the run.
+        step: optimizer steps done; later lines are dropped.
+        report_to: `none`, `tensorboard` or `wandb`.
+        run_name: what a tracker calls the run.
+    """
+
+    def __init__(self, folder: Path, *, step: int, report_to: str, run_name: str) -> None:
+        self._path = folder / METRICS_FILE
+        kept = [line for line in read_metrics(folder) if line["step"] <= step]
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+        self._tracker = _start_tracker(report_to, folder, run_name)
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """Add one line; it must have a `step`."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+        if self._tracker is not None:
+            numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
+            self._tracker.log(numbers, step=values["step"])
+
+    def close(self) -> None:
+        """Finish the tracker's run."""
+        if self._tracker is not None:
+            self._tracker.finish()
+
+
+def _start_tracker(report_to: str, folder: Path, run_name: str) -> Any:
+    if report_to == "none":
+        return None
+    if report_to == "tensorboard":
+        return _TensorBoard(folder / "tensorboard")
+    try:
+        import wandb
+    except ImportError:
+        raise UserError("wandb is not installed", where="report_to", fix='pip install "mindshift[track]"') from None
+    if os.environ.get("WANDB_MODE", "disabled") == "disabled":  # the console's default for everything else
+        os.environ["WANDB_MODE"] = "offline"
+    return wandb.init(project="mindshift", name=run_name, dir=str(folder), mode=os.environ["WANDB_MODE"])
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise UserError(
+                "tensorboard is not installed", where="report_to", fix='pip install "mindshift[track]"'
+            ) from None
+        self._writer = SummaryWriter(str(folder))
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def finish(self) -> None:
+        self._writer.close()

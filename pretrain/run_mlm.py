@@ -1,0 +1,84 @@
+"""Continue masked-LM pretraining: `accelerate launch pretrain/run_mlm.py RECIPE.yaml`."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.base_models import resolve_model
+from configs.console import start_console
+from configs.errors import UserError, run_program
+from configs.manifest import now, verify_folder, write_manifest
+from configs.recipe import load_recipe
+from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder
+from pretrain.config import PretrainRecipe
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Run the recipe named on the command line, as one process of its group."""
+    is_main = int(os.environ.get("RANK", "0")) == 0
+    try:
+        recipe = load_recipe(PretrainRecipe, arguments, program)
+        started_at = now()
+        accepted = []
+        if is_main:  # before the processes join, so that a mistake ends all of them
+            accepted = verify_folder(recipe.corpus, stage="corpus", accept_changes=recipe.accept_changed_inputs)
+            open_run_folder(recipe)
+        _pretrain(recipe, started_at, accepted)
+    except UserError:
+        if is_main:
+            raise
+        sys.exit(2)  # the main process says what is wrong
+
+
+def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> None:
+    import torch  # heavy imports wait until the recipe is known to be right
+
+    from pretrain.checkpoint import CHECKPOINTS
+    from pretrain.distributed import start_accelerator
+    from pretrain.encoder import load_for_corpus
+    from pretrain.training_loop import EVALUATION_FILE, PretrainingRun
+
+    working_dir = working_folder(recipe.output_dir)
+    source = resolve_model(recipe.model)
+    torch.manual_seed(recipe.seed)  # a head that is missing from the checkpoint
+    model, tokenizer = load_for_corpus(source, recipe.corpus / "tokenizer", recipe.max_seq_length)
+    accelerator = start_accelerator()
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        logging.getLogger().setLevel(logging.WARNING)
+
+    evaluation_file = working_dir / EVALUATION_FILE
+    if not evaluation_file.is_file():  # else a kill came between the last step and the folder's final name
+        PretrainingRun(recipe, working_dir, accelerator, model, tokenizer).run()
+    if accelerator.is_main_process:
+        result = json.loads(evaluation_file.read_text(encoding="utf-8"))
+        remove_folder(working_dir / CHECKPOINTS)
+        inputs = {"corpus": recipe.corpus} | ({"model": Path(source.name_or_path)} if source.is_local else {})
+        counts = {
+            "steps": result["steps"],
+            "tokens": result["tokens"],
+            "held_out_loss_before": result["before"]["overall"]["loss"],
+            "held_out_loss_after": result["after"]["overall"]["loss"],
+        }
+        write_manifest(
+            working_dir,
+            stage="pretrain",
+            recipe=recipe,
+            inputs=inputs,
+            counts=counts,
+            started_at=started_at,
+            accepted=accepted,
+        )
+        finish_run_folder(recipe)
+        print(f"adapted encoder: {recipe.output_dir}")
+        print(f"held-out loss: {counts['held_out_loss_before']:.4f} before, {counts['held_out_loss_after']:.4f} after")
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    start_console()
+    sys.exit(run_program(lambda: main(sys.argv[1:], "accelerate launch pretrain/run_mlm.py")))

@@ -1,0 +1,125 @@
+"""Synthetic corpora and tiny random models: nothing here is anybody's words."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+from configs.manifest import now, write_manifest
+from configs.recipe import StageRecipe
+from corpus.shards import TokenizedDocument, split_folder, write_shard
+
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+WORDS = [f"word{number}" for number in range(180)]
+PIECES = [f"##piece{number}" for number in range(15)]
+VOCABULARY = SPECIAL_TOKENS + WORDS + PIECES
+SUBREDDITS = ["garden", "kitchen", ""]
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer of 200 made-up words and pieces."""
+    vocabulary = {token: number for number, token in enumerate(VOCABULARY)}
+    tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
+
+def make_documents(count: int, seed: int, *, longest: int = 90) -> list[TokenizedDocument]:
+    """Documents whose next token mostly follows from the one before, so that there is something to learn."""
+    rng = np.random.default_rng(seed)
+    documents = []
+    for number in range(count):
+        length = int(rng.integers(3, longest))
+        jumps = np.where(rng.random(length) < 0.1, rng.integers(0, 190, length), 1)
+        token_ids = (np.cumsum(jumps) + rng.integers(0, 190)) % 190 + len(SPECIAL_TOKENS)
+        documents.append(
+            TokenizedDocument(
+                id=f"doc{seed}-{number}",
+                token_ids=token_ids.tolist(),
+                title_length=min(3, length),
+                subreddit=SUBREDDITS[number % len(SUBREDDITS)],
+            )
+        )
+    return documents
+
+
+def write_corpus(folder: Path, *, documents: int = 120) -> Path:
+    """Write a corpus folder with two train shards, one held-out shard, a tokenizer and a manifest."""
+    for number in range(2):
+        write_shard(split_folder(folder, "train"), number, make_documents(documents // 2, number), len(VOCABULARY))
+    write_shard(split_folder(folder, "held_out"), 0, make_documents(20, 99), len(VOCABULARY))
+    build_tokenizer().save_pretrained(folder / "tokenizer")
+    write_manifest(
+        folder, stage="corpus", recipe=StageRecipe(output_dir=folder), inputs={}, counts={}, started_at=now()
+    )
+    return folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Workspace:
+    """A folder with a corpus and a model to adapt to it."""
+
+    folder: Path
+    corpus: Path
+    model: Path
+
+    def arguments(self, name: str = "run", **overrides: object) -> list[str]:
+        """Command-line arguments of a small fp32 run; `overrides` are recipe keys."""
+        values: dict[str, object] = {
+            "output_dir": self.folder / name,
+            "corpus": self.corpus,
+            "model": self.model,
+            "max_seq_length": 64,
+            "micro_batch_size": 4,
+            "max_steps": 6,
+            "learning_rate": 1e-3,
+            "mixed_precision": "no",
+            "save_steps": 2,
+            "logging_steps": 1,
+        }
+        values |= overrides
+        return [word for key, value in values.items() for word in (f"--{key}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def corpus_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus that tests only read."""
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "corpus")
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random BERT of two layers with the corpus's tokenizer."""
+    folder = tmp_path_factory.mktemp("model") / "bert"
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(VOCABULARY),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertForMaskedLM(config).save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, corpus_dir: Path, model_dir: Path) -> Workspace:
+    """A place for runs over the shared corpus and model."""
+    return Workspace(tmp_path, corpus_dir, model_dir)

@@ -1,0 +1,44 @@
+"""Each recipe of the room loads, and impossible values are refused by name."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.errors import UserError
+from configs.recipe import load_recipe
+from pretrain.config import PretrainRecipe
+
+RECIPES = sorted((Path(__file__).resolve().parents[2] / "configs" / "pretrain").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_each_recipe_loads_and_names_its_own_command(path: Path):
+    recipe = load_recipe(PretrainRecipe, [str(path)], "mindshift pretrain")
+    assert f"configs/pretrain/{path.name}" in path.read_text(encoding="utf-8")
+    assert recipe.output_dir.parts[0] == "runs"
+
+
+def test_mentalbert_keeps_the_papers_protocol():
+    recipe = load_recipe(PretrainRecipe, [str(RECIPES[0].with_name("mentalbert.yaml"))], "mindshift pretrain")
+    assert recipe.model == "google-bert/bert-base-uncased"
+    assert (recipe.max_seq_length, recipe.micro_batch_size, recipe.max_steps) == (512, 16, 624_000)
+    assert (recipe.eval_steps, recipe.mlm_probability, recipe.gradient_accumulation_steps) == (1000, 0.15, 1)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["--mlm_probability", "1.5"], "mlm_probability is 1.5"),
+        (["--warmup_ratio", "-0.1"], "warmup_ratio is -0.1"),
+        (["--micro_batch_size", "0"], "micro_batch_size is 0"),
+        (["--learning_rate", "0"], "learning_rate is 0"),
+        (["--num_train_epochs", "1"], "one of the two"),
+        (["--lr_scheduler_type", "step"], "lr_scheduler_type"),
+        (["--save_total_limit", "1"], "save_total_limit is 1"),
+        (["--mlm_probabilty", "0.3"], "did you mean 'mlm_probability'"),
+    ],
+)
+def test_impossible_values_are_refused_by_name(overrides, named):
+    arguments = ["--output_dir", "runs/x", "--corpus", "runs/c", "--max_steps", "5", *overrides]
+    with pytest.raises(UserError, match=named):
+        load_recipe(PretrainRecipe, arguments, "mindshift pretrain")
