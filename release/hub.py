@@ -110,8 +110,8 @@ class Publication:
                 where=self.repo_id,
                 fix="What was open may have been copied: choose another name, or make it private by hand and look.",
             )
-        remote = self._remote_files()
-        if not remote or remote == self._local_ids():
+        remote, ours = self._contents()
+        if not remote or remote == ours:
             return
         earlier_release = RELEASE_NAME in remote
         if not (self.update_existing and earlier_release):
@@ -131,17 +131,18 @@ class Publication:
         head = self.api.model_info(self.repo_id)
         if existing is None and not head.private:
             raise UserError("was created public in spite of our wish", where=self.repo_id)
-        remote, wanted = self._remote_files(), self._local_ids()
-        if remote == wanted:
+        remote, ours = self._contents()
+        if remote == ours:
             log.info("the files are there already")
             return str(head.sha)
         operations: list[Any] = [CommitOperationAdd(name, str(path)) for name, path in self.files.items()]
-        operations += [CommitOperationDelete(name) for name in sorted(remote.keys() - wanted.keys())]
+        operations += [CommitOperationDelete(name) for name in sorted(remote.keys() - ours.keys())]
         self._changed = True
         commit = self.api.create_commit(
             self.repo_id, operations, commit_message=f"Release {self.tag}", parent_commit=head.sha
         )
-        if self._remote_files() != wanted:
+        remote, ours = self._contents()
+        if remote != ours:
             raise UserError("the repository does not hold what was sent", where=self.repo_id)
         log.info("sent %d files in one commit", len(self.files))
         return str(commit.oid)
@@ -232,17 +233,17 @@ class Publication:
             time.sleep(WAIT_SECONDS)
         raise UserError(f"the Hub does not confirm {what}", where=self.repo_id)
 
-    def _remote_files(self) -> dict[str, str]:
-        """Return path → content id: the sha256 of large files, the git id of small ones."""
-        rows = self.api.list_repo_tree(self.repo_id, recursive=True)
-        found = {row.path: row.lfs.sha256 if row.lfs else row.blob_id for row in rows if isinstance(row, RepoFile)}
-        return {path: content for path, content in found.items() if path not in ADDED_BY_HUB}
+    def _contents(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return path → content id, of the repository and of our folder.
 
-    def _local_ids(self) -> dict[str, str]:
-        """Return path → content id, in the kind the repository uses for it; sha256 where it has no such file yet."""
-        rows = self.api.list_repo_tree(self.repo_id, recursive=True)
-        large = {row.path for row in rows if isinstance(row, RepoFile) and row.lfs}
-        return {name: sha256_file(p) if name in large else git_id(p) for name, p in self.files.items()}
+        The id is the sha256 for files that the repository keeps as large ones, and the git id for the others.
+        """
+        listed = self.api.list_repo_tree(self.repo_id, recursive=True)
+        rows = {row.path: row for row in listed if isinstance(row, RepoFile) and row.path not in ADDED_BY_HUB}
+        remote = {path: row.lfs.sha256 if row.lfs else row.blob_id for path, row in rows.items()}
+        large = {path for path, row in rows.items() if row.lfs}
+        ours = {name: sha256_file(path) if name in large else git_id(path) for name, path in self.files.items()}
+        return remote, ours
 
 
 def check_token(api: HfApi) -> str:
@@ -296,8 +297,9 @@ def readable_errors(repo_id: str, meanings: dict[int, str] | None = None) -> Ite
     fix = "Mend it and run the same command again; it goes on where it stopped."
     try:
         yield
-    except HfHubHTTPError as error:
-        status = error.response.status_code
-        raise UserError(known.get(status, f"the Hub answered {status}"), where=repo_id, fix=fix) from error
     except NETWORK_ERRORS as error:
+        answer = error if isinstance(error, HfHubHTTPError) else error.__cause__  # uploads wrap the Hub's answer
+        if isinstance(answer, HfHubHTTPError):
+            status = answer.response.status_code
+            raise UserError(known.get(status, f"the Hub answered {status}"), where=repo_id, fix=fix) from error
         raise UserError(f"the connection failed ({type(error).__name__})", where=repo_id, fix=fix) from error

@@ -11,6 +11,7 @@ import hashlib
 import struct
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -314,3 +315,5 @@ class Hub:
         self.tickets: dict[str, str] = {}  # download links given out: ticket -> sha256
         self.log: list[str] = []
         self.lock, self.url, self.cdn_url = threading.RLock(), "", ""
+        self.fault: Callable[[str, str], str] | None = None  # tests: what goes wrong with this request, if anything
+        self.watcher: Callable[[], None] | None = None  # tests: looks from outside after each request

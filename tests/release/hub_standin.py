@@ -14,9 +14,11 @@ The first line printed is the URL to use as HfApi(endpoint=...) or HF_ENDPOINT.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
 import secrets
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -74,6 +76,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version, disable_nagle_algorithm = "HTTP/1.1", True
     hub: Hub
+    swallowed = False  # the answer is lost on its way
 
     def answer(self) -> None:
         """Find the route, check what the caller needs, then let the route's method answer, or send a refusal."""
@@ -82,8 +85,16 @@ class Handler(BaseHTTPRequestHandler):
         self.query = {key: values[-1] for key, values in parse_qs(url.query).items()}
         self.user = self.hub.tokens.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
         path, method = unquote(url.path), self.command.replace("HEAD", "GET")
+        fault = self.hub.fault(self.command, path) if self.hub.fault and "X-Watcher" not in self.headers else ""
+        if fault == "cut before":
+            return self.cut()
+        if fault == "expired":
+            self.user = None
+        self.swallowed = fault == "cut after"
         self.hub.log.append(f"{self.command} {path} {self.user.name if self.user else '-'}")
         try:
+            if fault == "error 500":
+                raise Refusal(500, "Internal error")
             for verb, pattern, need, answer in TABLE:
                 if verb == method and (found := pattern.fullmatch(path)):
                     return getattr(self, answer)(**self.checked(found.groupdict(), need))
@@ -112,8 +123,18 @@ class Handler(BaseHTTPRequestHandler):
             repo.need_owner(self.user)
         return parts
 
+    def cut(self) -> None:
+        """Close the line without an answer."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
     def send(self, body: Any, status: int = 200, **headers: str) -> None:
         """Send bytes as they are, a Path as a file (or the range asked for), anything else as JSON."""
+        if self.hub.watcher and "X-Watcher" not in self.headers:
+            self.hub.watcher()  # what a stranger can read after this change, before the caller hears of it
+        if self.swallowed:
+            return self.cut()
         kind, start = "text/plain; charset=utf-8", 0
         if isinstance(body, Path):
             size, wanted = body.stat().st_size, re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
@@ -135,6 +156,7 @@ class Handler(BaseHTTPRequestHandler):
                     size -= self.wfile.write(chunk)
         elif self.command != "HEAD":
             self.wfile.write(body)
+        return None
 
     def log_message(self, *_: Any) -> None:
         """Keep standard error quiet; /_log has the requests."""
