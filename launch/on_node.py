@@ -7,10 +7,12 @@ stage's exit code (always 1 there), and SIGUSR1, which would end the launcher be
 
 import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import FrameType
 
 REQUEUE_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: a stage that saved and wants to go on later
@@ -87,15 +89,29 @@ def accelerate_options(environment: Mapping[str, str]) -> list[str]:
         options += ["--machine_rank", environment["SLURM_NODEID"]]
         options += ["--main_process_ip", environment["SLURM_LAUNCH_NODE_IPADDR"]]
         options += ["--deepspeed_multinode_launcher", "standard"]
-    return options
+    return options + (_deepspeed_file(Path(config), environment) if config else [])
+
+
+def _deepspeed_file(config: Path, environment: Mapping[str, str]) -> list[str]:
+    """Name the DeepSpeed file of a configuration by its full path: it counts from the checkout, not from here."""
+    found = re.search(
+        r"^\s*deepspeed_config_file:\s*['\"]?([^'\"\s#]+)", config.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    if not found or Path(found.group(1)).is_file():
+        return []
+    path = Path(environment.get("MINDSHIFT_HOME", ".")) / found.group(1)
+    return ["--deepspeed_config_file", str(path.absolute())]
 
 
 def run_accelerate(arguments: Sequence[str]) -> int:
     """Run `accelerate launch` in this process; return the stage's exit code, negative if a signal ended it."""
+    import torch
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed does not find out by itself
     try:
         launch_command(launch_command_parser().parse_args(list(arguments)))
     except subprocess.CalledProcessError as error:  # one process

@@ -105,7 +105,7 @@ def launch_links(links: list[Link], folder: Path, options: LaunchOptions, site: 
         for link in links
     ]
     if not options.dry_run:
-        _refuse_if_at_work(folder)
+        refuse_if_at_work(folder)
     if options.on == "local":
         _run_here(launch, links, site, dry_run=options.dry_run)
     else:
@@ -156,6 +156,26 @@ def _submit(launch: Launch, links: list[Link], site: SiteSettings, *, dry_run: b
         print(f"follow it: mindshift launch status {str(launch.folder).removesuffix('.launch')}")
 
 
+def refuse_if_at_work(folder: Path) -> None:
+    """Refuse to launch twice.
+
+    Raises:
+        UserError: jobs of an earlier launch for this output folder have not ended.
+    """
+    try:
+        launch = read_launch(folder)
+    except UserError:
+        return
+    if launch.where == "slurm":
+        live = [s.stage.job_ids[0] for s in standings(launch) if s.state in LIVE and s.stage.job_ids]
+        if live:
+            raise UserError(
+                f"already launched as job {', '.join(live)}",
+                where=str(folder).removesuffix(".launch"),
+                fix="Follow it with `mindshift launch status`, or end it with `mindshift launch cancel`.",
+            )
+
+
 def print_job(command: list[str], environment: dict[str, str], job_file: Path) -> None:
     """Print what would be submitted: environment, command and job file."""
     print("\n".join(f"{key}={shlex.quote(value)} \\" for key, value in environment.items() if value))
@@ -183,18 +203,3 @@ def _run_here(launch: Launch, links: list[Link], site: SiteSettings, *, dry_run:
             raise UserError(f"the {name} stage stopped; its message stands above")
         if noted.exit_code != 0:
             sys.exit(noted.exit_code)
-
-
-def _refuse_if_at_work(folder: Path) -> None:
-    try:
-        launch = read_launch(folder)
-    except UserError:
-        return
-    if launch.where == "slurm":
-        live = [s.stage.job_ids[0] for s in standings(launch) if s.state in LIVE and s.stage.job_ids]
-        if live:
-            raise UserError(
-                f"already launched as job {', '.join(live)}",
-                where=str(folder).removesuffix(".launch"),
-                fix="Follow it with `mindshift launch status`, or end it with `mindshift launch cancel`.",
-            )

@@ -2,7 +2,9 @@
 
 import collections
 import dataclasses
+from pathlib import Path
 
+from configs.manifest import MANIFEST_NAME
 from launch.diagnosis import attempt_reasons
 from launch.journal import Launch, LaunchedStage
 from launch.scheduler import ENDED_BADLY, JobState, job_states, lost_nodes
@@ -56,7 +58,7 @@ def _local(stage: LaunchedStage) -> Standing:
 
 def _on_slurm(launch: Launch, stage: LaunchedStage) -> Standing:
     states = [state for job_id in stage.job_ids for state in job_states(job_id)]
-    if len(states) > 1 or stage.runs > 1:
+    if stage.runs > 1:
         return _of_array(launch, stage, states)
     if not states:
         return _forgotten(launch, stage)
@@ -93,14 +95,17 @@ def _forgotten(launch: Launch, stage: LaunchedStage) -> Standing:
 
 
 def _of_array(launch: Launch, stage: LaunchedStage, states: list[JobState]) -> Standing:
-    counts = collections.Counter(state.state.lower() for state in states)
-    detail = ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) + f" of {stage.runs} runs"
+    done = len(list(Path(stage.output_dir).glob(f"*/{MANIFEST_NAME}")))
+    counts = collections.Counter(state.state.lower() for state in states if state.state != "COMPLETED")
+    details = [f"{done} of {stage.runs} runs done", *(f"{count} {name}" for name, count in sorted(counts.items()))]
+    detail = ", ".join(details)
     bad = [state for state in states if state.state in ENDED_BADLY]
     for state in bad[:5]:
         reason = (attempt_reasons(launch.log(state.job_id, stage.stage)) or [""])[-1] or state.state.lower()
         detail += f"\nrun {state.job_id}: exit code {state.exit_code}: {reason}"
     live = any(state.state in ("PENDING", "RUNNING", "COMPLETING") for state in states)
-    return Standing(stage=stage, state="running" if live else "failed" if bad else "done", detail=detail)
+    ended = "done" if done == stage.runs else "failed" if bad else "unknown"
+    return Standing(stage=stage, state="running" if live else ended, detail=detail)
 
 
 def _pending_detail(job: JobState) -> str:
