@@ -1,7 +1,8 @@
 """`mindshift corpus build`: dumps to de-identified documents and token shards, in steps that can be killed anywhere.
 
 ingest    one task a dump file   read, set aside what is malformed, drop by rule, hash authors  → chunks
-describe  one task a chunk       a few hashes and clocks for every post                         → facts
+describe  one task a chunk       hashes, clocks, MinHash signature, comparison with task texts  → facts
+pairs     one task a MinHash band near-duplicate candidates, verified                           → pairs
 decide    one task               duplicates, author cap, held-out part                          → decisions
 finish    one task a chunk       de-identify, tokenize                                          → documents, shards
 report    here                   counts, quarantine, manifest
@@ -25,15 +26,18 @@ from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from corpus.authors import key_fingerprint, load_author_key
 from corpus.config import CorpusRecipe
-from corpus.decide import Decide, Describe, SplitRule
+from corpus.decide import Decide, DecisionRules
+from corpus.decontaminate import build_index, read_tasks, task_texts
+from corpus.describe import Describe
 from corpus.dumps import find_inputs
 from corpus.engine import lock_folder, run_step, step_counts, step_seconds
 from corpus.filters import RuleChain, rules_of
 from corpus.finish import Finish, FinishSettings
 from corpus.ingest import QUARANTINE_NAME, ChunkWriter, DumpReader, file_state, list_chunks
+from corpus.minhash import BANDS, FindPairs
 from corpus.report import render_report
 
-STEPS = ("ingest", "describe", "decide", "finish")
+STEPS = ("ingest", "describe", "pairs", "decide", "finish")
 REPORT_NAME = "report.json"
 logger = logging.getLogger("corpus")
 
@@ -70,6 +74,7 @@ class Build:
         self.recipe, self.working, self.inputs = recipe, working, inputs
         self.intermediate = working / "intermediate"
         self.intermediate.mkdir(exist_ok=True)
+        self.tasks = read_tasks(recipe.decontaminate_against)
         self.author_key = load_author_key(recipe.keys_dir)
         self.started_at, self.states = self._recall_inputs()
 
@@ -84,16 +89,7 @@ class Build:
                 where=", ".join(self.recipe.inputs),
                 fix=f"Look at the reasons: {self._reasons_text()}.",
             )
-        facts, decisions = self.intermediate / "facts", self.intermediate / "decisions"
-        self._run("describe", [Describe(chunks, facts)], sizes, "posts")
-        rule = SplitRule(
-            seed=self.recipe.seed,
-            share=self.recipe.held_out_share,
-            months=self.recipe.held_out_months,
-            max_posts_per_author=self.recipe.max_posts_per_author,
-        )
-        self._run("decide", [Decide(facts, sizes, decisions, rule)], [sum(sizes)], "posts")
-        self._check_splits()
+        decisions = self._decide(chunks, sizes)
         settings = FinishSettings(
             decisions=decisions,
             chunk_starts=[sum(sizes[:chunk]) for chunk in range(len(sizes))],
@@ -117,6 +113,34 @@ class Build:
         writer = ChunkWriter(chunks, self.recipe.chunk_documents, self.recipe.keys_dir)
         pipeline = [reader, RuleChain(rules_of(self.recipe)), writer]
         self._run("ingest", pipeline, [size for size, _ in self.states], "bytes")
+
+    def _decide(self, chunks: list[Path], sizes: list[int]) -> Path:
+        recipe = self.recipe
+        facts, pairs, decisions = (self.intermediate / name for name in ("facts", "pairs", "decisions"))
+        index = self._index_tasks()
+        describe = Describe(chunks, facts, signatures=recipe.near_duplicates, task_index=index)
+        self._run("describe", [describe], sizes, "posts")
+        if recipe.near_duplicates:
+            find = FindPairs(facts, sizes, pairs, recipe.near_duplicate_similarity)
+            self._run("pairs", [find], [1] * BANDS, "bands")
+        rules = DecisionRules(
+            seed=recipe.seed,
+            held_out_share=recipe.held_out_share,
+            held_out_months=recipe.held_out_months,
+            max_posts_per_author=recipe.max_posts_per_author,
+            tasks=list(self.tasks),
+        )
+        self._run("decide", [Decide(facts, pairs, sizes, decisions, rules)], [sum(sizes)], "posts")
+        self._check_splits()
+        return decisions
+
+    def _index_tasks(self) -> Path | None:
+        path = self.intermediate / "task_index.npz"
+        if not self.tasks:
+            return None
+        if not path.exists():
+            build_index({name: task_texts(task) for name, task in self.tasks.items()}).save(path)
+        return path
 
     def _run(self, name: str, pipeline: list[Any], sizes: list[int], unit: str) -> None:
         folder = self.intermediate / "steps" / name
@@ -185,6 +209,8 @@ class Build:
             "subreddits": _by_prefix(finish, "subreddit:"),
             "lengths": _by_prefix(finish, "length:"),
             "author_key": key_fingerprint(self.author_key),
+            "contaminated_by_task": _by_prefix(decide, "task:"),
+            "near_duplicate_clusters": _by_prefix(decide, "cluster:"),
             "cpu_seconds": {step: round(step_seconds(self.intermediate / "steps" / step), 1) for step in STEPS},
         }
         report = {"started_at": self.started_at, "recipe": dataclasses.asdict(self.recipe), "counts": counts}

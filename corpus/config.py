@@ -48,10 +48,10 @@ class CorpusRecipe(StageRecipe):
 
     near_duplicates: bool = True
     """Remove near duplicates by MinHash; the earliest post of a cluster stays."""
-    near_duplicate_similarity: float = 0.6
-    """Jaccard similarity of word 3-grams from which two posts count as near duplicates."""
+    near_duplicate_similarity: float = 0.42
+    """Estimated Jaccard similarity of word 3-grams from which two posts count as near duplicates."""
     decontaminate_against: list[str] = dataclasses.field(default_factory=list)
-    """Task folders, as paths or globs, whose texts must not be in the corpus (see docs/contracts.md)."""
+    """Task folders (all their splits) or .jsonl files, as paths or globs, whose texts must not be in the corpus."""
     deidentifier: str = "default"
     """Backend that finds personal information; see `mindshift corpus deidentify --help`."""
 

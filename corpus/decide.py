@@ -1,8 +1,7 @@
-"""What only the whole corpus can tell: duplicates, the cap per author, and which posts are held out.
+"""Third step of a build: what only the whole corpus can tell. Duplicates, the cap per author, what is held out.
 
-The second step describes every post by a few numbers (one task a chunk); the third reads all of them and decides
-(one task). Every rule looks at hashes and clocks, never at the order in which posts were read, so the outcome is
-the same for any number of workers.
+One task reads the facts of all posts and writes one byte a post. Every rule looks at hashes and clocks, never at
+the order in which posts were read, so the outcome is the same for any number of workers.
 
 N = posts of all chunks.
 """
@@ -18,21 +17,10 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from configs.run_folder import write_atomically
-from corpus.chunks import read_rows
-from corpus.deduplicate import compared_words, first_of_each, hash_string, hash_words
-from corpus.document import document_from_row
+from corpus.deduplicate import drop_near_duplicates, first_of_each
+from corpus.describe import FactArray, read_facts
+from corpus.minhash import read_pairs
 
-FACTS = np.dtype(
-    [
-        ("id", "<u8"),  # 64-bit hashes
-        ("words", "<u8"),
-        ("author", "<u8"),  # 0: unknown
-        ("created", "<i8"),  # seconds, UNDATED if unknown
-        ("month", "<i4"),  # year * 12 + month - 1, -1 if unknown
-    ]
-)
-FactArray = npt.NDArray[np.void]
-UNDATED = np.iinfo(np.int64).max
 DECISIONS = (
     "train",
     "held_out",
@@ -44,76 +32,68 @@ DECISIONS = (
     "author_in_held_out",
 )
 CODES = {name: code for code, name in enumerate(DECISIONS)}
+Decisions = npt.NDArray[np.uint8]
 
 
 @dataclasses.dataclass(frozen=True)
-class SplitRule:
-    """How the held-out part is drawn."""
+class DecisionRules:
+    """The knobs of the decisions, from the recipe."""
 
     seed: int
-    share: float
-    months: int
+    held_out_share: float
+    held_out_months: int
     max_posts_per_author: int
-
-
-class Describe(PipelineStep):
-    """Write the facts of one chunk per task as a NumPy array."""
-
-    type = "🫂 - DEDUP"
-    name = "facts"
-
-    def __init__(self, chunks: list[Path], folder: Path) -> None:
-        super().__init__()
-        self.chunks, self.folder = chunks, folder
-
-    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        """Read a chunk and describe its posts."""
-        facts = []
-        for row in read_rows(self.chunks[rank]):
-            document = document_from_row(row)
-            created, month = row["created_utc"], row["month"]
-            facts.append(
-                (
-                    hash_string(document.id),
-                    hash_words(compared_words(document)),
-                    hash_string(row["author_hash"]),
-                    UNDATED if created is None else created,
-                    int(month[:4]) * 12 + int(month[5:]) - 1 if month else -1,
-                )
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / f"{rank:05d}.facts", np.array(facts, dtype=FACTS).tobytes())
-        self.stat_update("described", value=len(facts))
-        yield from ()
+    tasks: list[str]
+    """Names of the tasks that posts were compared with."""
 
 
 class Decide(PipelineStep):
-    """Decide about all posts in one task; writes one byte a post, in the order of the chunks."""
+    """Decide about all posts in one task.
+
+    Args:
+        facts: folder of the facts.
+        pairs: folder of the verified near-duplicate pairs.
+        chunk_sizes: posts per chunk.
+        path: where the decisions go, one byte a post in the order of the chunks.
+        rules: the knobs.
+    """
 
     type = "🫂 - DEDUP"
     name = "decisions"
 
-    def __init__(self, facts_folder: Path, chunk_sizes: Sequence[int], path: Path, rule: SplitRule) -> None:
+    def __init__(self, facts: Path, pairs: Path, chunk_sizes: Sequence[int], path: Path, rules: DecisionRules) -> None:
         super().__init__()
-        self.facts_folder, self.chunk_sizes, self.path, self.rule = facts_folder, list(chunk_sizes), path, rule
+        self.facts, self.pairs, self.chunks, self.path, self.rules = facts, pairs, len(chunk_sizes), path, rules
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Read all facts, decide, write, count."""
-        parts = [read_facts(self.facts_folder, chunk) for chunk in range(len(self.chunk_sizes))]
-        decisions = decide(np.concatenate(parts) if parts else np.empty(0, dtype=FACTS), self.rule)
+        facts = read_facts(self.facts, self.chunks)
+        decisions, clusters = decide(facts, read_pairs(self.pairs), self.rules)
         write_atomically(self.path, decisions.tobytes())
         for name, code in CODES.items():
             self.stat_update(f"decided_{name}", value=int((decisions == code).sum()))
+        found = facts["task"][decisions == CODES["contaminated"]]
+        for number, task in enumerate(self.rules.tasks, start=1):
+            self.stat_update(f"task:{task}", value=int((found == number).sum()))
+        for size, count in zip(*np.unique(clusters, return_counts=True), strict=True):
+            self.stat_update(f"cluster:{size}", value=int(count))
         yield from ()
 
 
-def read_facts(folder: Path, chunk: int) -> FactArray:
-    """Return the facts of one chunk."""
-    return np.fromfile(folder / f"{chunk:05d}.facts", dtype=FACTS)
+def decide(
+    facts: FactArray, pairs: npt.NDArray[np.int64], rules: DecisionRules
+) -> tuple[Decisions, npt.NDArray[np.int64]]:
+    """Decide what happens to each of N posts.
 
+    Args:
+        facts: (N,) what `Describe` wrote.
+        pairs: (pairs, 2) near duplicates.
+        rules: the knobs.
 
-def decide(facts: FactArray, rule: SplitRule) -> npt.NDArray[np.uint8]:
-    """Return the code of what happens to each of N posts."""
+    Returns:
+        (N,) codes of `DECISIONS`, and the sizes of the clusters of near duplicates.
+    """
+    facts = facts.copy()
     decisions = np.full(len(facts), CODES["train"], dtype=np.uint8)
     # The earliest post wins; posts of the same second are ordered by the hash of their id.
     priority = np.empty(len(facts), dtype=np.int64)
@@ -124,40 +104,55 @@ def decide(facts: FactArray, rule: SplitRule) -> npt.NDArray[np.uint8]:
         decisions[alive[~first_of_each(keys[alive], priority[alive])]] = CODES[reason]
 
     drop_repeats(facts["id"], "duplicate_id")
+    _spread_contamination(facts, pairs)
+    decisions[(decisions == CODES["train"]) & (facts["task"] > 0)] = CODES["contaminated"]
     drop_repeats(facts["words"], "exact_duplicate")
-    _cap_authors(facts, decisions, rule)
-    _hold_out(facts, decisions, rule)
-    return decisions
+    dropped, clusters = drop_near_duplicates(pairs, priority, decisions == CODES["train"])
+    decisions[dropped] = CODES["near_duplicate"]
+    _cap_authors(facts, decisions, rules)
+    _hold_out(facts, decisions, rules)
+    return decisions, clusters
 
 
-def _cap_authors(facts: FactArray, decisions: npt.NDArray[np.uint8], rule: SplitRule) -> None:
-    if not rule.max_posts_per_author:
+def _spread_contamination(facts: FactArray, pairs: npt.NDArray[np.int64]) -> None:
+    """A near duplicate of a contaminated post is contaminated too."""
+    for source, target in ((0, 1), (1, 0)):
+        found = facts["task"][pairs[:, source]]
+        spread = pairs[(found > 0) & (facts["task"][pairs[:, target]] == 0)]
+        # In the order of tasks, so that the outcome does not hang on the order of the pairs.
+        for number in sorted(set(found[found > 0].tolist()), reverse=True):
+            rows = spread[facts["task"][spread[:, source]] == number][:, target]
+            facts["task"][rows] = number
+
+
+def _cap_authors(facts: FactArray, decisions: Decisions, rules: DecisionRules) -> None:
+    if not rules.max_posts_per_author:
         return
     rows = np.flatnonzero((decisions == CODES["train"]) & (facts["author"] != 0))
-    rows = rows[np.lexsort((_mix(facts["id"][rows], rule.seed), facts["author"][rows]))]
+    rows = rows[np.lexsort((mix(facts["id"][rows], rules.seed), facts["author"][rows]))]
     authors = facts["author"][rows]
     starts = np.flatnonzero(np.r_[True, authors[1:] != authors[:-1]]) if len(rows) else np.empty(0, dtype=np.int64)
     position = np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
-    decisions[rows[position >= rule.max_posts_per_author]] = CODES["author_cap"]
+    decisions[rows[position >= rules.max_posts_per_author]] = CODES["author_cap"]
 
 
-def _hold_out(facts: FactArray, decisions: npt.NDArray[np.uint8], rule: SplitRule) -> None:
+def _hold_out(facts: FactArray, decisions: Decisions, rules: DecisionRules) -> None:
     """Hold out whole authors by hash, or the latest months; no author is on both sides."""
     alive = decisions == CODES["train"]
-    if rule.months:
+    if rules.held_out_months:
         dated = alive & (facts["month"] >= 0)
         latest = int(facts["month"][dated].max(initial=-1))
-        held = dated & (facts["month"] > latest - rule.months)
+        held = dated & (facts["month"] > latest - rules.held_out_months)
         authors = np.unique(facts["author"][held & (facts["author"] != 0)])
         decisions[alive & ~held & np.isin(facts["author"], authors)] = CODES["author_in_held_out"]
         decisions[held] = CODES["held_out"]
         return
     unit = np.where(facts["author"] != 0, facts["author"], facts["id"])
-    bound = np.uint64(min(int(rule.share * 2**64), 2**64 - 1))
-    decisions[alive & (_mix(unit, rule.seed) < bound)] = CODES["held_out"]
+    bound = np.uint64(min(int(rules.held_out_share * 2**64), 2**64 - 1))
+    decisions[alive & (mix(unit, rules.seed) < bound)] = CODES["held_out"]
 
 
-def _mix(values: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
+def mix(values: npt.NDArray[np.uint64], seed: int) -> npt.NDArray[np.uint64]:
     """Return pseudo-random 64-bit numbers of hashes (the finalizer of splitmix64), different for every seed."""
     salt = int.from_bytes(hashlib.sha256(f"split {seed}".encode()).digest()[:8], "little")
     mixed = values + np.uint64(salt)

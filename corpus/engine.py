@@ -69,9 +69,11 @@ class LocalExecutor(LocalPipelineExecutor):
                 _run_task(self.pipeline, self.tasks, self.logging_dir.path, rank)
                 self._on_task(rank)
             return
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["corpus.build_corpus"])  # imported once, not once a worker
         pool = ProcessPoolExecutor(
             max_workers=min(self.workers, len(ranks)),
-            mp_context=multiprocessing.get_context("forkserver"),
+            mp_context=context,
             initializer=_stop_with_driver,
             initargs=(os.getpid(),),
         )

@@ -1,4 +1,6 @@
 import json
+import random
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,18 @@ from transformers import PreTrainedTokenizerFast
 from corpus.build_corpus import main
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
-WORDS = (
-    "today felt heavy and slow but talking with my sister about sleep work panic medication therapy walking music "
-    "cooking rain morning night hope tired angry calm lonely friends school rent family doctor garden kitchen winter"
-).split()
+WORDS = re.findall(
+    r"\w+",
+    """
+    today felt heavy and slow but talking with my sister about sleep work panic medication therapy walking music
+    cooking rain morning night hope tired angry calm lonely friends school rent family doctor garden kitchen winter
+""",
+)
 
 
 def make_post(number: int, **changes: Any) -> dict[str, Any]:
     """A synthetic submission; no person wrote it."""
-    words = [WORDS[(number * 7 + k * k + number * k) % len(WORDS)] for k in range(24)]
+    words = random.Random(number).choices(WORDS, k=24)
     post = {
         "id": f"p{number}",
         "subreddit": "anxiety" if number % 2 else "depression",
@@ -54,7 +59,8 @@ def pack_zstd(content: bytes) -> bytes:
 def tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small word tokenizer that needs no download."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    vocabulary = {word: number for number, word in enumerate(["[UNK]", "[PAD]", "[", "]", *LETTERS, *sorted(set(WORDS))])}
+    pieces = ["[UNK]", "[PAD]", "[", "]", *LETTERS, *sorted(set(WORDS))]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary | {f"##{c}": len(vocabulary) + i for i, c in enumerate(LETTERS)}))
     tokenizer.model.unk_token = "[UNK]"
     tokenizer.normalizer = normalizers.BertNormalizer()

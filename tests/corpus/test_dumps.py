@@ -48,10 +48,9 @@ def test_a_truncated_stream_gives_what_is_readable_and_then_says_so(tmp_path: Pa
     pack = {"zst": pack_zstd, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[name.rpartition(".")[2]]
     noise = "".join(chr(97 + (i * i * 7919) % 26) for i in range(200_000))  # so that it fills several blocks
     packed = pack(CONTENT + pack_lines([{"id": "x", "body": noise}]))
-    lines = []
+    lines: list[Line] = []
     with pytest.raises(DamagedInput) as error:
-        for line in read_lines(write(tmp_path / name, packed[:-20]), 10**6):
-            lines.append(line)
+        lines.extend(read_lines(write(tmp_path / name, packed[:-20]), 10**6))
     assert error.value.reason == "truncated"
     if name == "a.zst":
         assert [line.content for line in lines[:300]] == CONTENT.splitlines()

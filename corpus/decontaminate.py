@@ -1,0 +1,226 @@
+"""Keep the texts of labelled tasks out of the corpus, so that a test score is no memory.
+
+Long n-grams (13 words in GPT-3, 12 in datatrove) say nothing about a text of six words. Three rules, by length:
+
+- the same words: the whole text, or the text without its first line (its title), equals a post's title, body,
+  title and body, or one line of it; from 3 words on;
+- one word changed, added or missing in the whole text, from 5 to 12 words;
+- from 13 words on, half of the word 3-grams of the text within a window of the post not much longer than the text
+  (edited copies, segments of posts), or half of a post's 3-grams in the text (a post that is part of it).
+
+A 3-gram that stands in many task texts ("i want to") says nothing and is left out of the index.
+"""
+
+import dataclasses
+import functools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from configs.errors import UserError
+from corpus.deduplicate import hash_words, normalized_words
+from corpus.minhash import Hashes, hash_shingles
+
+MIN_WORDS, MIN_LINE_WORDS = 3, 5
+ONE_EDIT_WORDS = range(5, 13)  # of the task's text; one edit makes that 4 to 13 words of a post
+LONG_WORDS, GRAM_WORDS = 13, 3
+MIN_SHARE = 0.5
+WINDOW_FACTOR, WINDOW_SLACK = 1.5, 5
+COMMON_GRAM_TEXTS = 60
+MIN_RARE_GRAMS, NOT_COPIED_BY_GRAMS = 6, 2**30
+SPLIT_FILES = ("train.jsonl", "validation.jsonl", "test.jsonl")
+Words = list[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskIndex:
+    """What is looked up: sorted hashes, and which task or text each belongs to.
+
+    G = (3-gram, text) entries, T = long texts.
+    """
+
+    tasks: list[str]
+    exact: Hashes
+    exact_task: npt.NDArray[np.uint16]
+    near: Hashes
+    near_task: npt.NDArray[np.uint16]
+    grams: Hashes
+    """(G,) sorted."""
+    gram_text: npt.NDArray[np.int32]
+    """(G,) the text of each entry."""
+    text_grams: npt.NDArray[np.int32]
+    """(T,) how many indexed 3-grams a text has."""
+    text_task: npt.NDArray[np.uint16]
+
+    def save(self, path: Path) -> None:
+        """Write the index; all or nothing."""
+        temporary = path.with_suffix(".tmp.npz")
+        arrays = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "tasks"}
+        np.savez(temporary, tasks=np.array(self.tasks), **arrays)
+        temporary.replace(path)
+
+    def find(self, title: str, body: str) -> int:
+        """Return the number of the task that a post is contaminated by, -1 if by none."""
+        title_words, body_words = normalized_words(title), normalized_words(body)
+        lines = (normalized_words(line) for line in body.splitlines()) if "\n" in body else ()
+        parts = [title_words, body_words, title_words + body_words if title_words else []]
+        parts += [line for line in lines if len(line) >= MIN_LINE_WORDS]
+        for words in parts:
+            if (
+                len(words) >= MIN_WORDS
+                and (task := _lookup(self.exact, self.exact_task, hash_words(words))) is not None
+            ):
+                return task
+        for words in parts:
+            for key in one_edit_keys(words):
+                if (task := _lookup(self.near, self.near_task, key)) is not None:
+                    return task
+        task = self._find_overlap(title_words + body_words)
+        return -1 if task is None else task
+
+    def _find_overlap(self, words: Words) -> int | None:
+        if len(words) < GRAM_WORDS or not len(self.grams):
+            return None
+        hashes = hash_shingles(words, GRAM_WORDS)
+        low = np.searchsorted(self.grams, hashes, side="left")
+        high = np.searchsorted(self.grams, hashes, side="right")
+        hit = np.flatnonzero(high > low)
+        if len(hit) < MIN_SHARE * min(LONG_WORDS - GRAM_WORDS, len(hashes)):
+            return None
+        positions = np.repeat(hit, (high - low)[hit])
+        entries = np.concatenate([self.gram_text[low[place] : high[place]] for place in hit])
+        texts, counts = np.unique(entries, return_counts=True)
+        distinct = len(np.unique(hashes))
+        for text in texts[counts >= MIN_SHARE * np.minimum(self.text_grams[texts], distinct)]:
+            places = positions[entries == text]
+            text_grams = int(self.text_grams[text])
+            window = int(WINDOW_FACTOR * (text_grams + GRAM_WORDS)) + WINDOW_SLACK
+            copied = _most_in_window(places, hashes[places], window) >= MIN_SHARE * text_grams
+            part = len(words) >= LONG_WORDS and len(np.unique(hashes[places])) >= MIN_SHARE * distinct
+            if copied or part:
+                return int(self.text_task[text])
+        return None
+
+
+def build_index(tasks: dict[str, Iterable[str]]) -> TaskIndex:
+    """Index the texts of every task."""
+    exact: dict[int, int] = {}
+    near: dict[int, int] = {}
+    gram_texts: dict[int, list[int]] = defaultdict(list)
+    text_task: list[int] = []
+    for number, texts in enumerate(tasks.values()):
+        for text in texts:
+            whole = normalized_words(text)
+            rest = text.strip().partition("\n")[2]
+            for words in (whole, normalized_words(rest)):
+                if len(words) >= MIN_WORDS:
+                    exact.setdefault(hash_words(words), number)
+                    for key in one_edit_keys(words) if len(words) in ONE_EDIT_WORDS else ():
+                        near.setdefault(key, number)
+            if len(whole) >= LONG_WORDS:
+                for gram in set(hash_shingles(whole, GRAM_WORDS).tolist()):
+                    gram_texts[gram].append(len(text_task))
+                text_task.append(number)
+    rare = {gram: texts for gram, texts in gram_texts.items() if len(texts) <= COMMON_GRAM_TEXTS}
+    grams = np.repeat(np.array(list(rare), dtype=np.uint64), [len(texts) for texts in rare.values()])
+    gram_text = np.fromiter((text for texts in rare.values() for text in texts), dtype=np.int32, count=len(grams))
+    order = np.lexsort((gram_text, grams))
+    text_grams = np.bincount(gram_text, minlength=len(text_task)).astype(np.int32)
+    text_grams[text_grams < MIN_RARE_GRAMS] = NOT_COPIED_BY_GRAMS
+    return TaskIndex(
+        list(tasks),
+        *_sorted_table(exact),
+        *_sorted_table(near),
+        grams[order],
+        gram_text[order],
+        text_grams,
+        np.array(text_task, dtype=np.uint16),
+    )
+
+
+@functools.cache
+def load_index(path: Path) -> TaskIndex:
+    """Return this process's copy of a saved index."""
+    with np.load(path) as arrays:
+        values = {name: arrays[name] for name in arrays.files}
+    return TaskIndex(**(values | {"tasks": values["tasks"].tolist()}))
+
+
+def one_edit_keys(words: Words) -> list[int]:
+    """Return keys of which two texts share one if they differ in one word at most: each leaves one word out.
+
+    A substitution leaves the same rest on both sides; a missing word makes the shorter text the longer one's rest,
+    so the text itself is a key too.
+    """
+    if not ONE_EDIT_WORDS.start - 1 <= len(words) <= ONE_EDIT_WORDS.stop:
+        return []
+    return [hash_words(words)] + [hash_words(words[:place] + words[place + 1 :]) for place in range(len(words))]
+
+
+def read_tasks(patterns: list[str]) -> dict[str, Path]:
+    """Find task folders or single .jsonl files by path or glob; name → path.
+
+    Raises:
+        UserError: nothing there, or a folder that is no task.
+    """
+    found: dict[str, Path] = {}
+    for pattern in patterns:
+        path = Path(pattern).expanduser()
+        base = Path(path.anchor) if path.is_absolute() else Path()
+        matches = [path] if path.exists() else sorted(base.glob(str(path.relative_to(base) if path.anchor else path)))
+        tasks = [match for match in matches if match.suffix == ".jsonl" or (match / "test.jsonl").is_file()]
+        if not tasks:
+            raise UserError(
+                "no task folder or .jsonl file here", where=pattern, fix="Check `decontaminate_against` in the recipe."
+            )
+        for task in tasks:
+            found[task.name if task.is_dir() else f"{task.parent.name}/{task.name}"] = task
+    return found
+
+
+def task_texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a task folder's splits, or of one .jsonl file.
+
+    Raises:
+        UserError: a line without a text.
+    """
+    files = [path / name for name in SPLIT_FILES if (path / name).is_file()] if path.is_dir() else [path]
+    for file in files:
+        with file.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    text = json.loads(line)["text"]
+                except (ValueError, KeyError, TypeError):
+                    raise UserError('not a JSON object with a "text"', where=f"{file}:{number}") from None
+                yield str(text)
+
+
+def _sorted_table(entries: dict[int, int]) -> tuple[Hashes, npt.NDArray[np.uint16]]:
+    keys = np.array(list(entries), dtype=np.uint64)
+    order = np.argsort(keys)
+    return keys[order], np.array(list(entries.values()), dtype=np.uint16)[order]
+
+
+def _lookup(keys: Hashes, tasks: npt.NDArray[np.uint16], key: int) -> int | None:
+    place = int(np.searchsorted(keys, np.uint64(key)))
+    return int(tasks[place]) if place < len(keys) and keys[place] == key else None
+
+
+def _most_in_window(places: npt.NDArray[np.int64], hashes: Hashes, window: int) -> int:
+    """Return the most distinct 3-grams that stand within `window` words of each other."""
+    best, first = 0, 0
+    inside: dict[int, int] = {}
+    for place, gram in zip(places.tolist(), hashes.tolist(), strict=True):
+        inside[gram] = inside.get(gram, 0) + 1
+        while place - int(places[first]) >= window:
+            gone = int(hashes[first])
+            inside[gone] -= 1
+            if not inside[gone]:
+                del inside[gone]
+            first += 1
+        best = max(best, len(inside))
+    return best

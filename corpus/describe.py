@@ -1,0 +1,80 @@
+"""Second step of a build: describe every post by a few numbers, so that the third can decide about all of them.
+
+One task a chunk writes an array of facts, and the MinHash signatures if near duplicates are to be found.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from datatrove.data import DocumentsPipeline
+from datatrove.pipeline.base import PipelineStep
+
+from configs.run_folder import write_atomically
+from corpus.chunks import read_rows
+from corpus.decontaminate import load_index
+from corpus.deduplicate import hash_string, hash_words, words_that_count
+from corpus.minhash import sign, write_signatures
+
+FACTS = np.dtype(
+    [
+        ("id", "<u8"),  # 64-bit hashes
+        ("words", "<u8"),
+        ("author", "<u8"),  # 0: unknown
+        ("created", "<i8"),  # seconds, UNDATED if unknown
+        ("month", "<i4"),  # year * 12 + month - 1, -1 if unknown
+        ("task", "<u2"),  # 1 + the task whose text it holds, 0: none
+    ]
+)
+FactArray = npt.NDArray[np.void]
+UNDATED = np.iinfo(np.int64).max
+
+
+class Describe(PipelineStep):
+    """Write the facts of one chunk per task.
+
+    Args:
+        chunks: the chunks of all dumps.
+        folder: where facts and signatures go.
+        signatures: whether to write MinHash signatures.
+        task_index: a saved `TaskIndex`, None for no decontamination.
+    """
+
+    type = "🫂 - DEDUP"
+    name = "facts"
+
+    def __init__(self, chunks: list[Path], folder: Path, *, signatures: bool, task_index: Path | None) -> None:
+        super().__init__()
+        self.chunks, self.folder, self.signatures, self.task_index = chunks, folder, signatures, task_index
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        """Read a chunk and describe its posts."""
+        facts, signatures = [], []
+        index = load_index(self.task_index) if self.task_index else None
+        for row in read_rows(self.chunks[rank]):
+            words = words_that_count(row["title"], row["text"])
+            created, month = row["created_utc"], row["month"]
+            facts.append(
+                (
+                    hash_string(row["id"]),
+                    hash_words(words),
+                    hash_string(row["author_hash"]),
+                    UNDATED if created is None else created,
+                    int(month[:4]) * 12 + int(month[5:]) - 1 if month else -1,
+                    1 + index.find(row["title"], row["text"]) if index else 0,
+                )
+            )
+            if self.signatures:
+                signatures.append(sign(words))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.signatures:
+            write_signatures(self.folder / f"{rank:05d}.signatures", signatures)
+        write_atomically(self.folder / f"{rank:05d}.facts", np.array(facts, dtype=FACTS).tobytes())
+        self.stat_update("described", value=len(facts))
+        yield from ()
+
+
+def read_facts(folder: Path, chunks: int) -> FactArray:
+    """Return the facts of all posts, (N,), in the order of the chunks."""
+    parts = [np.fromfile(folder / f"{chunk:05d}.facts", dtype=FACTS) for chunk in range(chunks)]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=FACTS)

@@ -1,0 +1,258 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from configs.errors import UserError
+from corpus.decide import CODES, DecisionRules, decide
+from corpus.decontaminate import LONG_WORDS, build_index, one_edit_keys, read_tasks, task_texts
+from corpus.deduplicate import drop_near_duplicates, hash_words, normalized_words, words_that_count
+from corpus.describe import FACTS, UNDATED
+from corpus.minhash import BANDS, ROWS, candidate_pairs, hash_shingles, sign
+from tests.corpus.conftest import make_post, pack_lines
+
+VOCABULARY = [f"w{number}" for number in range(3000)]
+RULES = DecisionRules(seed=1, held_out_share=0, held_out_months=0, max_posts_per_author=0, tasks=["a", "b"])
+
+
+def random_words(random: np.random.Generator, length: int) -> list[str]:
+    return [VOCABULARY[place] for place in random.integers(0, len(VOCABULARY), size=length)]
+
+
+def edited(words: list[str], random: np.random.Generator, share: float) -> list[str]:
+    """A copy with a share of the words replaced, removed or preceded by a new one."""
+    copy = list(words)
+    for place in sorted(random.choice(len(words), max(1, round(share * len(words))), replace=False), reverse=True):
+        kind, new = random.integers(0, 4), random_words(random, 1)
+        copy[place : place + (0 if kind == 3 else 1)] = [] if kind == 2 else new
+    return copy
+
+
+def facts_of(rows: list[dict[str, int]]) -> np.ndarray:
+    defaults = {"id": 0, "words": 0, "author": 0, "created": UNDATED, "month": -1, "task": 0}
+    filled = [defaults | {"id": place + 1, "words": place + 1} | row for place, row in enumerate(rows)]
+    return np.array([tuple(row[name] for name in FACTS.names or ()) for row in filled], dtype=FACTS)
+
+
+def names(decisions: np.ndarray) -> list[str]:
+    return [next(name for name, code in CODES.items() if code == decision) for decision in decisions]
+
+
+NO_PAIRS = np.empty((0, 2), dtype=np.int64)
+
+
+def test_words_are_compared_without_case_punctuation_and_title() -> None:
+    body = "I can't sleep — again, and again; it NEVER stops!!"
+    assert words_that_count("A", body) == words_that_count("B", "i can t sleep again and again it never stops")
+    assert words_that_count("one title", "short body") != words_that_count("other title", "short body")
+    assert normalized_words("ﬁne Ⅳ") == ["fine", "iv"]
+
+
+@pytest.mark.parametrize("length", [20, 50, 150])
+@pytest.mark.parametrize(("share", "least"), [(0.05, 0.99), (0.10, 0.80)])
+def test_recall_of_edited_short_posts(length: int, share: float, least: float) -> None:
+    random = np.random.default_rng(length)
+    texts = [random_words(random, length) for _ in range(300)]
+    copies = [edited(words, random, share) for words in texts]
+    signatures = np.array([sign(words) for words in [*texts, *copies]]).reshape(-1, BANDS, ROWS)
+    pairs = {(int(a), int(b)) for band in range(BANDS) for a, b in candidate_pairs(signatures[:, band])}
+    good = {(a, b) for a, b in pairs if (signatures[a] == signatures[b]).mean() >= 0.42}
+    assert sum((place, place + 300) in good for place in range(300)) / 300 >= least
+    assert good <= {(place, place + 300) for place in range(300)}  # no false pair
+
+
+def test_signatures_estimate_the_similarity_of_3_grams() -> None:
+    random = np.random.default_rng(3)
+    errors = []
+    for _ in range(200):
+        words = random_words(random, 60)
+        other = edited(words, random, 0.08)
+        grams = [{tuple(text[place : place + 3]) for place in range(len(text) - 2)} for text in (words, other)]
+        errors.append((sign(words) == sign(other)).mean() - len(grams[0] & grams[1]) / len(grams[0] | grams[1]))
+    assert abs(float(np.mean(errors))) < 0.01
+    assert float(np.std(errors)) < 0.07
+
+
+def test_a_signature_is_the_same_on_every_machine_and_day() -> None:
+    assert sign(["one", "two", "three", "four", "five"])[:3].tolist() == [212_371_340, 560_528_953, 739_172_130]
+
+
+def test_texts_shorter_than_a_shingle_are_one_run() -> None:
+    assert len(hash_shingles(["a", "b"], 3)) == 1
+    assert hash_shingles(["a", "b"], 3) != hash_shingles(["b", "a"], 3)
+
+
+def test_candidates_hold_every_group_together_at_bounded_cost() -> None:
+    band = np.array([[7, 7, 7]] * 50 + [[8, 8, 8]] + [[9, 9, 9]] * 2, dtype=np.uint32)
+    pairs = candidate_pairs(band)
+    assert len(pairs) <= 2 * len(band)
+    assert {tuple(pair) for pair in pairs.tolist()} >= {(0, 1), (0, 49), (48, 49), (51, 52)}
+    assert not any(50 in pair for pair in pairs.tolist())
+
+
+def test_the_earliest_stays_and_similarity_does_not_chain() -> None:
+    # 0 ~ 1 ~ 2: without chaining 2 stays, since 1, which it resembles, goes.
+    pairs, alive = np.array([[0, 1], [1, 2]]), np.ones(4, dtype=bool)
+    dropped, sizes = drop_near_duplicates(pairs, np.arange(4), alive)
+    assert (dropped.tolist(), sizes.tolist()) == ([1], [2])
+    dropped, sizes = drop_near_duplicates(pairs, np.array([2, 0, 1, 3]), alive)
+    assert (dropped.tolist(), sizes.tolist()) == ([0, 2], [3])
+
+
+@given(st.permutations(range(12)), st.integers(0, 2**32))
+def test_decisions_do_not_hang_on_the_order_of_posts(order: list[int], seed: int) -> None:
+    random = np.random.default_rng(seed)
+    rows = [
+        {"id": 1 + int(random.integers(9)), "words": int(random.integers(8)), "author": int(random.integers(4))}
+        | {"created": int(random.integers(4)), "month": 12 * 2020 + int(random.integers(4)), "task": 0}
+        | {"task": int(random.integers(3)) * int(random.integers(2))}
+        for _ in range(12)
+    ]
+    # Posts that are the same in every fact are interchangeable; the hash of the id settles the rest.
+    for place, row in enumerate(rows):
+        row["id"] = row["id"] * 100 + place % 3
+    pairs = random.integers(0, 12, size=(6, 2))
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    rules = DecisionRules(seed=seed, held_out_share=0.4, held_out_months=1, max_posts_per_author=2, tasks=["a", "b"])
+    facts = facts_of(rows)
+    if len({(row["id"], row["created"]) for row in rows}) < 12:
+        return
+    decisions, _ = decide(facts, pairs, rules)
+    places = np.argsort(order)
+    again, _ = decide(facts[order], places[pairs], rules)
+    assert names(again) == [names(decisions)[place] for place in order]
+
+
+def test_each_decision_has_its_reason() -> None:
+    facts = facts_of(
+        [
+            {"created": 5},
+            {"created": 9, "id": 1},  # the id of the first
+            {"created": 9, "words": 1},  # the words of the first
+            {"task": 2},
+            {"words": 4},  # the words of a contaminated post, met by another way
+            {"created": 3},
+            {"created": 4},  # near duplicate of the one before
+            {},  # near duplicate of a contaminated one
+        ]
+    )
+    facts["task"][4] = 2
+    decisions, sizes = decide(facts, np.array([[5, 6], [3, 7]]), RULES)
+    assert names(decisions) == [
+        *("train", "duplicate_id", "exact_duplicate", "contaminated", "contaminated", "train", "near_duplicate"),
+        "contaminated",
+    ]
+    assert sizes.tolist() == [2]
+
+
+def test_the_cap_per_author_leaves_unknown_authors_alone() -> None:
+    facts = facts_of([{"author": 7}] * 10 + [{"author": 8}] * 2 + [{"author": 0}] * 5)
+    rules = DecisionRules(seed=1, held_out_share=0, held_out_months=0, max_posts_per_author=3, tasks=[])
+    decided = names(decide(facts, NO_PAIRS, rules)[0])
+    assert decided[:10].count("train") == 3
+    assert decided[10:] == ["train"] * 7
+
+
+def test_the_latest_months_are_held_out_and_their_authors_leave_training() -> None:
+    facts = facts_of(
+        [{"author": 1, "month": 10}, {"author": 1, "month": 12}, {"author": 2, "month": 10}, {"month": 11}, {}]
+    )
+    rules = DecisionRules(seed=1, held_out_share=0.5, held_out_months=2, max_posts_per_author=0, tasks=[])
+    assert names(decide(facts, NO_PAIRS, rules)[0]) == ["author_in_held_out", "held_out", "train", "held_out", "train"]
+
+
+def test_the_share_held_out_is_the_share_asked_for() -> None:
+    facts = facts_of([{"id": hash_words([str(number)])} for number in range(20_000)])
+    rules = DecisionRules(seed=1, held_out_share=0.1, held_out_months=0, max_posts_per_author=0, tasks=[])
+    assert names(decide(facts, NO_PAIRS, rules)[0]).count("held_out") == pytest.approx(2000, rel=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------- contamination
+
+
+def test_planted_texts_of_any_length_are_found() -> None:
+    random = np.random.default_rng(11)
+    texts = [" ".join(random_words(random, 3 + place % 40)) for place in range(400)]
+    index = build_index({"a": texts[::2], "b": texts[1::2]})
+    for place, text in enumerate(texts):
+        task, words = place % 2, text.split()
+        assert index.find("", text.upper() + "!!!") == task  # case and punctuation
+        assert index.find("a new title", text) == task  # re-titled
+        assert index.find(text, "") == task  # as a title
+        assert index.find(" ".join(words[:2]), " ".join(words[2:])) == task  # cut into title and body
+        if len(words) >= 5:
+            assert index.find("", f"so.\n\n{text}\n\nEdit: thank you all") == task  # as one line
+            assert index.find("", " ".join(edited(words, random, 0.05))) == task  # lightly edited
+
+
+def test_a_title_of_the_task_may_change() -> None:
+    index = build_index({"a": ["the old title here\nand a body of six words"]})
+    assert index.find("another one", "and a body of six words") == 0
+
+
+def test_long_texts_are_found_inside_posts_and_around_them() -> None:
+    random = np.random.default_rng(12)
+    texts = [random_words(random, 60) for _ in range(50)]
+    index = build_index({"a": [" ".join(words) for words in texts]})
+    for words in texts:
+        inside = [*random_words(random, 300), *edited(words, random, 0.1), *random_words(random, 300)]
+        assert index.find("", " ".join(inside)) == 0
+        assert index.find("", " ".join(words[20:40])) == 0  # a part of the text
+
+
+def test_other_posts_are_left_alone() -> None:
+    random = np.random.default_rng(13)
+    texts = [" ".join(random_words(random, 3 + place % 60)) for place in range(500)]
+    index = build_index({"a": texts})
+    assert [index.find("", " ".join(random_words(random, 200))) for _ in range(300)] == [-1] * 300
+
+
+def test_words_scattered_over_a_long_post_are_no_copy() -> None:
+    random = np.random.default_rng(14)
+    words = random_words(random, 30)
+    index = build_index({"a": [" ".join(words)]})
+    scattered = [word for place in range(0, 27, 3) for word in [*words[place : place + 3], *random_words(random, 40)]]
+    assert index.find("", " ".join(scattered)) == -1
+    assert index.find("", " ".join(words)) == 0
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=6, max_size=11), st.data())
+def test_one_edit_shares_a_key(words: list[str], data: st.DataObject) -> None:
+    place = data.draw(st.integers(0, len(words) - 1))
+    for other in (
+        [*words[:place], "z", *words[place + 1 :]],
+        words[:place] + words[place + 1 :],
+        [*words[:place], "z", *words[place:]],
+    ):
+        assert set(one_edit_keys(words)) & set(one_edit_keys(other))
+
+
+def test_a_build_names_the_task_of_what_it_removed(build: Callable[..., Path], tmp_path: Path) -> None:
+    posts = [make_post(number) for number in range(80)]
+    for name, number in (("first", 3), ("second", 7)):
+        (tmp_path / "tasks" / name).mkdir(parents=True)
+        row = {"id": "1", "text": f"{posts[number]['title']}\n{posts[number]['selftext']}", "labels": []}
+        (tmp_path / "tasks" / name / "test.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "RS.jsonl").write_bytes(pack_lines(posts))
+    folder = build([tmp_path / "RS.jsonl"], decontaminate_against=[str(tmp_path / "tasks" / "*")])
+    counts = json.loads((folder / "report.json").read_text())["counts"]
+    assert counts["contaminated_by_task"] == {"first": 1, "second": 1}
+    assert counts["dropped"]["contaminated"] == 2
+
+
+def test_bad_task_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no task folder"):
+        read_tasks([str(tmp_path / "nothing")])
+    (tmp_path / "test.jsonl").write_text('{"text": "fine"}\n{"label": 1}\n')
+    with pytest.raises(UserError, match=r"test\.jsonl:2: not a JSON object"):
+        list(task_texts(tmp_path))
+    assert read_tasks([str(tmp_path / "*.jsonl")]) == {f"{tmp_path.name}/test.jsonl": tmp_path / "test.jsonl"}
+
+
+def test_long_texts_start_where_one_edit_ends() -> None:
+    assert one_edit_keys(["a"] * LONG_WORDS)
+    assert not one_edit_keys(["a"] * (LONG_WORDS + 1))
