@@ -5,13 +5,16 @@ the node's own; the batch script knows only that of the first), and it mends wha
 stage's exit code (always 1 there), and SIGUSR1, which would end the launcher before the stage has saved.
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import os
+import platform
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -113,7 +116,8 @@ def run_accelerate(arguments: Sequence[str]) -> int:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed does not find out by itself
     try:
-        launch_command(launch_command_parser().parse_args(list(arguments)))
+        with own_extensions_folder(f"{platform.node()}-torch{torch.__version__}"):
+            launch_command(launch_command_parser().parse_args(list(arguments)))
     except subprocess.CalledProcessError as error:  # one process
         return error.returncode
     except ChildFailedError as error:  # several: the rank that failed first says why
@@ -121,6 +125,28 @@ def run_accelerate(arguments: Sequence[str]) -> int:
     except SignalException as error:
         return -int(error.sigval)
     return 0
+
+
+@contextlib.contextmanager
+def own_extensions_folder(name: str) -> Iterator[None]:
+    """Let torch build its extensions (DeepSpeed's, on CPUs) in a folder of this node, free of stale locks.
+
+    torch guards a build by a file that a killed build leaves behind; every later run waits for it for ever. Whoever
+    finds nobody else at work in the folder removes such files.
+    """
+    folder = Path.home() / ".cache" / "mindshift" / "torch_extensions" / name
+    if "TORCH_EXTENSIONS_DIR" in os.environ:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".in_use").open("w") as in_use:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for stale in folder.glob("*/lock"):
+                stale.unlink()
+        fcntl.flock(in_use, fcntl.LOCK_SH)
+        os.environ["TORCH_EXTENSIONS_DIR"] = str(folder)
+        yield
 
 
 if __name__ == "__main__":

@@ -15,7 +15,15 @@ from configs.manifest import CODE_ROOT
 from launch.cli import main
 from launch.diagnosis import attempt_reasons, diagnose
 from launch.launch_options import parse_options
-from launch.on_node import FIRST_PORT, PORTS, REQUEUE_EXIT_CODE, Warnings, accelerate_options, exit_code
+from launch.on_node import (
+    FIRST_PORT,
+    PORTS,
+    REQUEUE_EXIT_CODE,
+    Warnings,
+    accelerate_options,
+    exit_code,
+    own_extensions_folder,
+)
 from launch.scheduler import SLURM_FOLDER
 from launch.site_settings import SITE_FILE, SiteSettings, job_environment, load_site, sbatch_options
 from launch.stages import STAGES, ChainRecipe, chain_links
@@ -150,12 +158,17 @@ def test_ranks_meet_where_this_node_s_variables_say():
     assert option(options, "--deepspeed_multinode_launcher") == "standard"
 
 
-def test_without_slurm_everything_is_on_this_machine():
+def test_without_slurm_everything_is_on_this_machine(tmp_path, monkeypatch):
     assert option(accelerate_options({}), "--num_machines") == "1"
     assert "--multi_gpu" not in accelerate_options({})
     assert "--multi_gpu" in accelerate_options({"MINDSHIFT_PROCESSES_PER_NODE": "2"})
-    configured = accelerate_options({"MINDSHIFT_ACCELERATE_CONFIG": "ds.yaml", "MINDSHIFT_PROCESSES_PER_NODE": "2"})
-    assert option(configured, "--config_file") == "ds.yaml"
+    config = tmp_path / "ds.yaml"
+    config.write_text("deepspeed_config:\n  deepspeed_config_file: launch/deepspeed/zero1.json\n")
+    monkeypatch.chdir(tmp_path)  # the file inside counts from the checkout, wherever the command is given
+    node = {"MINDSHIFT_ACCELERATE_CONFIG": str(config), "MINDSHIFT_PROCESSES_PER_NODE": "2"}
+    configured = accelerate_options(node | {"MINDSHIFT_HOME": str(CODE_ROOT)})
+    assert option(configured, "--config_file") == str(config)
+    assert option(configured, "--deepspeed_config_file") == str(CODE_ROOT / "launch/deepspeed/zero1.json")
     assert "--multi_gpu" not in configured
 
 
@@ -192,6 +205,21 @@ def test_the_stage_s_exit_code_survives_accelerate(processes, program, code, tmp
     command = [sys.executable, "-m", "launch.on_node", "accelerate", "launch", str(script)]
     environment = os.environ | {"PYTHONPATH": str(CODE_ROOT), "MINDSHIFT_PROCESSES_PER_NODE": processes}
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == code
+
+
+def test_a_killed_build_s_lock_is_removed_once_nobody_is_at_work(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    folder = tmp_path / ".cache" / "mindshift" / "torch_extensions" / "node"
+    (folder / "op").mkdir(parents=True)
+    (folder / "op" / "lock").touch()
+    with own_extensions_folder("node"):
+        assert os.environ.pop("TORCH_EXTENSIONS_DIR") == str(folder)
+        assert not (folder / "op" / "lock").exists()
+        (folder / "op" / "lock").touch()
+        with own_extensions_folder("node"):
+            assert (folder / "op" / "lock").exists()  # the one outside may be building
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
 
 
 LOGS = {
