@@ -1,0 +1,133 @@
+"""`mindshift demo`: the whole chain on the embedded synthetic sample, as the three commands a user would type.
+
+Each stage runs in its own process, as on a cluster. A stage that is finished is left as it is, so an interrupted
+demo goes on where it was.
+"""
+
+import dataclasses
+import json
+import logging
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.errors import USER_ERROR_EXIT_CODE, UserError
+from configs.manifest import CODE_ROOT, MANIFEST_NAME, read_manifest
+from configs.recipe import load_recipe
+
+logger = logging.getLogger("demo")
+ONE_CPU_PROCESS = [
+    "--quiet",
+    "--num_processes",
+    "1",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+]
+TITLES = {
+    "classifier": "this classifier",
+    "tfidf_logistic_regression": "TF-IDF + logistic regression",
+    "majority": "majority",
+}
+
+
+@dataclasses.dataclass(kw_only=True)
+class DemoRecipe:
+    """Run corpus, pretraining and fine-tuning on the embedded synthetic sample."""
+
+    output_dir: Path = Path("runs/demo")
+    """Folder that gets one folder a stage."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One stage of the chain: its command and the folder it leaves."""
+
+    name: str
+    command: list[str]
+    folder: Path
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Run the chain and print where everything lies.
+
+    Raises:
+        UserError: a stage ended with a user's error; its own message stands above.
+    """
+    recipe = load_recipe(DemoRecipe, arguments, program)
+    started = time.monotonic()
+    for step in chain(recipe.output_dir):
+        run_step(step)
+    print(summary(recipe.output_dir, time.monotonic() - started))
+
+
+def chain(output_dir: Path) -> list[Step]:
+    """Return the three stages, each reading the folder of the one before."""
+    corpus, encoder, classifier = (output_dir.absolute() / name for name in ("corpus", "encoder", "classifier"))
+    keys = output_dir.absolute() / "keys"
+    mindshift = [sys.executable, "-m", "launch.cli"]
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", *ONE_CPU_PROCESS]
+    build = [*mindshift, "corpus", "build", "configs/corpus/sample.yaml"]
+    pretrain = [*accelerate, "pretrain/run_mlm.py", "configs/pretrain/sample.yaml"]
+    finetune = [*accelerate, "finetune/run_classifier.py", "configs/finetune/sample.yaml"]
+    return [
+        Step("corpus", build + _options(keys_dir=keys, output_dir=corpus), corpus),
+        Step("pretrain", pretrain + _options(corpus=corpus, output_dir=encoder), encoder),
+        Step("finetune", finetune + _options(model=encoder, output_dir=classifier), classifier),
+    ]
+
+
+def run_step(step: Step) -> None:
+    """Run one stage from the checkout's root, unless its folder is complete already."""
+    if (step.folder / MANIFEST_NAME).exists():
+        logger.info("%s: finished before, in %s", step.name, step.folder)
+        return
+    logger.info("%s: %s", step.name, shlex.join(step.command))
+    code = subprocess.run(step.command, cwd=CODE_ROOT, check=False).returncode
+    if code == USER_ERROR_EXIT_CODE:
+        raise UserError(f"the {step.name} stage stopped; its message stands above")
+    if code != 0:
+        raise RuntimeError(f"the {step.name} stage failed with exit code {code}")
+
+
+def summary(output_dir: Path, seconds: float) -> str:
+    """Return what the chain made, where it lies, and its scores."""
+    corpus, encoder, classifier = (output_dir / name for name in ("corpus", "encoder", "classifier"))
+    counts = read_manifest(corpus).counts
+    evaluation = _read(encoder / "evaluation.json")
+    before, after = evaluation["before"]["overall"], evaluation["after"]["overall"]
+    test = _read(classifier / "metrics.json")["test"]
+    scores = ", ".join(f"{TITLES[name]} {100 * test[name]['macro']['f1']:.1f}" for name in TITLES)
+    return "\n".join(
+        [
+            "",
+            f"The chain ran in {seconds / 60:.1f} minutes on synthetic posts: it shows that everything works, not how",
+            "good a model is. Nothing here is a diagnosis.",
+            "",
+            f"corpus report  {corpus / 'report.html'}",
+            f"               {sum(counts['documents'].values()):,} of {counts['read']:,} posts kept, "
+            f"{sum(counts['tokens'].values()):,} tokens",
+            f"encoder        {encoder}",
+            f"               held-out loss {before['loss']:.2f} before, {after['loss']:.2f} after; "
+            f"perplexity {before['perplexity']:,.0f} to {after['perplexity']:,.0f}",
+            f"classifier     {classifier}",
+            f"               macro-F1 on test: {scores}",
+            "",
+            f'Try it: mindshift predict --model {classifier} --text "i have not slept properly for weeks"',
+        ]
+    )
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _options(**options: Path) -> list[str]:
+    return [word for key, value in options.items() for word in (f"--{key}", str(value))]
