@@ -20,17 +20,9 @@ from configs.manifest import CODE_ROOT, MANIFEST_NAME, read_manifest
 from configs.recipe import load_recipe
 
 logger = logging.getLogger("demo")
-ONE_CPU_PROCESS = [
-    "--quiet",
-    "--num_processes",
-    "1",
-    "--num_machines",
-    "1",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-]
+# Said in full, so that no configuration of the user's and no guess of accelerate's comes in.
+ONE_PROCESS = ["--quiet", "--num_processes", "1", "--num_machines", "1"]
+ONE_PROCESS += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 TITLES = {
     "classifier": "this classifier",
     "tfidf_logistic_regression": "TF-IDF + logistic regression",
@@ -73,7 +65,7 @@ def chain(output_dir: Path) -> list[Step]:
     corpus, encoder, classifier = (output_dir.absolute() / name for name in ("corpus", "encoder", "classifier"))
     keys = output_dir.absolute() / "keys"
     mindshift = [sys.executable, "-m", "launch.cli"]
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", *ONE_CPU_PROCESS]
+    accelerate = [sys.executable, "-m", "accelerate.commands.launch", *ONE_PROCESS]
     build = [*mindshift, "corpus", "build", "configs/corpus/sample.yaml"]
     pretrain = [*accelerate, "pretrain/run_mlm.py", "configs/pretrain/sample.yaml"]
     finetune = [*accelerate, "finetune/run_classifier.py", "configs/finetune/sample.yaml"]
