@@ -40,6 +40,8 @@ EXTRAS = {
     "track": ["wandb>=0.31"],
     # model-signing imports OpenSSL without asking for it.
     "release": ["model-signing>=1.1.1", "pyopenssl>=26.4", "cyclonedx-python-lib>=11.12", "jinja2>=3.1.6"],
+    # Encryption at rest (age) and the signed proof of an erasure.
+    "vault": ["pyrage>=1.4", "cryptography>=50"],
     "dev": [
         "ruff>=0.17",
         "mypy>=2.4",
@@ -64,7 +66,10 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
     include_package_data=True,
-    package_data={"release": ["*.j2", "audits/*.json"]},
+    package_data={
+        "release": ["*.j2", "audits/*.json"],
+        "corpus.sample": ["README.md", "*.zst", "*.jsonl*", "**/*.jsonl", "**/*.json", "**/*.txt"],
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["mindshift = launch.cli:main"]},
