@@ -14,10 +14,31 @@ import numpy.typing as npt
 import torch
 
 from finetune.long_texts import EncodedTexts
+from finetune.tasks import FloatArray
 
 LENGTH_MULTIPLE = 8
 BATCHES_SORTED_TOGETHER = 50
 Batch = dict[str, torch.Tensor]
+
+
+def epoch_order(targets_NL: FloatArray, *, class_aware: bool, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the indices of one epoch, shuffled.
+
+    Args:
+        targets_NL: (N, L) the training targets.
+        class_aware: repeat texts with rare labels by the factor of LVIS (Gupta et al. 2019, arXiv:1908.03195):
+            max(1, √(t / share of the label)), with t a fair share of the labels; the fraction is drawn.
+        generator: draws and shuffles.
+    """
+    rows = len(targets_NL)
+    if not class_aware:
+        return generator.permutation(rows)
+    shares_L = np.maximum(targets_NL.mean(axis=0), 1 / max(rows, 1))
+    fair = targets_NL.sum() / max(rows, 1) / targets_NL.shape[1]
+    factors_L = np.maximum(1.0, np.sqrt(fair / shares_L))
+    factors_N = np.where(targets_NL > 0, factors_L, 1.0).max(axis=1)
+    repeats_N = np.floor(factors_N + generator.random(rows)).astype(np.int64)
+    return generator.permutation(np.repeat(np.arange(rows), repeats_N))
 
 
 def training_batches(

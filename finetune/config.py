@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from configs.recipe import StageRecipe, require
+from finetune.heads import Head
 from finetune.label_formats import LabelFormat
 from finetune.long_texts import LongTextPolicy
+from finetune.losses import LossName
+from finetune.task_checks import ConflictPolicy
 from finetune.tasks import TaskType
 
 
@@ -19,6 +22,13 @@ class FinetuneRecipe(StageRecipe):
     or a Hub dataset."""
     model: str = "package:minilm"
     """Encoder: a model folder, a Hub id such as google-bert/bert-base-uncased, or package:minilm."""
+    head: Head = "cls"
+    """What the classifier reads: the first token, the mean of all tokens, or one attention a label."""
+    loss: LossName = "auto"
+    """auto is bce or cross_entropy. Multi-label: bce, pos_weight, focal, asymmetric, distribution_balanced, zlpr.
+    Classes: cross_entropy, weighted_cross_entropy, focal, ordinal (grades only)."""
+    sampling: Literal["uniform", "class_aware"] = "uniform"
+    """class_aware shows texts with rare labels more often (repeat-factor sampling)."""
 
     text_column: str | None = None
     """Column that holds the text. Found by its name if not set."""
@@ -37,6 +47,11 @@ class FinetuneRecipe(StageRecipe):
     test_fraction: float = 0.2
     """Share of train that becomes test where there is none."""
 
+    conflicting_duplicates: ConflictPolicy = "majority"
+    """Training texts that stand there with different labels: keep all, drop all, or keep the majority's rows."""
+    drop_leaked: bool = True
+    """Take texts out of train that also stand in validation or test, and out of validation those in test."""
+
     max_seq_length: int = 256
     """Tokens of a text the encoder reads, special tokens included."""
     long_texts: LongTextPolicy = "head_tail"
@@ -52,6 +67,10 @@ class FinetuneRecipe(StageRecipe):
     """Peak learning rate of the encoder (AdamW with bias correction, arXiv:2006.05987)."""
     head_learning_rate_factor: float = 5.0
     """The head's learning rate, as a multiple of the encoder's: the head starts at random."""
+    layer_learning_rate_decay: float = 1.0
+    """Factor on the learning rate per layer downwards: discriminative learning rates. 1: all layers alike."""
+    reinitialize_layers: int = 0
+    """Top encoder layers that start anew."""
     warmup_ratio: float = 0.1
     """Share of the steps over which the learning rate rises; then it falls linearly to 0."""
     weight_decay: float = 0.01
@@ -67,16 +86,34 @@ class FinetuneRecipe(StageRecipe):
     checkpoint_steps: int = 100
     """Optimizer steps between checkpoints that an interrupted run resumes from."""
 
+    folds: int = 0
+    """k-fold: train k more models and tune the thresholds on their out-of-fold predictions of train and validation
+    (k times the hours). 0: tune them on validation."""
+    tune_thresholds: bool = True
+    """Tune the decision thresholds. false: .5, or the most probable class."""
+    abstention_precision: float | None = None
+    """Send texts to a human (`send_to_human` in predictions) so that the labels of the others reach this precision."""
+
     baselines: bool = True
     """Score the majority and a tuned TF-IDF + logistic regression beside the classifier."""
 
     def __post_init__(self) -> None:
         for key in ("validation_fraction", "test_fraction"):
             require(0 < getattr(self, key) < 1, key, getattr(self, key), "a fraction between 0 and 1")
+        require(self.folds == 0 or self.folds >= 2, "folds", self.folds, "0, or 2 and more")
+        precision = self.abstention_precision
+        require(precision is None or 0 < precision < 1, "abstention_precision", precision, "a fraction between 0 and 1")
         for key in ("batch_size", "max_windows", "patience", "checkpoint_steps"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
         require(self.max_seq_length >= 8, "max_seq_length", self.max_seq_length, "8 tokens or more")
         require(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "more than 0")
+        require(
+            0 < self.layer_learning_rate_decay <= 1,
+            "layer_learning_rate_decay",
+            self.layer_learning_rate_decay,
+            "0 to 1",
+        )
+        require(self.reinitialize_layers >= 0, "reinitialize_layers", self.reinitialize_layers, "0 or more")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         require(0 <= self.hidden_dropout < 1, "hidden_dropout", self.hidden_dropout, "0 up to (not including) 1")
         require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "0 to 1")

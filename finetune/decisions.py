@@ -41,6 +41,8 @@ class Decision:
     """What the logits were divided by; the saved weights hold it already."""
     long_texts: dict[str, Any] = dataclasses.field(default_factory=dict)
     """How texts longer than the encoder reads are fitted: `max_seq_length`, `policy`, `max_windows`."""
+    least_confidence: float | None = None
+    """Texts whose `confidence` is lower go to a human."""
 
     def decide(self, probabilities_NL: FloatArray) -> BoolArray:
         """Return which labels each text gets, (N, L)."""
@@ -51,6 +53,13 @@ class Decision:
         winners_N = (probabilities_NL / thresholds_L).argmax(axis=1)
         classes: BoolArray = winners_N[:, None] == np.arange(len(thresholds_L))
         return classes
+
+    def abstains(self, probabilities_NL: FloatArray) -> BoolArray:
+        """Return which texts (N,) a human should look at; none unless a precision was asked for."""
+        if self.least_confidence is None:
+            return np.zeros(len(probabilities_NL), dtype=bool)
+        unsure: BoolArray = confidence(probabilities_NL, self.decide(probabilities_NL)) < self.least_confidence
+        return unsure
 
     def label_names(self, decisions_NL: BoolArray) -> list[list[str]]:
         """Return the chosen labels of each text by name."""
@@ -63,6 +72,7 @@ class Decision:
             "thresholds": dict(zip(self.label_set.names, self.thresholds, strict=True)),
             "temperature": self.temperature,
             "long_texts": self.long_texts,
+            "least_confidence": self.least_confidence,
         }
         write_atomically(folder / DECISION_NAME, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
@@ -81,7 +91,8 @@ class Decision:
             if set(thresholds) != set(label_set.names):
                 raise UserError("its thresholds are those of another label set", where=path)
             ordered = tuple(float(thresholds[name]) for name in label_set.names)
-            return cls(label_set, ordered, temperature, dict(values["long_texts"]))
+            least_confidence = values.get("least_confidence")
+            return cls(label_set, ordered, temperature, dict(values["long_texts"]), least_confidence)
         except FileNotFoundError:
             fix = "`mindshift finetune` makes classifiers."
             raise UserError("no classifier of mindshift (decision.json is missing)", where=folder, fix=fix) from None
@@ -97,19 +108,24 @@ def to_probabilities(logits_NL: FloatArray, label_set: LabelSet) -> FloatArray:
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
 
+def log_loss(probabilities_NL: FloatArray, targets_NL: FloatArray, label_set: LabelSet) -> float:
+    """Return the mean over texts of the negative log probability of their labels (N, L)."""
+    probabilities = probabilities_NL.clip(1e-7, 1 - 1e-7)
+    terms_NL = targets_NL * np.log(probabilities)
+    if label_set.is_multi_label:
+        terms_NL = terms_NL + (1 - targets_NL) * np.log(1 - probabilities)
+    return float(-terms_NL.sum(axis=1).mean())
+
+
 def tune_temperature(logits_NL: FloatArray, targets_NL: FloatArray, label_set: LabelSet) -> float:
     """Return the temperature whose probabilities have the least log loss; 1 if there is nothing to tune on."""
     if len(logits_NL) == 0:
         return 1.0
 
-    def log_loss(log_temperature: float) -> float:
-        probabilities = to_probabilities(logits_NL / np.exp(log_temperature), label_set).clip(1e-7, 1 - 1e-7)
-        losses = targets_NL * np.log(probabilities)
-        if label_set.is_multi_label:
-            losses = losses + (1 - targets_NL) * np.log(1 - probabilities)
-        return float(-losses.sum(axis=1).mean())
+    def loss(log_temperature: float) -> float:
+        return log_loss(to_probabilities(logits_NL / np.exp(log_temperature), label_set), targets_NL, label_set)
 
-    found = minimize_scalar(log_loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded")
+    found = minimize_scalar(loss, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded")
     return float(np.exp(found.x))
 
 
@@ -136,6 +152,33 @@ def tune_thresholds(probabilities_NL: FloatArray, targets_NL: FloatArray, label_
         own = _logit(best_f1_threshold(probabilities_NL[:, label], truth[:, label])) if positives else shared
         thresholds.append(_sigmoid(weight * own + (1 - weight) * shared))
     return tuple(thresholds)
+
+
+def confidence(probabilities_NL: FloatArray, decisions_NL: BoolArray) -> FloatArray:
+    """Return how sure a classifier is of a text's labels, (N,): the probability of its least sure decision."""
+    return np.asarray(np.where(decisions_NL, probabilities_NL, 1 - probabilities_NL).min(axis=1))
+
+
+def tune_abstention(
+    probabilities_NL: FloatArray, targets_NL: FloatArray, decisions_NL: BoolArray, *, precision: float
+) -> float | None:
+    """Return the least confidence at which the labels given reach a precision on validation.
+
+    Precision is counted over all labels given to the texts that are kept, less one standard error: the next texts
+    will not be as kind as those it was tuned on.
+
+    Returns:
+        the confidence below which a text goes to a human, or None if no cut reaches the precision.
+    """
+    sure_N = confidence(probabilities_NL, decisions_NL)
+    order = np.argsort(-sure_N, kind="stable")
+    given = np.cumsum(decisions_NL[order].sum(axis=1))
+    right = np.cumsum((decisions_NL & (targets_NL > 0.5))[order].sum(axis=1))
+    rate = right / np.maximum(given, 1)
+    # Wilson's standard error stays above 0 when everything was right.
+    cautious = (right + 0.5) / (given + 1) - np.sqrt(rate * (1 - rate) / np.maximum(given, 1))
+    enough = np.flatnonzero((cautious >= precision) & (given > 0))
+    return float(sure_N[order][enough[-1]]) if len(enough) else None
 
 
 def best_f1_threshold(probabilities_N: FloatArray, truth_N: BoolArray) -> float:

@@ -1,38 +1,56 @@
 """The fine-tuning stage from end to end: recipe → trained, calibrated, thresholded and scored classifier folder.
 
-The figures come from the saved folder, loaded anew by the same code that `mindshift predict` uses, so that what is
-reported is what will be predicted.
+Everything that decides (stopping, temperature, thresholds) looks at validation or at out-of-fold predictions of
+train and validation. Test is scored once, by the saved folder.
 """
 
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from configs.base_models import ModelSource, resolve_model
 from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
-from configs.run_folder import finish_run_folder, open_run_folder, working_folder, write_atomically
-from finetune.baselines import majority, tfidf_logistic_regression
+from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.config import FinetuneRecipe
-from finetune.decisions import Decision, default_thresholds, to_probabilities, tune_temperature, tune_thresholds
+from finetune.decisions import (
+    Decision,
+    default_thresholds,
+    to_probabilities,
+    tune_abstention,
+    tune_temperature,
+    tune_thresholds,
+)
+from finetune.evaluation import evaluate
 from finetune.heads import build_classifier, divide_logits, load_tokenizer, longest_sequence, quiet_transformers
-from finetune.inference import Classifier, Predictions
+from finetune.inference import predict_logits
 from finetune.long_texts import TextEncoder
-from finetune.losses import binary_cross_entropy, cross_entropy
-from finetune.metrics import score
+from finetune.losses import build_loss
+from finetune.optimization import reinitialize_layers
 from finetune.score_table import score_table
+from finetune.splitting import cut, stratified_folds
+from finetune.task_checks import balance_advice, clean_task
 from finetune.task_files import Columns, read_task
-from finetune.tasks import Task
+from finetune.tasks import Example, FloatArray, LabelSet, Task
 from finetune.training import Trainer, TrainingData, remove_checkpoints
 
 log = logging.getLogger("finetune")
-SCORED_SPLITS = ("validation", "test")
 METRICS_NAME = "metrics.json"
-BASELINES_NAME = "baselines.json"
+OUT_OF_FOLD_NAME = "out_of_fold.npz"
+
+
+class Fitted(NamedTuple):
+    """A trained model with the best weights, how it reads texts, and its evaluations while training."""
+
+    model: Any
+    encoder: TextEncoder
+    long_texts: dict[str, Any]
+    history: list[dict[str, float]]
 
 
 def fit_classifier(recipe: FinetuneRecipe) -> str | None:
@@ -48,43 +66,24 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
     source = resolve_model(recipe.model)
     accepted = _verify_inputs(recipe, source)
     task = load_task(recipe)
-    accelerator = Accelerator(mixed_precision=number_format(recipe.mixed_precision))
+    accelerator = new_accelerator(recipe)
     if accelerator.is_main_process:
         open_run_folder(recipe)
     accelerator.wait_for_everyone()
     working = working_folder(recipe.output_dir)
-    scored = (working / METRICS_NAME).is_file()  # killed after the last figure, before the folder got its name
-    if not scored:
-        set_seed(recipe.seed)
-        history = _train(recipe, source, task, accelerator, working)
-        accelerator.wait_for_everyone()
-    if not accelerator.is_main_process:
-        return None
-    if not scored:
-        metrics = _evaluate(recipe, task, working) | {"training": history, "task": _describe(task)}
-        write_atomically(working / METRICS_NAME, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    metrics = json.loads((working / METRICS_NAME).read_text(encoding="utf-8"))
-    if task.quarantine:
-        write_atomically(working / "quarantine.jsonl", "".join(json.dumps(row) + "\n" for row in task.quarantine))
-    remove_checkpoints(working)
-    (working / BASELINES_NAME).unlink(missing_ok=True)
-    inputs = {"task": Path(recipe.task)} if Path(recipe.task).exists() else {}
-    inputs |= {"model": Path(source.name_or_path)} if source.is_local else {}
-    write_manifest(
-        working,
-        stage="finetune",
-        recipe=recipe,
-        inputs=inputs,
-        counts=_describe(task),
-        started_at=started_at,
-        accepted=accepted,
-    )
-    finish_run_folder(recipe)
-    return score_table(metrics, task.label_set, recipe.output_dir)
+    if not (working / METRICS_NAME).is_file():  # else killed after the last figure, before the folder got its name
+        out_of_fold = _out_of_fold(recipe, source, task, working) if recipe.folds else None
+        fitted = train_model(recipe, source, task.label_set, task.splits["train"], task.splits["validation"], working)
+        if accelerator.is_main_process:
+            _save(recipe, fitted, task, out_of_fold, working)
+            metrics = evaluate(recipe, task, working) | {"training": fitted.history, "task": describe(task)}
+            write_atomically(working / METRICS_NAME, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
+    accelerator.wait_for_everyone()
+    return _finish(recipe, source, task, working, started_at, accepted) if accelerator.is_main_process else None
 
 
 def load_task(recipe: FinetuneRecipe) -> Task:
-    """Read the task a recipe names."""
+    """Read and clean the task a recipe names, and say what it holds."""
     columns = Columns(
         text=recipe.text_column,
         labels=recipe.label_columns,
@@ -100,122 +99,162 @@ def load_task(recipe: FinetuneRecipe) -> Task:
         test_fraction=recipe.test_fraction,
         seed=recipe.seed,
     )
+    task = clean_task(task, conflicts=recipe.conflicting_duplicates, drop_leaked=recipe.drop_leaked)
     sizes = ", ".join(f"{len(examples):,} {split}" for split, examples in task.splits.items())
     log.info("task %s: %s, %d labels, %s", task.name, task.label_set.type, len(task.label_set.names), sizes)
+    for advice in balance_advice(task):
+        log.info("balance: %s", advice)
     return task
 
 
-def number_format(asked: str) -> str:
-    """Return the number format of the matrix products: bf16, where `auto` was asked, if the processor has it."""
-    if asked != "auto":
-        return asked
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+def describe(task: Task) -> dict[str, Any]:
+    """Return what a task is, for metrics and manifest."""
+    sizes = {split: len(examples) for split, examples in task.splits.items()}
+    return {"name": task.name, "rows": sizes} | task.label_set.to_dict() | task.notes
+
+
+def new_accelerator(recipe: FinetuneRecipe) -> Accelerator:
+    """Return an Accelerator with the recipe's number format: bf16, where `auto` was asked, if the processor has it."""
+    number_format = recipe.mixed_precision
+    if number_format == "auto":
+        if torch.cuda.is_available():
+            number_format = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        else:
+            number_format = "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+    return Accelerator(mixed_precision=number_format)
+
+
+def train_model(
+    recipe: FinetuneRecipe,
+    source: ModelSource,
+    label_set: LabelSet,
+    train: list[Example],
+    validation: list[Example],
+    folder: Path,
+) -> Fitted:
+    """Train one model, resuming from the checkpoint in `folder` if there is one; returns it with its best weights."""
+    accelerator = new_accelerator(recipe)
+    set_seed(recipe.seed)
+    model = build_classifier(source, label_set, head=recipe.head, hidden_dropout=recipe.hidden_dropout)
+    if recipe.reinitialize_layers:
+        reinitialize_layers(model, recipe.reinitialize_layers)
+    max_seq_length = longest_sequence(model.config, recipe.max_seq_length)
+    long_texts = {"max_seq_length": max_seq_length, "policy": recipe.long_texts, "max_windows": recipe.max_windows}
+    encoder = TextEncoder(load_tokenizer(source, max_seq_length), **long_texts)  # type: ignore[arg-type]
+    encoded = [encoder.encode([example.text for example in examples]) for examples in (train, validation)]
+    targets = [label_set.multi_hot([example.labels for example in examples]) for examples in (train, validation)]
+    if accelerator.is_main_process and encoded[0].truncated:
+        log.info("%d of %d training texts lose tokens (%s)", encoded[0].truncated, len(train), long_texts)
+    data = TrainingData(label_set, encoded[0], targets[0], encoded[1], targets[1], encoder.pad_token_id)
+    trainer = Trainer(recipe, model, data, build_loss(recipe.loss, targets[0], label_set), accelerator, folder)
+    history = trainer.train()
+    model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    trainer.load_best(model)
+    return Fitted(model.eval(), encoder, long_texts, history)
+
+
+def _out_of_fold(
+    recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path
+) -> tuple[FloatArray, FloatArray]:
+    """Return logits (N, L) of train and validation texts by models that never saw them, and their targets."""
+    examples = task.splits["train"] + task.splits["validation"]
+    folds = stratified_folds(examples, task.label_set, shares=[1 / recipe.folds] * recipe.folds, seed=recipe.seed)
+    logits_NL = np.zeros((len(examples), len(task.label_set.names)))
+    for number, held_out in enumerate(folds):
+        folder = working / f"fold-{number}"
+        path = folder / OUT_OF_FOLD_NAME
+        if not path.is_file():
+            folder.mkdir(exist_ok=True)
+            outside = set(held_out)
+            rest = [example for index, example in enumerate(examples) if index not in outside]
+            train, stop_on = cut(rest, task.label_set, fraction=recipe.validation_fraction, seed=recipe.seed)
+            fitted = train_model(recipe, source, task.label_set, train, stop_on, folder)
+            fold_logits_NL = _logits(fitted, [examples[index] for index in held_out])
+            temporary = folder / f".{OUT_OF_FOLD_NAME}"
+            np.savez(temporary.open("wb"), logits=fold_logits_NL)
+            temporary.replace(path)
+            remove_checkpoints(folder)
+        logits_NL[held_out] = np.load(path)["logits"]
+    return logits_NL, task.label_set.multi_hot([example.labels for example in examples])
+
+
+def _logits(fitted: Fitted, examples: list[Example]) -> FloatArray:
+    encoded = fitted.encoder.encode([example.text for example in examples])
+    device = next(fitted.model.parameters()).device
+    return predict_logits(fitted.model, encoded, pad_token_id=fitted.encoder.pad_token_id, device=device)
+
+
+def _save(
+    recipe: FinetuneRecipe,
+    fitted: Fitted,
+    task: Task,
+    out_of_fold: tuple[FloatArray, FloatArray] | None,
+    working: Path,
+) -> None:
+    """Tune temperature, thresholds and abstention, and save everything prediction needs."""
+    label_set = task.label_set
+    logits_NL, targets_NL = _logits(fitted, task.splits["validation"]), task.targets("validation")
+    temperature = tune_temperature(logits_NL, targets_NL, label_set)
+    probabilities_NL = to_probabilities(logits_NL / temperature, label_set)
+    if out_of_fold is not None:
+        fold_logits_NL, targets_NL = out_of_fold
+        # The folds' models have a scale of their own.
+        fold_temperature = tune_temperature(fold_logits_NL, targets_NL, label_set)
+        probabilities_NL = to_probabilities(fold_logits_NL / fold_temperature, label_set)
+    thresholds = default_thresholds(label_set)
+    if recipe.tune_thresholds:
+        thresholds = tune_thresholds(probabilities_NL, targets_NL, label_set)
+    decision = Decision(label_set, thresholds, temperature, fitted.long_texts)
+    least_confidence = None
+    if recipe.abstention_precision is not None:
+        decisions_NL = decision.decide(probabilities_NL)
+        least_confidence = tune_abstention(
+            probabilities_NL, targets_NL, decisions_NL, precision=recipe.abstention_precision
+        )
+        if least_confidence is None:
+            log.warning("no confidence reaches a precision of %s: no text is kept from a human", precision_text(recipe))
+            least_confidence = 1.0 + 1e-9
+    divide_logits(fitted.model, temperature)
+    with quiet_transformers():
+        fitted.model.save_pretrained(working)
+    fitted.encoder.tokenizer.save_pretrained(working)
+    Decision(label_set, thresholds, temperature, fitted.long_texts, least_confidence).save(working)
+
+
+def precision_text(recipe: FinetuneRecipe) -> str:
+    """Return the precision asked for, in percent."""
+    return f"{100 * (recipe.abstention_precision or 0):g} %"
 
 
 def _verify_inputs(recipe: FinetuneRecipe, source: ModelSource) -> list[str]:
     folders = [Path(source.name_or_path)] if source.is_local else []
-    folders += [Path(recipe.task)]
     accepted = []
-    for folder in folders:
+    for folder in [*folders, Path(recipe.task)]:
         if (folder / MANIFEST_NAME).is_file():
             accepted += verify_folder(folder, accept_changes=recipe.accept_changed_inputs)
     return accepted
 
 
-def _train(
-    recipe: FinetuneRecipe, source: ModelSource, task: Task, accelerator: Accelerator, working: Path
-) -> list[dict[str, float]]:
-    """Train, and leave the calibrated, thresholded classifier in the working folder."""
-    model = build_classifier(source, task.label_set, hidden_dropout=recipe.hidden_dropout)
-    max_seq_length = longest_sequence(model.config, recipe.max_seq_length)
-    tokenizer = load_tokenizer(source, max_seq_length)
-    long_texts = {
-        "max_seq_length": max_seq_length,
-        "policy": recipe.long_texts,
-        "max_windows": recipe.max_windows,
-    }
-    encoder = TextEncoder(tokenizer, **long_texts)  # type: ignore[arg-type]  # one dict for here and decision.json
-    train, validation = (encoder.encode(task.texts(split)) for split in ("train", "validation"))
-    if accelerator.is_main_process and train.truncated:
-        log.info("%d of %d training texts are longer than %d tokens", train.truncated, len(train), max_seq_length)
-    data = TrainingData(
-        task.label_set,
-        train,
-        task.targets("train"),
-        validation,
-        task.targets("validation"),
-        tokenizer.pad_token_id or 0,
+def _finish(
+    recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path, started_at: str, accepted: list[str]
+) -> str:
+    """Write the manifest, give the folder its name, and return the table of scores."""
+    metrics = json.loads((working / METRICS_NAME).read_text(encoding="utf-8"))
+    if task.quarantine:
+        write_atomically(working / "quarantine.jsonl", "".join(json.dumps(row) + "\n" for row in task.quarantine))
+    remove_checkpoints(working)
+    for fold in working.glob("fold-*"):
+        remove_folder(fold)
+    inputs = {"task": Path(recipe.task)} if Path(recipe.task).exists() else {}
+    inputs |= {"model": Path(source.name_or_path)} if source.is_local else {}
+    write_manifest(
+        working,
+        stage="finetune",
+        recipe=recipe,
+        inputs=inputs,
+        counts=describe(task),
+        started_at=started_at,
+        accepted=accepted,
     )
-    loss = binary_cross_entropy if task.label_set.is_multi_label else cross_entropy
-    trainer = Trainer(recipe, model, data, loss, accelerator, working)
-    history = trainer.train()
-    if accelerator.is_main_process:
-        trainer.load_best(accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False))
-        _save(accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False), tokenizer, task, long_texts, working)
-    return history
-
-
-def _save(model: Any, tokenizer: Any, task: Task, long_texts: dict[str, Any], working: Path) -> None:
-    """Tune temperature and thresholds on validation and save everything prediction needs."""
-    unset = Decision(task.label_set, default_thresholds(task.label_set), long_texts=long_texts)
-    encoder = TextEncoder(tokenizer, **long_texts)
-    logits_NL = Classifier(model, encoder, unset).logits(task.texts("validation"))
-    targets_NL = task.targets("validation")
-    temperature = tune_temperature(logits_NL, targets_NL, task.label_set)
-    probabilities_NL = to_probabilities(logits_NL / temperature, task.label_set)
-    thresholds = tune_thresholds(probabilities_NL, targets_NL, task.label_set)
-    divide_logits(model, temperature)
-    with quiet_transformers():
-        model.save_pretrained(working)
-    tokenizer.save_pretrained(working)
-    Decision(task.label_set, thresholds, temperature, long_texts).save(working)
-
-
-def _evaluate(recipe: FinetuneRecipe, task: Task, working: Path) -> dict[str, Any]:
-    """Score the saved classifier, and the baselines, on validation and test; write the predictions."""
-    classifier = Classifier.load(working)
-    baselines = _baselines(recipe, task, working)
-    metrics: dict[str, Any] = {}
-    for split in SCORED_SPLITS:
-        predictions = classifier.predict(task.texts(split))
-        targets_NL = task.targets(split)
-        unset = Decision(task.label_set, default_thresholds(task.label_set))
-        figures = score(targets_NL, *predictions, task.label_set)
-        figures["macro_f1_at_default_thresholds"] = score(
-            targets_NL, predictions.probabilities_NL, unset.decide(predictions.probabilities_NL), task.label_set
-        )["macro"]["f1"]
-        metrics[split] = {"classifier": figures} | {name: by_split[split] for name, by_split in baselines.items()}
-        _write_predictions(working, split, task, classifier.decision, predictions)
-    return metrics
-
-
-def _baselines(recipe: FinetuneRecipe, task: Task, working: Path) -> dict[str, Any]:
-    if not recipe.baselines:
-        return {}
-    path = working / BASELINES_NAME  # kept, so that a resumed run does not fit them twice
-    if not path.is_file():
-        figures = {
-            "majority": majority(task),
-            "tfidf_logistic_regression": tfidf_logistic_regression(task, seed=recipe.seed),
-        }
-        write_atomically(path, json.dumps(figures))
-    baselines: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return baselines
-
-
-def _write_predictions(working: Path, split: str, task: Task, decision: Decision, predictions: Predictions) -> None:
-    """Write `predictions/SPLIT.jsonl`: id, probabilities, labels; no texts."""
-    names = decision.label_names(predictions.decisions_NL)
-    lines = []
-    for example, probabilities_L, labels in zip(task.splits[split], predictions.probabilities_NL, names, strict=True):
-        rounded = {name: round(float(p), 6) for name, p in zip(task.label_set.names, probabilities_L, strict=True)}
-        lines.append(json.dumps({"id": example.id, "probabilities": rounded, "labels": labels}, ensure_ascii=False))
-    (working / "predictions").mkdir(exist_ok=True)
-    write_atomically(working / "predictions" / f"{split}.jsonl", "".join(line + "\n" for line in lines))
-
-
-def _describe(task: Task) -> dict[str, Any]:
-    sizes = {split: len(examples) for split, examples in task.splits.items()}
-    return {"name": task.name, "rows": sizes} | task.label_set.to_dict() | task.notes
+    finish_run_folder(recipe)
+    return score_table(metrics, task.label_set, recipe.output_dir)

@@ -72,11 +72,10 @@ class Classifier:
 
     def logits(self, texts: Sequence[str]) -> FloatArray:
         """Return the logits (N, L) of texts."""
-        pad_token_id = self._encoder.tokenizer.pad_token_id or 0
         return predict_logits(
             self._model,
             self._encoder.encode(texts),
-            pad_token_id=pad_token_id,
+            pad_token_id=self._encoder.pad_token_id,
             batch_tokens=self.batch_tokens,
             device=self.device,
         )

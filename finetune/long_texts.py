@@ -54,6 +54,11 @@ class TextEncoder:
         first, last = special.index(0), len(special) - special[::-1].index(0)
         self._prefix, self._suffix = list(ids[:first]), list(ids[last:])  # [CLS] and [SEP] for BERT
 
+    @property
+    def pad_token_id(self) -> int:
+        """The token that fills up a batch; attention never sees it."""
+        return int(self.tokenizer.pad_token_id or 0)
+
     def encode(self, texts: Sequence[str]) -> EncodedTexts:
         """Encode texts; an empty one becomes a window of special tokens only."""
         windows, truncated = [], 0

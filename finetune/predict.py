@@ -21,12 +21,11 @@ def main(arguments: Sequence[str], program: str) -> None:
     quarantine = Quarantine(recipe.output)
     texts: Iterator[InputText] = read_inputs(recipe, quarantine)
     first = list(next(texts_chunks := chunks(texts), []))  # a broken input is refused before a file is made
-    with PredictionWriter(recipe.output, classifier.decision.label_set.names) as writer, quarantine:
+    with PredictionWriter(recipe.output, classifier.decision) as writer, quarantine:
         for chunk in chain([first] if first else [], texts_chunks):
             predictions = classifier.predict([item.text for item in chunk])
-            names = classifier.decision.label_names(predictions.decisions_NL)
-            for item, probabilities_L, labels in zip(chunk, predictions.probabilities_NL, names, strict=True):
-                writer.write(item.id, probabilities_L.tolist(), labels)
+            for item, probabilities_L, decisions_L in zip(chunk, *predictions, strict=True):
+                writer.write(item.id, probabilities_L, decisions_L)
     if quarantine.count:
         log.warning("%d unreadable rows were left out: %s", quarantine.count, quarantine.where)
 

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple, Self, TextIO
 from configs.console import Progress
 from configs.errors import UserError
 from finetune.config import PredictRecipe
+from finetune.decisions import Decision
+from finetune.metrics import BoolArray
 from finetune.rows import TEXT_COLUMNS, Row, find_column, read_rows, text_rows
+from finetune.tasks import FloatArray
 
 CHUNK_TEXTS = 2048  # sorted by length together
 STANDARD = Path("-")
@@ -112,14 +115,29 @@ def chunks(texts: Iterable[InputText]) -> Iterator[list[InputText]]:
         yield chunk
 
 
+def prediction_record(
+    decision: Decision, identifier: Any, probabilities_L: FloatArray, decisions_L: BoolArray
+) -> dict[str, Any]:
+    """Return one prediction: `id`, `probabilities` by label, `labels`, and `send_to_human` if that is on."""
+    names = decision.label_set.names
+    record = {
+        "id": identifier,
+        "probabilities": {name: round(float(p), 6) for name, p in zip(names, probabilities_L, strict=True)},
+        "labels": [name for name, given in zip(names, decisions_L, strict=True) if given],
+    }
+    if decision.least_confidence is not None:
+        record["send_to_human"] = bool(decision.abstains(probabilities_L[None])[0])
+    return record
+
+
 class PredictionWriter:
     """Writes predictions to a file that appears when it is complete, or to standard output.
 
-    JSON lines hold `id`, `probabilities` (label → probability) and `labels` (names); CSV has a column a label.
+    JSON lines hold `prediction_record`s; CSV has a column a label.
     """
 
-    def __init__(self, output: Path | None, label_names: tuple[str, ...]) -> None:
-        self._names = label_names
+    def __init__(self, output: Path | None, decision: Decision) -> None:
+        self._decision, self._names = decision, decision.label_set.names
         self._target = None if output in (None, STANDARD) else output
         self._as_csv = False
         self._bar = Progress(description="predict", unit="texts", enabled=self._target is not None)
@@ -137,17 +155,18 @@ class PredictionWriter:
             self._file = self._temporary.open("w", encoding="utf-8", newline="")
         if self._as_csv:
             self._csv = csv.writer(self._file)
-            self._csv.writerow(["id", "labels", *self._names])
+            human = ["send_to_human"] if self._decision.least_confidence is not None else []
+            self._csv.writerow(["id", "labels", *human, *self._names])
         return self
 
-    def write(self, identifier: Any, probabilities: list[float], labels: list[str]) -> None:
+    def write(self, identifier: Any, probabilities_L: FloatArray, decisions_L: BoolArray) -> None:
         """Write one prediction."""
-        rounded = [round(value, 6) for value in probabilities]
+        record = prediction_record(self._decision, identifier, probabilities_L, decisions_L)
         if self._as_csv:
-            self._csv.writerow([identifier, ";".join(labels), *rounded])
+            human = [record["send_to_human"]] if "send_to_human" in record else []
+            self._csv.writerow([identifier, ";".join(record["labels"]), *human, *record["probabilities"].values()])
         else:
-            values = {"id": identifier, "probabilities": dict(zip(self._names, rounded, strict=True)), "labels": labels}
-            self._file.write(json.dumps(values, ensure_ascii=False) + "\n")
+            self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._bar.advance(1)
 
     def __exit__(

@@ -1,6 +1,7 @@
 """Train a classifier: the loop, its evaluations, early stopping, and checkpoints that resume exactly.
 
-Early stopping looks at the mean average precision on validation, which no threshold can distort (F1 at .5 can).
+Early stopping looks at the mean average precision on validation, which no threshold can distort (F1 at .5 can), and
+between equal ones at the validation loss.
 A checkpoint holds weights, optimizer, schedule, random states and the place in the epoch; batches are a function
 of seed and epoch. So a killed run that is started again ends with the weights it would have had.
 
@@ -20,21 +21,20 @@ from safetensors.torch import load_file, save_file
 
 from configs.console import Progress
 from configs.run_folder import remove_folder
-from finetune.batches import collate, forward, training_batches
+from finetune.batches import collate, epoch_order, forward, training_batches
 from finetune.config import FinetuneRecipe
-from finetune.decisions import to_probabilities
-from finetune.heads import last_linear
+from finetune.decisions import log_loss, to_probabilities
 from finetune.inference import predict_logits
 from finetune.long_texts import EncodedTexts
 from finetune.losses import Loss
 from finetune.metrics import macro_average_precision
+from finetune.optimization import build_optimizer
 from finetune.tasks import FloatArray, LabelSet
 
 log = logging.getLogger("finetune")
 logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs five lines a checkpoint
 CHECKPOINT_NAME = "checkpoint"
 BEST_NAME = "best.safetensors"
-NO_DECAY_DIMENSIONS = 1  # biases and layer norms are vectors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +56,8 @@ class TrainingState:
     epoch: int = 0
     batch: int = 0
     step: int = 0
-    best_score: float = -1.0
+    best: tuple[float, float] = (-1.0, 0.0)
+    """Validation average precision, and minus the validation loss."""
     evaluations_without_gain: int = 0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     loss_sum: float = 0.0
@@ -101,8 +102,7 @@ class Trainer:
         self.recipe, self.data, self.loss, self.accelerator = recipe, data, loss, accelerator
         self.working, self.state = working, TrainingState()
         epochs = recipe.epochs if recipe.epochs is not None else automatic_epochs(len(data.train))
-        self.steps_per_epoch = -(-len(data.train) // recipe.batch_size)
-        self.total_steps = max(1, round(epochs * self.steps_per_epoch))
+        self.total_steps = max(1, round(epochs * len(self._epoch_batches(0))))
         optimizer = build_optimizer(model, recipe)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
@@ -173,7 +173,8 @@ class Trainer:
 
     def _epoch_batches(self, epoch: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
         generator = np.random.default_rng([self.recipe.seed, epoch])
-        order = generator.permutation(len(self.data.train))
+        class_aware = self.recipe.sampling == "class_aware"
+        order = epoch_order(self.data.train_targets_NL, class_aware=class_aware, generator=generator)
         return training_batches(order, self.data.train.lengths, batch_size=self.recipe.batch_size, generator=generator)
 
     def _evaluate(self) -> None:
@@ -185,10 +186,12 @@ class Trainer:
         )
         probabilities_NL = to_probabilities(logits_NL, self.data.label_set)
         average_precision = macro_average_precision(self.data.validation_targets_NL, probabilities_NL)
+        validation_loss = log_loss(probabilities_NL, self.data.validation_targets_NL, self.data.label_set)
         record = {
             "epoch": state.epoch + 1,
             "step": state.step,
             "train_loss": state.loss_sum / max(state.batch, 1),
+            "validation_loss": validation_loss,
             "validation_average_precision": average_precision,
         }
         state.history.append(record)
@@ -199,8 +202,10 @@ class Trainer:
                 record["train_loss"],
                 average_precision,
             )
-        if average_precision > state.best_score:
-            state.best_score, state.evaluations_without_gain = average_precision, 0
+        # A ranking can be perfect long before the classifier is: the loss decides between equal ones.
+        quality = (round(average_precision, 4), -validation_loss)
+        if quality > tuple(state.best):
+            state.best, state.evaluations_without_gain = quality, 0
             if self.accelerator.is_main_process:
                 self._save_best()
         else:
@@ -236,30 +241,6 @@ class Trainer:
         if step < warmup:
             return (step + 1) / (warmup + 1)
         return max(0.0, (self.total_steps - step) / max(self.total_steps - warmup, 1))
-
-
-def build_optimizer(model: Any, recipe: FinetuneRecipe) -> torch.optim.Optimizer:
-    """Return AdamW with bias correction, no decay on vectors, and a higher rate for the head."""
-    head = {id(parameter) for parameter in last_linear(model).parameters()}
-    groups = []
-    for is_head in (False, True):
-        for is_vector in (False, True):
-            parameters = [
-                parameter
-                for parameter in model.parameters()
-                if parameter.requires_grad
-                and (id(parameter) in head) == is_head
-                and (parameter.ndim <= NO_DECAY_DIMENSIONS) == is_vector
-            ]
-            if parameters:
-                groups.append(
-                    {
-                        "params": parameters,
-                        "lr": recipe.learning_rate * (recipe.head_learning_rate_factor if is_head else 1.0),
-                        "weight_decay": 0.0 if is_vector else recipe.weight_decay,
-                    }
-                )
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
 
 
 def remove_checkpoints(working: Path) -> None:

@@ -135,7 +135,7 @@ def test_killed_between_the_last_figure_and_the_final_name(
         assert finetune(task, output, small_run) == 130
     weights = (tmp_path / "run.partial" / "model.safetensors").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("finetune.fitting._train", lambda *_: pytest.fail("trained again"))
+        patch.setattr("finetune.fitting.train_model", lambda *_: pytest.fail("trained again"))
         assert finetune(task, output, small_run) == 0
     assert (output / "model.safetensors").read_bytes() == weights
 
