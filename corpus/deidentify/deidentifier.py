@@ -1,16 +1,57 @@
 """One interface over the backends: texts in, spans out.
 
-`rules` are the exact recognizers alone. Backends are stateless after construction, so one may be shared by
-threads; a pickled one is its name, so a worker process builds its own.
+`rules` are the exact recognizers alone. `default` adds the trained tagger for names, places, addresses and
+organisations. `presidio` is the baseline. Backends keep no state between calls, so one may be shared by threads;
+a pickled Deidentifier is its backend's name, so each worker process loads its own.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from configs.errors import UserError
+from corpus.deidentify.blocks import join_addresses
 from corpus.deidentify.recognizers import find_exact
 from corpus.deidentify.spans import PROTECTED, Span, resolve
 
-BACKENDS = ("default", "rules")
+
+class Finder(Protocol):
+    """What a backend adds to the exact recognizers."""
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        """Return the spans of each text."""
+        ...
+
+
+class _Nothing:
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        return [[] for _ in texts]
+
+
+def _tagger() -> Finder:
+    from corpus.deidentify.tagging import MODEL_FOLDER, NameTagger
+
+    if not MODEL_FOLDER.is_dir():
+        return _Nothing()
+    return NameTagger()
+
+
+def _presidio() -> Finder:
+    from corpus.deidentify.presidio import PresidioFinder
+
+    return PresidioFinder()
+
+
+_FINDERS: dict[str, Callable[[], Finder] | None] = {"default": _tagger, "rules": None, "presidio": _presidio}
+BACKENDS = tuple(_FINDERS)
+TAGGER_PRIORITY = 30
+"""Below every exact recognizer: where both find something, the exact kind names it."""
+
+
+@functools.cache
+def _shared_finder(backend: str) -> Finder | None:
+    make = _FINDERS[backend]
+    return None if make is None else make()
 
 
 class Deidentifier:
@@ -20,13 +61,14 @@ class Deidentifier:
         backend: one of `BACKENDS`.
 
     Raises:
-        UserError: an unknown backend.
+        UserError: an unknown backend, or one whose packages are not installed.
     """
 
     def __init__(self, backend: str = "default") -> None:
-        if backend not in BACKENDS:
+        if backend not in _FINDERS:
             raise UserError(f"unknown de-identification backend {backend!r}; known: {', '.join(BACKENDS)}")
         self.backend = backend
+        self._finder = _shared_finder(backend)
 
     def __reduce__(self) -> tuple[type["Deidentifier"], tuple[str]]:
         """Pickle as the backend's name."""
@@ -34,8 +76,15 @@ class Deidentifier:
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
         """Return, for each text, its spans: sorted, non-overlapping, as character offsets."""
-        return [self._find(text) for text in texts]
+        if self.backend == "presidio" and self._finder is not None:
+            return self._finder.find(texts)
+        found = [[] for _ in texts] if self._finder is None else self._finder.find(texts)
+        return [_combine(text, spans) for text, spans in zip(texts, found, strict=True)]
 
-    def _find(self, text: str) -> list[Span]:
-        protected = [match.span() for match in PROTECTED.finditer(text)]
-        return resolve(find_exact(text), protected)
+
+def _combine(text: str, tagged: list[Span]) -> list[Span]:
+    protected = [match.span() for match in PROTECTED.finditer(text)]
+    candidates = [*find_exact(text), *((span, TAGGER_PRIORITY) for span in tagged)]
+    if not candidates:
+        return []
+    return join_addresses(text, resolve(candidates, protected), protected)

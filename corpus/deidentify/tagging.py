@@ -1,0 +1,139 @@
+"""The tagger at work: texts in, spans of names, places, addresses and organisations out.
+
+The same text gives the same spans whatever else is in the batch and however many threads the machine has: batches
+have fixed shapes (rows and pieces are padded up), one thread computes, and a row sees only itself.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from corpus.deidentify import gate
+from corpus.deidentify.spans import Span
+from corpus.deidentify.storage import load_tagger
+from corpus.deidentify.tagger import CLASSES
+from corpus.deidentify.windows import Window, collate, read_window
+from corpus.deidentify.words import is_common, is_kept
+
+MODEL_FOLDER = Path(__file__).parent / "model"
+MASKED = ("NAME", "PLACE", "ADDRESS", "ORGANISATION")
+BUCKETS = ((16, 32), (24, 24), (32, 16), (40, 16), (48, 12), (64, 8), (80, 8), (96, 8), (128, 4), (192, 4))
+"""(pieces, rows) of a batch; a longer window is cut."""
+_MASKED_INDEX = [CLASSES.index(label) for label in MASKED]
+
+
+@dataclasses.dataclass(frozen=True)
+class Thresholds:
+    """From which probability of being identifying a word is masked; tuned on the dev sets only."""
+
+    usual: float = 0.3
+    common: float = 0.8
+    """For words that are everyday English too: "Will", "reading"."""
+    organisation: float = 0.5
+    """For words that are more probably an organisation than a person or place."""
+
+
+class NameTagger:
+    """The trained tagger, its tokenizer and its thresholds."""
+
+    def __init__(self, folder: Path = MODEL_FOLDER, thresholds: Thresholds | None = None) -> None:
+        self.model, self.tokenizer = load_tagger(folder)
+        self.thresholds = thresholds or Thresholds()
+        self._dtype = torch.bfloat16 if _has_fast_bfloat16() else torch.float32
+        self.model.to(self._dtype).eval()
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        """Return the spans of each text, sorted."""
+        places = [(number, start, end) for number, text in enumerate(texts) for start, end in gate.stretches(text)]
+        windows = self._read([texts[number][start:end] for number, start, end in places])
+        words: list[dict[tuple[int, int], list[float]]] = [{} for _ in texts]
+        for (number, start, _), window, scores in zip(places, windows, self._score(windows), strict=True):
+            for (a, b), row in zip(window.words, scores, strict=True):
+                known = words[number].get((start + a, start + b))
+                # Where stretches overlap, the reading that is surer of a name counts.
+                if known is None or sum(row) > sum(known):
+                    words[number][start + a, start + b] = row
+        return [self._spans(text, sorted(found.items())) for text, found in zip(texts, words, strict=True)]
+
+    def _read(self, texts: list[str]) -> list[Window]:
+        encodings = self.tokenizer.encode_batch(texts)
+        return [read_window(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+
+    def _score(self, windows: Sequence[Window]) -> list[list[list[float]]]:
+        """Return for each window, word and class of `MASKED` its probability."""
+        scores: list[list[list[float]]] = [[] for _ in windows]
+        lower = 0
+        for pieces, rows in BUCKETS:
+            upper = pieces if pieces != BUCKETS[-1][0] else 1 << 30
+            mine = [n for n, window in enumerate(windows) if lower < len(window.input_ids) <= upper]
+            lower = upper
+            for first in range(0, len(mine), rows):
+                numbers = mine[first : first + rows]
+                probabilities = self._forward([windows[n] for n in numbers], rows, pieces)
+                for row, n in enumerate(numbers):
+                    inside = [piece for piece in windows[n].first_pieces if piece < pieces]
+                    scores[n] = probabilities[row, inside].tolist()
+                    scores[n] += [[0.0] * len(MASKED)] * (len(windows[n].words) - len(inside))
+        return scores
+
+    def _forward(self, windows: list[Window], rows: int, pieces: int) -> torch.Tensor:
+        batch = collate(windows, rows=rows, pieces=pieces)
+        with torch.inference_mode(), one_thread():
+            logits: torch.Tensor = self.model(*batch)
+            return logits.float().softmax(-1)[:, :, _MASKED_INDEX]
+
+    def _spans(self, text: str, words: list[tuple[tuple[int, int], list[float]]]) -> list[Span]:
+        spans: list[tuple[int, int, list[float]]] = []
+        for (start, end), scores in words:
+            if not self._masks(text[start:end], scores):
+                continue
+            if spans and _joins(text[spans[-1][1] : start]):
+                before = spans[-1]
+                spans[-1] = (before[0], end, [a + b for a, b in zip(before[2], scores, strict=True)])
+            else:
+                spans.append((start, end, scores))
+        return [
+            Span(start, end, MASKED[scores.index(max(scores))])
+            for start, end, scores in spans
+            if not _only_kept(text[start:end])
+        ]
+
+    def _masks(self, word: str, scores: list[float]) -> bool:
+        total = sum(scores)
+        if not word[0].isalnum() or total < self.thresholds.usual:
+            return False
+        if scores[-1] > 0.5 * total and total < self.thresholds.organisation:
+            return False
+        return total >= self.thresholds.common or not is_common(word)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: workers are processes, and results must not depend on the machine's cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _joins(gap: str) -> bool:
+    """Say whether what stands between two masked words belongs to one thing: "New York", "Anne-Marie", "J. Smith"."""
+    return gap in ("", " ", "-", "'", "’", ".", ". ", " & ", "&") or (gap.isspace() and len(gap) == 1)
+
+
+def _only_kept(surface: str) -> bool:
+    words = [word for word in gate.WORD.findall(surface) if word[0].isalnum()]
+    if all(is_kept(word) or word.isdecimal() for word in words):
+        # "Will" and "Grace" are names too when two such words stand together with capitals.
+        return len(words) < 2 or not all(word[0].isupper() and not word.isupper() for word in words)
+    return all(word.islower() and is_common(word) for word in words)
+
+
+def _has_fast_bfloat16() -> bool:
+    capability = torch.backends.cpu.get_cpu_capability()
+    return "AVX512" in capability and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())

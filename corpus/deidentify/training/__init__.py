@@ -1,0 +1,1 @@
+"""How the shipped tagger was made: data, synthetic sentences, training, quantization."""

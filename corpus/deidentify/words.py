@@ -1,0 +1,77 @@
+"""Word lists: what is never masked on its own, and what is everyday English.
+
+`keep_words.txt` holds the words of these communities (diagnoses, drugs, therapies, Reddit's own) that a model takes
+for names. `common_words.txt` holds words that Reddit comments write in lower case again and again; it is made by
+`corpus.deidentify.training.word_lists`, which says from what.
+"""
+
+import functools
+import re
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+ALSO_NAMES = "words that are also names"
+_DERIVED = re.compile(
+    r"....(?:tions?|sions?|ness|nesses|ments?|ically|ologist|ologists|ology|ability|ously|ingly|fully|isms?|tive|tional)$"
+)
+
+
+@functools.cache
+def _sections() -> dict[str, frozenset[str]]:
+    sections: dict[str, set[str]] = {}
+    for line in (FOLDER / "keep_words.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            words = sections.setdefault(line.strip("[]"), set())
+        elif line and not line.startswith("#"):
+            words.update(word.lower() for word in line.split())
+    return {name: frozenset(words) for name, words in sections.items()}
+
+
+@functools.cache
+def keep_words() -> frozenset[str]:
+    """Return the words to keep in any case, in lower case."""
+    return frozenset().union(*(words for name, words in _sections().items() if name != ALSO_NAMES))
+
+
+def also_names() -> frozenset[str]:
+    """Return the words to keep in lower case only."""
+    return _sections()[ALSO_NAMES]
+
+
+@functools.cache
+def common_words() -> frozenset[str]:
+    """Return the common words, all in lower case."""
+    return frozenset((FOLDER / "common_words.txt").read_text(encoding="utf-8").split())
+
+
+def is_kept(word: str) -> bool:
+    """Say whether a word is on the keep list in the case it is written in."""
+    lowered = word.lower().replace("’", "'")
+    return lowered in keep_words() or (word == lowered and lowered in also_names())
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def is_common(word: str) -> bool:
+    """Say whether a word is everyday English or on the keep list, in whatever case."""
+    lowered = word.lower()
+    return len(lowered) < 2 or lowered in common_words() or lowered in keep_words() or lowered in also_names()
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def is_ordinary(word: str) -> bool:
+    """Say whether a lower-case word is common or built from one: "hallucinations", "overthinking", "unloved"."""
+    if is_common(word) or _DERIVED.search(word):
+        return True
+    stem = word.removeprefix("un").removeprefix("re").removeprefix("over")
+    for suffix in ("s", "es", "ed", "d", "ing", "in", "er", "ers", "ly", "y", "ish", "less", "ful", "able", "'s"):
+        base = stem.removesuffix(suffix)
+        if len(base) >= 3 and base != word and (base in common_words() or f"{base}e" in common_words()):
+            return True
+        if len(base) >= 4 and base[-1] == base[-2] and base[:-1] in common_words():
+            return True
+    return _squeeze(word) in common_words()
+
+
+def _squeeze(word: str) -> str:
+    """Return "so" for "sooooo": stretched words are feeling, not names."""
+    return re.sub(r"(.)\1{2,}", r"\1", word)
