@@ -74,6 +74,14 @@ STAGES = {
             inputs={"model": "pretrain"},
             uses_gpus=True,
         ),
+        Stage(
+            name="audit",
+            program=("mindshift", "release", "audit"),
+            recipe_class="release.config:AuditRecipe",
+            folder="audits",
+            inputs={"model_dir": "pretrain", "data_dir": "corpus"},
+            uses_gpus=True,
+        ),
     )
 }
 
@@ -90,6 +98,8 @@ class ChainRecipe:
     """Recipe of the pretraining."""
     finetune: Path | None = None
     """Recipe of the fine-tuning."""
+    audit: Path | None = None
+    """Recipe of the release audit."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -133,7 +143,7 @@ def chain_links(chain: ChainRecipe, overrides: dict[str, list[str]]) -> list[Lin
         arguments = [str(recipe_file), *(word for key, path in fed.items() for word in (f"--{key}", str(path)))]
         arguments += overrides.get(stage.name, [])
         recipe = stage.load(arguments)
-        after = [source for source in stage.inputs.values() if source in links]
+        after = list(links)[-1:]  # which waited for all before it
         links[stage.name] = Link(stage=stage, arguments=arguments, output_dir=recipe.output_dir, after=after)
     if not links:
         raise UserError("this chain has no stage", where="launch all", fix=f"Give a recipe for {', '.join(STAGES)}.")

@@ -26,7 +26,7 @@ def shown_commands():
                     yield pytest.param(command, id=f"{page.name}: {' '.join(command)}")
 
 
-@pytest.mark.parametrize("command", shown_commands())
+@pytest.mark.parametrize("command", list(shown_commands()))
 def test_a_shown_command_parses(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     program = command[0]
@@ -50,6 +50,9 @@ def assert_parses(words, capsys):
     """Parse without running: `--print_config` stops every recipe program after its recipe was understood."""
     name = next(n for n in (" ".join(words[:2]), words[0] if words else "") if n in COMMANDS)
     if "--help" in words:
+        return
+    if name in ("launch status", "launch cancel"):  # they take a folder that was launched, and no recipe
+        assert len(words) <= 3
         return
     try:
         code = main([*words, *([] if name in ("doctor",) else ["--print_config"])])
