@@ -130,7 +130,7 @@ def read_evidence(path: Path) -> Evidence:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
             raise UserError(f"evidence of format {values['format']}, not {FORMAT}", where=path, fix="Audit again.")
-        values["audits"] = [_read_result(result) for result in values["audits"]]
+        values["audits"] = [read_result(result) for result in values["audits"]]
         return Evidence(**values)
     except FileNotFoundError:
         raise UserError("no audit evidence here", where=path, fix="Run `mindshift release audit` first.") from None
@@ -149,7 +149,8 @@ def audit_code_sha256() -> str:
     return digest.hexdigest()
 
 
-def _read_result(values: dict[str, Any]) -> AuditResult:
+def read_result(values: dict[str, Any]) -> AuditResult:
+    """Return an audit's result from its JSON values."""
     measures = [Measure(**measure) for measure in values.pop("measures")]
     tables = [Table(**table) for table in values.pop("tables")]
     return AuditResult(**values, measures=measures, tables=tables)

@@ -131,7 +131,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def send(self, body: Any, status: int = 200, **headers: str) -> None:
         """Send bytes as they are, a Path as a file (or the range asked for), anything else as JSON."""
-        if self.hub.watcher and "X-Watcher" not in self.headers:
+        if self.hub.watcher and self.command not in ("GET", "HEAD"):
             self.hub.watcher()  # what a stranger can read after this change, before the caller hears of it
         if self.swallowed:
             return self.cut()

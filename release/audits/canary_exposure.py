@@ -1,0 +1,84 @@
+"""Canary exposure (Carlini et al. 2019, The Secret Sharer, arXiv:1802.08232), ranked by masked pseudo-log-likelihood.
+
+The corpus stage plants random sentences a known number of times, and keeps others of the same make that it never
+plants. A model that remembers nothing ranks planted ones among the others at random: the mean exposure,
+log2(N + 1) - log2(rank), is then about 1/ln 2 = 1.44 bits. Canaries are ranked by how much likelier the model finds
+them than its base does, which takes out how easy each sentence is by itself.
+
+N = canaries never planted (controls), K = planted canaries of a band.
+"""
+
+import numpy as np
+import numpy.typing as npt
+
+from release.audits.documents import Canary
+from release.audits.language_model import MaskedScorer
+from release.evidence import AuditResult, Measure, Table
+from release.policy import EXCESS_CONFIDENCE
+
+Floats = npt.NDArray[np.float64]
+BANDS = (0, 1, 4)
+PERMUTATIONS = 5000
+
+
+def audit_canaries(adapted: MaskedScorer, base: MaskedScorer, canaries: list[Canary], *, seed: int) -> AuditResult:
+    """Measure the mean exposure of each band."""
+    bands = sorted({canary.repeats for canary in canaries})
+    if 0 not in bands or len(bands) < 2:
+        return AuditResult(name="canary_exposure", status="not_run", note="no canaries were planted")
+    texts = [canary.text for canary in canaries]
+    ours, theirs = (scorer.text_log_likelihoods(texts, seed=seed) for scorer in (adapted, base))
+    gain, repeats = ours.log_likelihood - theirs.log_likelihood, np.array([canary.repeats for canary in canaries])
+    controls, rng = gain[repeats == 0], np.random.default_rng(seed)
+    measures, rows = [], []
+    for band in bands:
+        chosen = repeats == band
+        rows.append(
+            [
+                f"{band}×",
+                f"{chosen.sum()}",
+                f"{exposures(ours.log_likelihood[chosen], ours.log_likelihood[repeats == 0], band == 0).mean():.2f}",
+                f"{exposures(gain[chosen], controls, band == 0).mean():.2f}",
+                f"{100 * ours.recovered[chosen].mean():.1f} %",
+                f"{100 * theirs.recovered[chosen].mean():.1f} %",
+            ]
+        )
+        if band:
+            measures += exposure_measures(f"exposure_{band}x", gain[chosen], controls, rng)
+    columns = ["repeats", "canaries", "exposure, plain", "exposure, gain over base", "tokens guessed", "by the base"]
+    return AuditResult(
+        name="canary_exposure",
+        status="measured",
+        measures=measures,
+        counts={f"canaries_{band}x": int((repeats == band).sum()) for band in {*BANDS, *bands}},
+        tables=[Table("Mean exposure in bits by how often a canary was planted", columns, rows)],
+    )
+
+
+def exposures(planted: Floats, controls: Floats, among_controls: bool = False) -> Floats:
+    """Return each score's exposure in bits among the controls; a control is ranked among the other ones."""
+    others = len(controls) - int(among_controls)
+    ranks = 1 + (controls[None, :] > planted[:, None]).sum(1)
+    result: Floats = np.log2(others + 1) - np.log2(ranks)
+    return result
+
+
+def exposure_measures(name: str, planted: Floats, controls: Floats, rng: np.random.Generator) -> list[Measure]:
+    """Return the mean exposure and its excess over chance.
+
+    The interval is that of a permutation test: planted and control canaries are exchangeable if nothing was
+    remembered, so relabelling them at random shows what chance does with exactly these scores.
+    """
+    observed = float(exposures(planted, controls).mean())
+    pooled = np.concatenate([planted, controls])
+    chance = np.empty(PERMUTATIONS)
+    for number in range(PERMUTATIONS):
+        shuffled = rng.permutation(pooled)
+        chance[number] = exposures(shuffled[: len(planted)], shuffled[len(planted) :]).mean()
+    low, middle, high = np.quantile(chance, [(1 - EXCESS_CONFIDENCE) / 2, 0.5, (1 + EXCESS_CONFIDENCE) / 2])
+    spread = (observed - (high - middle), observed - (low - middle))
+    count = len(planted)
+    return [
+        Measure(name, observed, spread[0], spread[1], EXCESS_CONFIDENCE, count, "bits"),
+        Measure(f"{name}_excess", observed - middle, observed - high, observed - low, EXCESS_CONFIDENCE, count, "bits"),
+    ]

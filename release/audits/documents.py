@@ -1,0 +1,101 @@
+"""Read what the corpus stage leaves: documents by split, and the canaries of its sealed folder.
+
+Texts stay in memory and go nowhere: an audit hands out numbers.
+"""
+
+import dataclasses
+import hashlib
+import heapq
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from configs.errors import UserError
+
+CANARY_FILE = Path("sealed") / "canaries.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Canary:
+    """A random sentence and how often the corpus stage planted it."""
+
+    id: str
+    text: str
+    repeats: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A de-identified document; `author_hash` is empty if its author is unknown."""
+
+    id: str
+    text: str
+    author_hash: str
+
+
+def read_canaries(corpus_dir: Path) -> list[Canary]:
+    """Return the canaries of a corpus; none if it was built without."""
+    path = corpus_dir / CANARY_FILE
+    if not path.is_file():
+        return []
+    canaries = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            values = json.loads(line)
+            canaries.append(Canary(str(values["id"]), str(values["text"]), int(values["repeats"])))
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"not a canary ({type(error).__name__})", where=f"{path}:{number}") from error
+    return canaries
+
+
+def read_documents(corpus_dir: Path, split: str) -> Iterator[Document]:
+    """Yield the documents of `train` or `held_out`."""
+    import zstandard
+
+    folder = corpus_dir / "documents" / split
+    paths = sorted(folder.glob("*.jsonl.zst"))
+    if not paths:
+        raise UserError(f"no documents of split {split!r}", where=folder, fix="Run `mindshift corpus build`.")
+    for path in paths:
+        with path.open("rb") as raw, zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(raw) as stream:
+            for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8"), start=1):
+                try:
+                    values = json.loads(line)
+                    text = f"{values.get('title') or ''} {values['text']}".strip()
+                    yield Document(str(values["id"]), text, str(values.get("author_hash") or ""))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise UserError(f"not a document ({type(error).__name__})", where=f"{path}:{number}") from error
+
+
+def sample_documents(
+    documents: Iterator[Document], count: int, *, seed: int, without_authors: frozenset[str] = frozenset()
+) -> list[Document]:
+    """Return `count` documents at random, at most one of each author; the same ones for the same seed.
+
+    Args:
+        documents: all of a split, in any order.
+        count: how many to keep; fewer if there are no more.
+        seed: of the draw.
+        without_authors: authors whose documents are left out.
+    """
+    heap: list[tuple[int, str, Document]] = []
+    best_of_author: dict[str, int] = {}
+    for document in documents:
+        author = document.author_hash
+        if author and author in without_authors:
+            continue
+        key = int.from_bytes(hashlib.blake2b(f"{seed}:{document.id}".encode(), digest_size=8).digest())
+        if author and best_of_author.setdefault(author, key) < key:
+            continue
+        if author:
+            best_of_author[author] = key
+        heapq.heappush(heap, (-key, document.id, document))
+        if len(heap) > 2 * count + 64:  # room for earlier documents of an author that a later one replaces
+            heapq.heappop(heap)
+    kept = [
+        document
+        for key, _, document in sorted(heap, key=lambda entry: -entry[0])
+        if not document.author_hash or best_of_author[document.author_hash] == -key
+    ]
+    return kept[:count]

@@ -1,0 +1,54 @@
+"""HONEST: the share of hurtful words among the first fills (Nozza et al. 2021, NAACL).
+
+Templates and identities are the authors' (MIT); their lexicon, HurtLex, is not shipped here: the hurtful words are the
+project's own, so the share cannot be compared with published ones, only with the base's.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from release.audits.intervals import bootstrap_mean
+from release.audits.language_model import MASK, MaskedScorer
+from release.audits.wordings import lexicon
+from release.evidence import AuditResult, Table
+from release.policy import EXCESS_CONFIDENCE
+
+TEMPLATE_FILE = "honest_en_template.tsv"
+TOP = 20
+
+
+def audit_honest(
+    adapted: MaskedScorer, base: MaskedScorer, stigma_dir: Path | None, *, samples: int, seed: int
+) -> AuditResult:
+    """Measure the share of hurtful words in the first 20 fills, over the base's."""
+    path = None if stigma_dir is None else stigma_dir / TEMPLATE_FILE
+    if path is None or not path.is_file():
+        return AuditResult(name="honest", status="not_run", note=f"{TEMPLATE_FILE} is not at hand (stigma_dir)")
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    prompts = [row["template_masked"].replace("[M]", MASK) for row in rows]
+    hurtful = set(lexicon()["hurtful_words"])
+    shares = [
+        np.array([sum(fill in hurtful for fill in fills) / TOP for fills in scorer.top_fills(prompts, TOP)])
+        for scorer in (adapted, base)
+    ]
+    rng, clusters = np.random.default_rng(seed), [row["identity"] for row in rows]
+    options = {"confidence": EXCESS_CONFIDENCE, "samples": samples, "rng": rng, "clusters": clusters}
+    measures = [
+        bootstrap_mean("hurtful_share_excess", shares[0] - shares[1], **options),  # type: ignore[arg-type]
+        bootstrap_mean("hurtful share of this model", shares[0], **options),  # type: ignore[arg-type]
+        bootstrap_mean("hurtful share of the base", shares[1], **options),  # type: ignore[arg-type]
+    ]
+    table = [
+        [group, *(f"{100 * share[[row['category'] == group for row in rows]].mean():.2f} %" for share in shares)]
+        for group in sorted({row["category"] for row in rows})
+    ]
+    return AuditResult(
+        name="honest",
+        status="measured",
+        measures=measures,
+        counts={"prompts": len(prompts), "hurtful_words": len(hurtful)},
+        tables=[Table("Hurtful words among the first 20 fills", ["sentences about", "this model", "its base"], table)],
+    )

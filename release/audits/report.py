@@ -1,0 +1,146 @@
+"""The audits' report: one self-contained page that a review board can read without us."""
+
+import base64
+import html
+from pathlib import Path
+
+from release.audits.figures import decisive_limits
+from release.evidence import AuditResult, Evidence
+from release.policy import POLICY, Verdict, judge_all
+
+STYLE = """body{font:16px/1.55 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
+h1{font-size:1.7rem}h2{margin-top:2.4rem;border-top:1px solid #d8dee6;padding-top:1.2rem}
+table{border-collapse:collapse;margin:.6rem 0 1.2rem;width:100%}
+td,th{padding:.3rem .7rem;border-bottom:1px solid #dde3ea;text-align:left;vertical-align:top}
+td.n{font-variant-numeric:tabular-nums;white-space:nowrap}img{max-width:100%}
+.b{display:inline-block;padding:.05rem .6rem;border-radius:1rem;color:#fff;font-weight:600;font-size:.85rem}
+.passed{background:#1b6ca8}.failed{background:#b3261e}.invalid{background:#8a5a00}.missing{background:#5c6670}
+.s{border-left:6px solid;padding:.6rem 1rem;background:#f5f7fa}.go{border-color:#1b6ca8}.no{border-color:#b3261e}
+code{font-size:.85em;word-break:break-all}p.m{color:#455463}"""
+BOUNDS = {"low": "lower end", "high": "upper end", "estimate": "value"}
+MEANING: dict[Verdict, str] = {
+    "passed": "Nothing worrying was found, at the strength of this audit.",
+    "failed": "The model must not be released as it is, unless a named person overrides this in writing.",
+    "invalid": "This audit cannot tell anything here. That is not a pass.",
+    "missing": "This audit was not run. That is not a pass.",
+}
+READING = """<p>Each number stands with an interval: the range that repeating the audit with other documents, conditions
+or wordings would plausibly give. An <b>excess</b> is the difference to the base model, the general model that this one
+was made from; above zero means that adaptation made it worse. An excess blocks a release only if even the lower end of
+its interval is above the limit; an attack on privacy blocks unless even the upper end of its interval is below
+it.</p>"""
+LIMITS = """<ul><li>Passing is no proof. Stronger attacks exist, and others will be found.</li>
+<li>The word lists are English and the project's own; stigma has more forms than they hold.</li>
+<li>The audits look at the model, not at what people do with it: gate and forbidden uses are there for that.</li>
+<li>Nothing here is, or measures, a diagnosis.</li></ul>"""
+
+
+def render_report(evidence: Evidence, folder: Path) -> str:
+    """Return the page.
+
+    Args:
+        evidence: the bound results.
+        folder: where their figures lie.
+    """
+    verdicts = judge_all(evidence)
+    blocked = [name for name, (verdict, _) in verdicts.items() if verdict != "passed"]
+    summary = (
+        '<p class="s go"><b>The gate would let this model pass.</b> Every required audit passed.</p>'
+        if not blocked
+        else f'<p class="s no"><b>The gate refuses this model.</b> {len(blocked)} of {len(verdicts)} required audits '
+        f"did not pass: {_escape(', '.join(name.replace('_', ' ') for name in blocked))}.</p>"
+    )
+    overview = "".join(
+        f"<tr><td><a href='#{name}'>{_title(name)}</a></td><td>{_escape(POLICY[name].question)}</td>"
+        f"<td>{_badge(v)}</td></tr>"
+        for name, (v, _) in verdicts.items()
+    )
+    sections = "".join(
+        _section(name, evidence.audit(name), v, reason, folder) for name, (v, reason) in verdicts.items()
+    )
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<title>Privacy and stigma audits</title><style>{STYLE}</style><h1>Privacy and stigma audits</h1>{summary}"
+        f"<table><tr><th>Audit</th><th>Question</th><th>Verdict</th></tr>{overview}</table>"
+        f"<h2>What was audited</h2>{_binding(evidence)}<h2>How to read the numbers</h2>{READING}{sections}"
+        f"<h2>What these audits cannot tell</h2>{LIMITS}</html>\n"
+    )
+
+
+def _section(name: str, result: AuditResult | None, verdict: Verdict, reason: str, folder: Path) -> str:
+    policy = POLICY[name]
+    parts = [
+        f"<h2 id='{name}'>{_title(name)} {_badge(verdict)}</h2>",
+        f"<p><b>{_escape(policy.question)}</b> {MEANING[verdict]}</p>",
+    ]
+    if verdict != "passed":
+        parts.append(f"<p class='s no'>{_escape(reason)}</p>")
+    if result is not None:
+        if result.note and result.note not in reason:
+            parts.append(f"<p class=m>{_escape(result.note)}</p>")
+        parts += [_image(folder / figure, text) for figure, text in result.figures.items()]
+        parts.append(_measures(result))
+        parts += [_table(table.title, table.columns, table.rows) for table in result.tables]
+        counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in result.counts.items())
+        parts.append(f"<p class=m>Looked at: {_escape(counts or 'nothing')}. Took {result.seconds:.0f} seconds.</p>")
+    parts.append(f"<p class=m>Method: {_escape(policy.paper)}.</p>")
+    return "".join(parts)
+
+
+def _measures(result: AuditResult) -> str:
+    if not result.measures:
+        return ""
+    limits, rows = decisive_limits(result.name), []
+    for measure in result.measures:
+        limit = limits.get(measure.name)
+        bound = "" if limit is None else f"{BOUNDS[limit.bound]} at most {limit.limit:g}"
+        rows.append(
+            [
+                measure.name.replace("_", " "),
+                f"{measure.estimate:.4g} {measure.unit}",
+                f"{measure.low:.4g} to {measure.high:.4g}",
+                f"{100 * measure.confidence:.4g} %",
+                bound,
+            ]
+        )
+    return _table("Numbers", ["measure", "estimate", "interval", "confidence", "limit"], rows)
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{_escape(column)}</th>" for column in columns)
+    body = "".join("<tr>" + "".join(f"<td class=n>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<p><b>{_escape(title)}</b></p><table><tr>{head}</tr>{body}</table>"
+
+
+def _binding(evidence: Evidence) -> str:
+    rows = [
+        ["kind", evidence.kind],
+        ["fingerprint (weights, configuration, tokenizer)", evidence.fingerprint],
+        *([f"sha256 of {name}", sha256] for name, sha256 in evidence.weights.items()),
+        ["manifest of the model", evidence.model_manifest_sha256],
+        ["manifest of its training data", evidence.data_manifest_sha256],
+        ["base model", f"{evidence.base_model} ({evidence.base_fingerprint[:16]}…)"],
+        ["code", f"{evidence.code_revision}; audit code {evidence.audit_code_sha256[:16]}…"],
+        ["measured at", evidence.measured_at],
+    ]
+    cells = "".join(f"<tr><td>{_escape(key)}</td><td><code>{_escape(value)}</code></td></tr>" for key, value in rows)
+    return f"<p>These results hold for exactly these bytes and no others.</p><table>{cells}</table>"
+
+
+def _image(path: Path, alternative: str) -> str:
+    if not path.is_file():
+        return ""
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f"<p><img alt='{_escape(alternative)}' src='data:image/png;base64,{data}'></p>"
+
+
+def _badge(verdict: Verdict) -> str:
+    return f"<span class='b {verdict}'>{verdict}</span>"
+
+
+def _title(name: str) -> str:
+    return _escape(name.replace("_", " ").capitalize())
+
+
+def _escape(text: str) -> str:
+    return html.escape(text, quote=True)

@@ -1,0 +1,201 @@
+"""The program `mindshift release audit`: measure, bind the results to the bytes, write the report.
+
+Each finished audit is kept in the working folder, so a killed run goes on with the next one.
+"""
+
+import dataclasses
+import json
+import logging
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from configs.base_models import resolve_model
+from configs.console import start_console
+from configs.errors import UserError, run_program
+from configs.manifest import now, record_input, verify_folder, write_manifest
+from configs.recipe import load_recipe
+from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
+from release.audits.canary_exposure import audit_canaries
+from release.audits.crows_pairs import audit_crows_pairs
+from release.audits.documents import Document, read_canaries, read_documents, sample_documents
+from release.audits.extraction import audit_extraction
+from release.audits.figures import draw_audit
+from release.audits.gender_skew import audit_gender_skew
+from release.audits.honest import audit_honest
+from release.audits.label_membership import audit_label_membership
+from release.audits.language_model import MaskedScorer, short_name
+from release.audits.membership import audit_membership
+from release.audits.report import render_report
+from release.audits.shadow import train_shadow
+from release.audits.worrying_fills import audit_worrying_fills
+from release.config import AuditRecipe
+from release.evidence import EVIDENCE_NAME, AuditResult, bind_evidence, evidence_text, read_result
+from release.policy import REQUIRED_AUDITS, judge_all
+from release.subject import fingerprint, read_subject
+
+RESULTS = "results"
+NEEDS_BASE_HEAD = ("worrying_fills", "honest", "crows_pairs", "gender_skew")
+SHADOW_DOCUMENTS = 4000
+log = logging.getLogger("release audit")
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Run the recipe named on the command line."""
+    recipe = load_recipe(AuditRecipe, arguments, program)
+    started_at = now()
+    subject = read_subject(recipe.model_dir)
+    accepted = _verify_data(recipe)
+    unknown = sorted(set(recipe.skip_audits) - set(REQUIRED_AUDITS[subject.kind]))
+    if unknown:
+        raise UserError(f"no such audit: {', '.join(unknown)}", where="skip_audits")
+    folder = open_run_folder(recipe)
+    wanted = [name for name in REQUIRED_AUDITS[subject.kind] if name not in recipe.skip_audits]
+    audits = encoder_audits(recipe) if subject.kind == "encoder" else classifier_audits(recipe)
+    results = [_run_once(name, audits[name], folder) for name in wanted]
+    remove_folder(folder / RESULTS)
+    base = Path(resolve_model(recipe.base_model).name_or_path)
+    evidence = bind_evidence(
+        subject,
+        base_model=short_name(recipe.base_model),
+        base_fingerprint=fingerprint(base) if base.is_dir() else "",
+        data_manifest_sha256=record_input(recipe.data_dir).sha256,
+        audits=results,
+    )
+    write_atomically(folder / EVIDENCE_NAME, evidence_text(evidence))
+    write_atomically(folder / "report.html", render_report(evidence, folder))
+    verdicts = judge_all(evidence)
+    counts = {name: verdict for name, (verdict, _) in verdicts.items()}
+    inputs = {"model": recipe.model_dir, "data": recipe.data_dir, **({"base": base} if base.is_dir() else {})}
+    write_manifest(
+        folder, stage="audit", recipe=recipe, inputs=inputs, counts=counts, started_at=started_at, accepted=accepted
+    )
+    finish_run_folder(recipe)
+    for name, (verdict, reason) in verdicts.items():
+        print(f"{verdict:8} {name if verdict == 'passed' else reason}")
+    print(f"report: {recipe.output_dir / 'report.html'}")
+
+
+def encoder_audits(recipe: AuditRecipe) -> dict[str, Callable[[], AuditResult]]:
+    """Return the audits of an encoder, ready to run; models are loaded once, the shadow only if it is needed."""
+    adapted, base = (
+        MaskedScorer.load(str(name), batch_tokens=recipe.batch_tokens) for name in (recipe.model_dir, recipe.base_model)
+    )
+    common = {"samples": recipe.bootstrap_samples, "seed": recipe.seed}
+    audits: dict[str, Callable[[], AuditResult]] = {
+        "canary_exposure": lambda: audit_canaries(adapted, base, read_canaries(recipe.data_dir), seed=recipe.seed),
+        "membership_inference": lambda: _membership(recipe, adapted, base),
+        "extraction": lambda: audit_extraction(
+            adapted,
+            base,
+            read_documents(recipe.data_dir, "train"),
+            read_documents(recipe.data_dir, "held_out"),
+            **common,
+        ),
+        "worrying_fills": lambda: audit_worrying_fills(adapted, base, **common),
+        "honest": lambda: audit_honest(adapted, base, recipe.stigma_dir, **common),
+        "crows_pairs": lambda: audit_crows_pairs(adapted, base, recipe.stigma_dir, **common),
+        "gender_skew": lambda: audit_gender_skew(adapted, base, **common),
+    }
+    if not base.has_head:
+        for name in NEEDS_BASE_HEAD:
+            audits[name] = _without_base_head(audits[name])
+    return audits
+
+
+def classifier_audits(recipe: AuditRecipe) -> dict[str, Callable[[], AuditResult]]:
+    """Return the audit that a classifier or adapter adds to those of its encoder."""
+    return {
+        "label_membership": lambda: audit_label_membership(
+            recipe.model_dir,
+            recipe.data_dir,
+            count=recipe.documents_per_side,
+            max_tokens=recipe.max_tokens,
+            batch_tokens=recipe.batch_tokens,
+            samples=recipe.bootstrap_samples,
+            seed=recipe.seed,
+        )
+    }
+
+
+def _membership(recipe: AuditRecipe, adapted: MaskedScorer, base: MaskedScorer) -> AuditResult:
+    """Draw members and non-members, author-disjoint, get the shadow model, attack."""
+    count, seed = recipe.documents_per_side, recipe.seed
+    canaries = {canary.id for canary in read_canaries(recipe.data_dir)}
+    authors = frozenset(d.author_hash for d in read_documents(recipe.data_dir, "train") if d.author_hash)
+    members = sample_documents(
+        (d for d in read_documents(recipe.data_dir, "train") if d.id not in canaries), count, seed=seed
+    )
+    outside = sample_documents(
+        read_documents(recipe.data_dir, "held_out"), count + SHADOW_DOCUMENTS, seed=seed, without_authors=authors
+    )
+    for_shadow: list[Document] = []
+    if recipe.shadow_model is None:
+        # Never more than half of the held-out documents: the attack needs the others.
+        kept = max(len(outside) // 2, min(count, len(outside) - 1))
+        outside, for_shadow = outside[:kept], outside[kept:]
+    non_members = outside[:count]
+    if min(len(members), len(non_members)) < 50 or (recipe.shadow_model is None and len(for_shadow) < 50):
+        note = f"{len(members)} members, {len(non_members)} non-members, {len(for_shadow)} shadow documents are too few"
+        return AuditResult(name="membership_inference", status="invalid", note=note)
+    if recipe.shadow_model is None:
+        texts = [document.text for document in for_shadow]
+        options = {"steps": recipe.shadow_steps, "max_tokens": recipe.max_tokens, "seed": seed}
+        shadow = train_shadow(base, texts, learning_rate=recipe.shadow_learning_rate, **options)
+    else:
+        shadow = MaskedScorer.load(recipe.shadow_model, batch_tokens=recipe.batch_tokens)
+    result = audit_membership(
+        adapted,
+        {"base": base, "shadow": shadow},
+        members,
+        non_members,
+        masks=recipe.masks_per_document,
+        max_tokens=recipe.max_tokens,
+        samples=recipe.bootstrap_samples,
+        seed=seed,
+    )
+    result.counts["shadow_documents"] = len(for_shadow)
+    return result
+
+
+def _without_base_head(audit: Callable[[], AuditResult]) -> Callable[[], AuditResult]:
+    """Mark an audit as invalid whose base model fills at random, so that no excess over it means anything."""
+
+    def run() -> AuditResult:
+        note = "the base model has no masked-LM head: an excess over its random fills means nothing"
+        return dataclasses.replace(audit(), status="invalid", note=note)
+
+    return run
+
+
+def _run_once(name: str, audit: Callable[[], AuditResult], folder: Path) -> AuditResult:
+    """Run an audit, or read what an interrupted run kept of it."""
+    path = folder / RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    if path.is_file():
+        return read_result(json.loads(path.read_text(encoding="utf-8")))
+    log.info("%s", name)
+    start = time.monotonic()
+    with np.errstate(over="ignore", divide="ignore"):
+        result = audit()
+    result.seconds = round(time.monotonic() - start, 1)
+    draw_audit(result, folder)
+    write_atomically(path, json.dumps(dataclasses.asdict(result), allow_nan=False))
+    return result
+
+
+def _verify_data(recipe: AuditRecipe) -> list[str]:
+    """Verify the training data's manifest; a task folder that a person made has none."""
+    if not recipe.data_dir.is_dir():
+        raise UserError("no such folder", where=recipe.data_dir)
+    if not record_input(recipe.data_dir).has_manifest:
+        return []
+    return verify_folder(recipe.data_dir, accept_changes=recipe.accept_changed_inputs)
+
+
+if __name__ == "__main__":
+    start_console()
+    sys.exit(run_program(lambda: main(sys.argv[1:], "release/run_audit.py")))
