@@ -25,6 +25,7 @@ from configs.manifest import now, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from corpus.authors import key_fingerprint, load_author_key
+from corpus.canaries import make_canaries, seal_canaries
 from corpus.config import CorpusRecipe
 from corpus.decide import Decide, DecisionRules
 from corpus.decontaminate import build_index, read_tasks, task_texts
@@ -36,6 +37,7 @@ from corpus.finish import Finish, FinishSettings
 from corpus.ingest import QUARANTINE_NAME, ChunkWriter, DumpReader, file_state, list_chunks
 from corpus.minhash import BANDS, FindPairs
 from corpus.report import render_report
+from corpus.vault import open_vault
 
 STEPS = ("ingest", "describe", "pairs", "decide", "finish")
 REPORT_NAME = "report.json"
@@ -75,6 +77,7 @@ class Build:
         self.intermediate = working / "intermediate"
         self.intermediate.mkdir(exist_ok=True)
         self.tasks = read_tasks(recipe.decontaminate_against)
+        self.vault = open_vault(recipe.vault_key)
         self.author_key = load_author_key(recipe.keys_dir)
         self.started_at, self.states = self._recall_inputs()
 
@@ -96,6 +99,8 @@ class Build:
             tokenizer_dir=self.working / "tokenizer",
             deidentifier=self.recipe.deidentifier,
             output=self.working,
+            canaries=self._seal_canaries(),
+            vault=self.vault,
         )
         self._run("finish", [Finish(chunks, settings)], sizes, "posts")
         self._report()
@@ -109,8 +114,9 @@ class Build:
             chunks,
             max_line_bytes=self.recipe.max_line_bytes,
             keep_readable=self.recipe.damaged_inputs == "keep_readable",
+            vault=self.vault,
         )
-        writer = ChunkWriter(chunks, self.recipe.chunk_documents, self.recipe.keys_dir)
+        writer = ChunkWriter(chunks, self.recipe.chunk_documents, self.recipe.keys_dir, self.vault)
         pipeline = [reader, RuleChain(rules_of(self.recipe)), writer]
         self._run("ingest", pipeline, [size for size, _ in self.states], "bytes")
 
@@ -118,7 +124,14 @@ class Build:
         recipe = self.recipe
         facts, pairs, decisions = (self.intermediate / name for name in ("facts", "pairs", "decisions"))
         index = self._index_tasks()
-        describe = Describe(chunks, facts, signatures=recipe.near_duplicates, task_index=index)
+        describe = Describe(
+            chunks,
+            facts,
+            signatures=recipe.near_duplicates,
+            task_index=index,
+            keys_dir=recipe.keys_dir,
+            vault=self.vault,
+        )
         self._run("describe", [describe], sizes, "posts")
         if recipe.near_duplicates:
             find = FindPairs(facts, sizes, pairs, recipe.near_duplicate_similarity)
@@ -130,7 +143,7 @@ class Build:
             max_posts_per_author=recipe.max_posts_per_author,
             tasks=list(self.tasks),
         )
-        self._run("decide", [Decide(facts, pairs, sizes, decisions, rules)], [sum(sizes)], "posts")
+        self._run("decide", [Decide(facts, pairs, sizes, decisions, rules, self.vault)], [sum(sizes)], "posts")
         self._check_splits()
         return decisions
 
@@ -141,6 +154,12 @@ class Build:
         if not path.exists():
             build_index({name: task_texts(task) for name, task in self.tasks.items()}).save(path)
         return path
+
+    def _seal_canaries(self) -> Path | None:
+        if not self.recipe.canaries_per_band:
+            return None
+        canaries = make_canaries(self.recipe.canaries_per_band, self.author_key, self.recipe.seed)
+        return seal_canaries(self.working, canaries)
 
     def _run(self, name: str, pipeline: list[Any], sizes: list[int], unit: str) -> None:
         folder = self.intermediate / "steps" / name
@@ -201,6 +220,7 @@ class Build:
             "quarantined": _by_prefix(ingest, "quarantined_"),
             "dropped": _by_prefix(ingest, "dropped_")
             | {reason: count for reason, count in decided.items() if reason not in ("train", "held_out") and count},
+            "canary_copies": finish["canary_copies"],
             "kept": finish["documents_train"] + finish["documents_held_out"],
             "documents": _by_prefix(finish, "documents_"),
             "tokens": _by_prefix(finish, "tokens_"),

@@ -60,6 +60,11 @@ class CorpusRecipe(StageRecipe):
     held_out_months: int = 0
     """Hold out the latest months instead, this many; earlier posts of their authors are dropped. 0: by hash only."""
 
+    canaries_per_band: int = 0
+    """Plant this many invented sentences 0, 1 and 4 times each, for the release audit (64 or more). 0: none."""
+    vault_key: Path | None = None
+    """Key file that opens locked dumps (.age) and locks intermediate files; see `mindshift corpus vault --help`."""
+
     damaged_inputs: Literal["refuse", "keep_readable"] = "refuse"
     """A truncated or corrupt dump: stop, or keep what comes before the damage and report it."""
     max_line_bytes: int = 16 * 2**20
@@ -80,7 +85,7 @@ class CorpusRecipe(StageRecipe):
             require(not value or bool(MONTH.fullmatch(value)), key, value, "a month such as 2019-01")
         for key in ("max_link_share", "held_out_share", "near_duplicate_similarity"):
             require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "a share from 0 to 1")
-        for key in ("min_words", "max_posts_per_author", "held_out_months", "workers"):
+        for key in ("min_words", "max_posts_per_author", "held_out_months", "canaries_per_band", "workers"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
         for key in ("max_characters", "max_line_bytes", "chunk_documents"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")

@@ -20,10 +20,12 @@ from configs.run_folder import write_atomically
 from corpus.deduplicate import drop_near_duplicates, first_of_each
 from corpus.describe import FactArray, read_facts
 from corpus.minhash import read_pairs
+from corpus.vault import Vault
 
 DECISIONS = (
     "train",
     "held_out",
+    "erased",
     "duplicate_id",
     "exact_duplicate",
     "near_duplicate",
@@ -56,18 +58,28 @@ class Decide(PipelineStep):
         chunk_sizes: posts per chunk.
         path: where the decisions go, one byte a post in the order of the chunks.
         rules: the knobs.
+        vault: opens the facts.
     """
 
     type = "🫂 - DEDUP"
     name = "decisions"
 
-    def __init__(self, facts: Path, pairs: Path, chunk_sizes: Sequence[int], path: Path, rules: DecisionRules) -> None:
+    def __init__(
+        self,
+        facts: Path,
+        pairs: Path,
+        chunk_sizes: Sequence[int],
+        path: Path,
+        rules: DecisionRules,
+        vault: Vault | None,
+    ) -> None:
         super().__init__()
         self.facts, self.pairs, self.chunks, self.path, self.rules = facts, pairs, len(chunk_sizes), path, rules
+        self.vault = vault
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Read all facts, decide, write, count."""
-        facts = read_facts(self.facts, self.chunks)
+        facts = read_facts(self.facts, self.chunks, self.vault)
         decisions, clusters = decide(facts, read_pairs(self.pairs), self.rules)
         write_atomically(self.path, decisions.tobytes())
         for name, code in CODES.items():
@@ -103,6 +115,7 @@ def decide(
         alive = np.flatnonzero(decisions == CODES["train"])
         decisions[alive[~first_of_each(keys[alive], priority[alive])]] = CODES[reason]
 
+    decisions[_erased(facts, pairs)] = CODES["erased"]
     drop_repeats(facts["id"], "duplicate_id")
     _spread_contamination(facts, pairs)
     decisions[(decisions == CODES["train"]) & (facts["task"] > 0)] = CODES["contaminated"]
@@ -112,6 +125,15 @@ def decide(
     _cap_authors(facts, decisions, rules)
     _hold_out(facts, decisions, rules)
     return decisions, clusters
+
+
+def _erased(facts: FactArray, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Mark erased posts and their copies: else a repost that was a duplicate would take the erased post's place."""
+    erased = facts["erased"] > 0
+    erased |= np.isin(facts["words"], facts["words"][erased])
+    near = pairs[erased[pairs].any(axis=1)]
+    erased[near] = True
+    return erased
 
 
 def _spread_contamination(facts: FactArray, pairs: npt.NDArray[np.int64]) -> None:

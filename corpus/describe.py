@@ -10,11 +10,12 @@ import numpy.typing as npt
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
-from configs.run_folder import write_atomically
-from corpus.chunks import read_rows
+from corpus.chunks import read_content, read_rows, write_content
 from corpus.decontaminate import load_index
 from corpus.deduplicate import hash_string, hash_words, words_that_count
 from corpus.minhash import sign, write_signatures
+from corpus.tombstones import Tombstones
+from corpus.vault import Vault
 
 FACTS = np.dtype(
     [
@@ -24,6 +25,7 @@ FACTS = np.dtype(
         ("created", "<i8"),  # seconds, UNDATED if unknown
         ("month", "<i4"),  # year * 12 + month - 1, -1 if unknown
         ("task", "<u2"),  # 1 + the task whose text it holds, 0: none
+        ("erased", "u1"),  # 1: the post or its author was erased
     ]
 )
 FactArray = npt.NDArray[np.void]
@@ -38,20 +40,33 @@ class Describe(PipelineStep):
         folder: where facts and signatures go.
         signatures: whether to write MinHash signatures.
         task_index: a saved `TaskIndex`, None for no decontamination.
+        keys_dir: where the tombstones of erased posts are.
+        vault: opens the chunks and locks the facts; the signatures are open, since they are mapped.
     """
 
     type = "🫂 - DEDUP"
     name = "facts"
 
-    def __init__(self, chunks: list[Path], folder: Path, *, signatures: bool, task_index: Path | None) -> None:
+    def __init__(
+        self,
+        chunks: list[Path],
+        folder: Path,
+        *,
+        signatures: bool,
+        task_index: Path | None,
+        keys_dir: Path,
+        vault: Vault | None,
+    ) -> None:
         super().__init__()
-        self.chunks, self.folder, self.signatures, self.task_index = chunks, folder, signatures, task_index
+        self.chunks, self.folder, self.signatures = chunks, folder, signatures
+        self.task_index, self.keys_dir, self.vault = task_index, keys_dir, vault
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Read a chunk and describe its posts."""
         facts, signatures = [], []
+        tombstones = Tombstones(self.keys_dir)
         index = load_index(self.task_index) if self.task_index else None
-        for row in read_rows(self.chunks[rank]):
+        for row in read_rows(self.chunks[rank], self.vault):
             words = words_that_count(row["title"], row["text"])
             created, month = row["created_utc"], row["month"]
             facts.append(
@@ -62,6 +77,7 @@ class Describe(PipelineStep):
                     UNDATED if created is None else created,
                     int(month[:4]) * 12 + int(month[5:]) - 1 if month else -1,
                     1 + index.find(row["title"], row["text"]) if index else 0,
+                    row["id"] in tombstones or row["author_hash"] in tombstones,
                 )
             )
             if self.signatures:
@@ -69,12 +85,13 @@ class Describe(PipelineStep):
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.signatures:
             write_signatures(self.folder / f"{rank:05d}.signatures", signatures)
-        write_atomically(self.folder / f"{rank:05d}.facts", np.array(facts, dtype=FACTS).tobytes())
+        write_content(self.folder / f"{rank:05d}.facts", np.array(facts, dtype=FACTS).tobytes(), self.vault)
         self.stat_update("described", value=len(facts))
         yield from ()
 
 
-def read_facts(folder: Path, chunks: int) -> FactArray:
+def read_facts(folder: Path, chunks: int, vault: Vault | None) -> FactArray:
     """Return the facts of all posts, (N,), in the order of the chunks."""
-    parts = [np.fromfile(folder / f"{chunk:05d}.facts", dtype=FACTS) for chunk in range(chunks)]
+    contents = (read_content(folder / f"{chunk:05d}.facts", vault) for chunk in range(chunks))
+    parts = [np.frombuffer(content, dtype=FACTS) for content in contents]
     return np.concatenate(parts) if parts else np.empty(0, dtype=FACTS)

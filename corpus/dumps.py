@@ -7,15 +7,18 @@ stream, so that a quarantined record can be found again without its text being w
 
 import bz2
 import gzip
+import io
 import lzma
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
 from configs.errors import UserError
+from corpus.vault import SUFFIX as LOCKED_SUFFIX
+from corpus.vault import Vault
 
 WINDOW_BYTES = 2**31
 READ_BYTES = 2**18
@@ -60,20 +63,21 @@ def find_inputs(patterns: list[str]) -> list[Path]:
             )
         found.update(files)
     for file in found:
-        if not file.name.lower().endswith(SUFFIXES):
+        if not file.name.lower().removesuffix(LOCKED_SUFFIX).endswith(SUFFIXES):
             raise UserError(f"not a dump file: known endings are {', '.join(SUFFIXES)}", where=file)
     return sorted(found)
 
 
-def read_lines(path: Path, max_line_bytes: int) -> Iterator[Line]:
+def read_lines(path: Path, max_line_bytes: int, vault: Vault | None = None) -> Iterator[Line]:
     """Yield the lines of a dump file.
 
     Raises:
         DamagedInput: the packed stream is truncated or corrupt; the lines before the damage were yielded.
+        UserError: a locked file (`.age`) without its key.
     """
     number, offset, rest = 0, 0, b""
     skipped = 0  # bytes of an overlong line that were dropped already
-    for block in read_blocks(path):
+    for block in read_blocks(path, vault):
         pieces = (rest + block).split(b"\n") if rest else block.split(b"\n")
         rest = pieces.pop()
         for piece in pieces:
@@ -90,14 +94,15 @@ def read_lines(path: Path, max_line_bytes: int) -> Iterator[Line]:
         yield Line(number + 1, offset, None if skipped else rest)
 
 
-def read_blocks(path: Path) -> Iterator[bytes]:
+def read_blocks(path: Path, vault: Vault | None = None) -> Iterator[bytes]:
     """Yield the unpacked content of a dump file in blocks.
 
     Raises:
         DamagedInput: the packed stream is truncated or corrupt.
+        UserError: a locked file (`.age`) without its key.
     """
-    name = path.name.lower()
-    with path.open("rb") as file:
+    name = path.name.lower().removesuffix(LOCKED_SUFFIX)
+    with _open_packed(path, vault) as file:
         if name.endswith(".zst"):
             yield from _read_zstd(file)
             return
@@ -116,6 +121,30 @@ def read_blocks(path: Path) -> Iterator[bytes]:
             if not block:
                 return
             yield block
+
+
+def _open_packed(path: Path, vault: Vault | None) -> BinaryIO:
+    if not path.name.lower().endswith(LOCKED_SUFFIX):
+        return path.open("rb")
+    if vault is None:
+        raise UserError("this dump is locked", where=path, fix="Set `vault_key` to the key it was locked with.")
+    return io.BufferedReader(_BlockFile(vault.unlock_blocks(path)), READ_BYTES)
+
+
+class _BlockFile(io.RawIOBase):
+    """Blocks as a file, for unpackers that read files."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks, self._rest = blocks, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or next(self._blocks, b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
 
 
 def _open_other(name: str, file: BinaryIO) -> BinaryIO:

@@ -151,6 +151,11 @@ def lock_folder(folder: Path) -> IO[bytes]:
     return file
 
 
+def unlock_folder(folder: Path) -> None:
+    """Remove the lock's file, by the process that holds the lock."""
+    (folder / ".lock").unlink(missing_ok=True)
+
+
 def _run_task(pipeline: list[PipelineStep], tasks: int, logging_dir: str, rank: int) -> None:
     started = time.process_time()
     executor: Any = LocalPipelineExecutor(pipeline, tasks=tasks, logging_dir=logging_dir)

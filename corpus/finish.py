@@ -14,10 +14,12 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 from tokenizers import Tokenizer
 
+from corpus.canaries import planted_rows
 from corpus.chunks import read_rows, write_rows
 from corpus.decide import CODES
 from corpus.deidentify import Deidentifier, Span, mask
 from corpus.shards import SPLITS, TokenizedDocument, documents_path, split_folder, write_shard
+from corpus.vault import Vault
 
 SEPARATOR = "\n\x1f\n"  # between title and body, so that both share their placeholders
 BATCH_DOCUMENTS = 256
@@ -32,6 +34,10 @@ class FinishSettings:
     tokenizer_dir: Path
     deidentifier: str
     output: Path
+    canaries: Path | None
+    """The sealed canaries, None for none."""
+    vault: Vault | None
+    """Opens the chunks."""
 
 
 class Finish(PipelineStep):
@@ -46,28 +52,35 @@ class Finish(PipelineStep):
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Write the shards of both splits; a split without posts in this chunk gets none."""
-        rows = list(read_rows(self.chunks[rank]))
+        rows = list(read_rows(self.chunks[rank], self.settings.vault))
         start = self.settings.chunk_starts[rank]
         decisions = np.fromfile(self.settings.decisions, dtype=np.uint8, offset=start, count=len(rows))
         counts: Counter[str] = Counter()
         for split in SPLITS:
             kept = [row for row, code in zip(rows, decisions, strict=True) if code == CODES[split]]
-            if not kept:
+            planted = self._canaries(rank) if split == "train" else []
+            if not kept and not planted:
                 continue
-            texts = self._mask(kept, counts)
+            texts = self._mask(kept, counts) + [("", canary["text"]) for canary in planted]
+            counts[f"documents_{split}"] += len(kept)
+            counts.update(f"month:{row['month'] or 'unknown'}" for row in kept)
+            counts.update(f"subreddit:{row['subreddit'] or 'unknown'}" for row in kept)
+            kept += planted
             tokenizer = load_tokenizer(self.settings.tokenizer_dir)
             documents = tokenize(tokenizer, kept, texts)
             write_rows(documents_path(self.settings.output, split, rank), map(_published_row, kept, texts))
             folder = split_folder(self.settings.output, split)
             tokens = write_shard(folder, rank, documents, tokenizer.get_vocab_size())
-            counts[f"documents_{split}"] += len(kept)
             counts[f"tokens_{split}"] += tokens
-            counts.update(f"month:{row['month'] or 'unknown'}" for row in kept)
-            counts.update(f"subreddit:{row['subreddit'] or 'unknown'}" for row in kept)
+            counts["canary_copies"] += len(planted)
             counts.update(f"length:{_length_band(document)}" for document in documents)
         for label, count in sorted(counts.items()):
             self.stat_update(label, value=count)
         yield from ()
+
+    def _canaries(self, chunk: int) -> list[dict[str, Any]]:
+        path = self.settings.canaries
+        return planted_rows(path, chunk, len(self.chunks)) if path else []
 
     def _mask(self, rows: list[dict[str, Any]], counts: Counter[str]) -> list[tuple[str, str]]:
         deidentifier = load_deidentifier(self.settings.deidentifier)

@@ -20,6 +20,7 @@ from corpus.authors import hash_author, load_author_key
 from corpus.chunks import CHUNK_SUFFIX, write_rows
 from corpus.document import MalformedRecord, parse_record, stored_row
 from corpus.dumps import BYTE_ORDER_MARK, DamagedInput, Line, read_lines
+from corpus.vault import Vault
 
 QUARANTINE_NAME = "quarantine.jsonl"
 SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
@@ -41,17 +42,25 @@ class DumpReader(PipelineStep):
         folder: where this step's output goes.
         max_line_bytes: longer lines are quarantined.
         keep_readable: go on after damage instead of refusing.
+        vault: opens locked dumps.
     """
 
     type = "📖 - READER"
     name = "Reddit dump"
 
     def __init__(
-        self, paths: list[Path], states: list[list[int]], folder: Path, *, max_line_bytes: int, keep_readable: bool
+        self,
+        paths: list[Path],
+        states: list[list[int]],
+        folder: Path,
+        *,
+        max_line_bytes: int,
+        keep_readable: bool,
+        vault: Vault | None,
     ) -> None:
         super().__init__()
         self.paths, self.states, self.folder = paths, states, folder
-        self.max_line_bytes, self.keep_readable = max_line_bytes, keep_readable
+        self.max_line_bytes, self.keep_readable, self.vault = max_line_bytes, keep_readable, vault
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Yield the posts of one file; write down where the malformed records are."""
@@ -68,7 +77,7 @@ class DumpReader(PipelineStep):
 
             line = Line(0, 0, b"")
             try:
-                for line in read_lines(path, self.max_line_bytes):
+                for line in read_lines(path, self.max_line_bytes, self.vault):
                     if line.content is not None and not line.content.strip():
                         continue
                     read += 1
@@ -115,14 +124,15 @@ class ChunkWriter(PipelineStep):
         folder: where chunks go, a folder a task.
         chunk_documents: rows per chunk.
         keys_dir: where the key of the author hashes is; the key itself is never written with the task.
+        vault: locks the chunks.
     """
 
     type = "💽 - WRITER"
     name = "chunks"
 
-    def __init__(self, folder: Path, chunk_documents: int, keys_dir: Path) -> None:
+    def __init__(self, folder: Path, chunk_documents: int, keys_dir: Path, vault: Vault | None) -> None:
         super().__init__()
-        self.folder, self.chunk_documents, self.keys_dir = folder, chunk_documents, keys_dir
+        self.folder, self.chunk_documents, self.keys_dir, self.vault = folder, chunk_documents, keys_dir, vault
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Write everything under a temporary name, then rename: half a file's chunks never count."""
@@ -132,7 +142,7 @@ class ChunkWriter(PipelineStep):
         sizes = []
         author_key = load_author_key(self.keys_dir)
         for number, rows in enumerate(_batches(data, self.chunk_documents, author_key)):
-            write_rows(folder / f"{number:05d}{CHUNK_SUFFIX}", rows)
+            write_rows(folder / f"{number:05d}{CHUNK_SUFFIX}", rows, self.vault)
             sizes.append(len(rows))
         (folder / SIZE_NAME).write_bytes(orjson.dumps(sizes))
         remove_folder(final)

@@ -8,6 +8,7 @@ import re
 
 import pycld2
 
+MIN_LETTERS = 40  # below that even a reliable answer is often wrong ("omg im so ded rn ngl")
 FOREIGN_PERCENT = 60  # of the text, in languages not asked for
 MAX_BYTES = 4_000
 # CLD2 refuses control characters and a few others that are valid UTF-8.
@@ -18,6 +19,8 @@ LINKS = re.compile(r"https?://\S+|\bu/\w+|\br/\w+")
 def is_foreign(text: str, languages: tuple[str, ...]) -> bool:
     """Whether `text` is reliably in languages other than `languages` (ISO 639-1)."""
     cleaned = REFUSED.sub(" ", LINKS.sub(" ", text[:MAX_BYTES]))
+    if sum(map(str.isalpha, cleaned)) < MIN_LETTERS:
+        return False
     try:
         reliable, _, guesses = pycld2.detect(cleaned, bestEffort=False)
     except pycld2.error:

@@ -95,6 +95,18 @@ def write_shard(folder: Path, number: int, documents: Iterable[TokenizedDocument
     return start
 
 
+def read_shard(corpus_dir: Path, split: str, number: int) -> list[TokenizedDocument]:
+    """Read one shard back into its documents."""
+    path = split_folder(corpus_dir, split) / f"{number:05d}{DOCUMENTS_SUFFIX}"
+    table = pq.read_table(path)
+    tokens = _map_tokens(path, table)
+    documents = []
+    for row in table.to_pylist():
+        start, length = row.pop("start"), row.pop("length")
+        documents.append(TokenizedDocument(token_ids=tokens[start : start + length], **row))
+    return documents
+
+
 class TokenShards:
     """All documents of one split, in shard order, memory-mapped.
 

@@ -33,7 +33,7 @@ def edited(words: list[str], random: np.random.Generator, share: float) -> list[
 
 
 def facts_of(rows: list[dict[str, int]]) -> np.ndarray:
-    defaults = {"id": 0, "words": 0, "author": 0, "created": UNDATED, "month": -1, "task": 0}
+    defaults = {"id": 0, "words": 0, "author": 0, "created": UNDATED, "month": -1, "task": 0, "erased": 0}
     filled = [defaults | {"id": place + 1, "words": place + 1} | row for place, row in enumerate(rows)]
     return np.array([tuple(row[name] for name in FACTS.names or ()) for row in filled], dtype=FACTS)
 
@@ -138,13 +138,16 @@ def test_each_decision_has_its_reason() -> None:
             {"created": 3},
             {"created": 4},  # near duplicate of the one before
             {},  # near duplicate of a contaminated one
+            {"erased": 1},
+            {"words": 9, "created": 1},  # the words of the erased one
+            {"created": 1},  # near duplicate of the erased one
         ]
     )
     facts["task"][4] = 2
-    decisions, sizes = decide(facts, np.array([[5, 6], [3, 7]]), RULES)
+    decisions, sizes = decide(facts, np.array([[5, 6], [3, 7], [8, 10]]), RULES)
     assert names(decisions) == [
         *("train", "duplicate_id", "exact_duplicate", "contaminated", "contaminated", "train", "near_duplicate"),
-        "contaminated",
+        *("contaminated", "erased", "erased", "erased"),
     ]
     assert sizes.tolist() == [2]
 

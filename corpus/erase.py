@@ -1,0 +1,123 @@
+"""`mindshift corpus erase` and `mindshift corpus resync`: take posts out of a finished corpus, for good.
+
+`erase` takes ids or an author's hash; `resync` asks Reddit which posts of the corpus are gone and erases those.
+"""
+
+import dataclasses
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from configs.errors import UserError
+from configs.manifest import read_manifest
+from configs.recipe import load_recipe
+from corpus.canaries import ID_PREFIX
+from corpus.engine import lock_folder, unlock_folder
+from corpus.erasure import Erasure, erase
+from corpus.shards import DOCUMENTS_SUFFIX, SPLITS, split_folder
+
+POST_ID = re.compile(r"(?:t[13]_)?[0-9a-zA-Z]{1,32}")
+AUTHOR_HASH = re.compile(r"[0-9a-f]{32}")
+logger = logging.getLogger("corpus")
+
+
+@dataclasses.dataclass(kw_only=True)
+class EraseRequest:
+    """Erase posts from a finished corpus and see to it that no later build brings them back."""
+
+    corpus: Path
+    """Folder of a finished corpus."""
+    ids: Path | None = None
+    """File with one post id a line: t3_… for submissions, t1_… for comments, a bare id for either."""
+    author_hash: str | None = None
+    """Erase every post with this author_hash (32 hex digits, as in the corpus's tables)."""
+    keys_dir: Path | None = None
+    """Folder of tombstones and signing key. Default: the keys_dir of the corpus's own recipe."""
+
+
+@dataclasses.dataclass(kw_only=True)
+class ResyncRequest:
+    """Ask Reddit which posts of a corpus are gone, and erase them."""
+
+    corpus: Path
+    """Folder of a finished corpus."""
+    keys_dir: Path | None = None
+    """Folder of tombstones and signing key. Default: the keys_dir of the corpus's own recipe."""
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Erase by ids or by author."""
+    request = load_recipe(EraseRequest, arguments, program)
+    if (request.ids is None) == (request.author_hash is None):
+        raise UserError("give either --ids FILE or --author_hash HASH", where=program)
+    authors = [request.author_hash] if request.author_hash else []
+    if authors and not AUTHOR_HASH.fullmatch(authors[0]):
+        raise UserError("an author hash has 32 hex digits", where="author_hash")
+    ids = read_ids(request.ids) if request.ids else []
+    keys_dir = _keys_dir(request.corpus, request.keys_dir)
+    with lock_folder(request.corpus):
+        _report(erase(request.corpus, keys_dir, ids=ids, author_hashes=authors))
+        unlock_folder(request.corpus)
+
+
+def resync(arguments: Sequence[str], program: str) -> None:
+    """Erase what is gone from Reddit."""
+    from corpus.reddit_api import find_gone
+
+    request = load_recipe(ResyncRequest, arguments, program)
+    keys_dir = _keys_dir(request.corpus, request.keys_dir)
+    with lock_folder(request.corpus):
+        ids = list_ids(request.corpus)
+        gone = find_gone(ids)
+        logger.info("%s of %s posts are gone from Reddit", f"{len(gone):,}", f"{len(ids):,}")
+        if gone:
+            _report(erase(request.corpus, keys_dir, ids=gone))
+        unlock_folder(request.corpus)
+
+
+def read_ids(path: Path) -> list[str]:
+    """Read a file of post ids.
+
+    Raises:
+        UserError: no such file, or a line that is no id.
+    """
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"not a readable list of ids ({type(error).__name__})", where=path) from error
+    ids = []
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            if not POST_ID.fullmatch(line.strip()):
+                raise UserError("not a post id such as t3_abc123", where=f"{path}:{number}")
+            ids.append(line.strip())
+    return ids
+
+
+def list_ids(corpus_dir: Path) -> list[str]:
+    """Return the full names of all posts of a corpus, without the canaries."""
+    tables = [path for split in SPLITS for path in sorted(split_folder(corpus_dir, split).glob(f"*{DOCUMENTS_SUFFIX}"))]
+    ids = [name for path in tables for name in pq.read_table(path, columns=["id"])["id"].to_pylist()]
+    return [name for name in ids if not name.startswith(ID_PREFIX)]
+
+
+def _keys_dir(corpus_dir: Path, given: Path | None) -> Path:
+    if given is not None:
+        return given
+    keys_dir = Path(read_manifest(corpus_dir).recipe["keys_dir"])
+    if not keys_dir.is_dir():
+        raise UserError(
+            "the keys folder of this corpus is not here",
+            where=keys_dir,
+            fix="Run the command from where the corpus was built, or name the folder by --keys_dir.",
+        )
+    return keys_dir
+
+
+def _report(erasure: Erasure) -> None:
+    logger.info("erased %s posts from %s shards", f"{erasure.posts:,}", f"{len(erasure.shards):,}")
+    if erasure.not_found:
+        logger.info("%s names were not in this corpus; later builds leave them out too", f"{erasure.not_found:,}")

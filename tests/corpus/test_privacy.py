@@ -1,0 +1,392 @@
+import json
+import os
+import pickle
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from configs.errors import UserError
+from configs.manifest import read_manifest, verify_folder
+from corpus import erase as erase_program
+from corpus import erasure
+from corpus.authors import hash_author, load_author_key
+from corpus.canaries import REPEAT_BANDS, SEALED_PATH
+from corpus.chunks import read_rows, rows_of_lines
+from corpus.erasure import erase, find_shards, verify_proof
+from corpus.lock_files import main as vault_main
+from corpus.shards import SPLITS, TokenShards
+from corpus.tombstones import Tombstones
+from corpus.vault import Vault, create_key, destroy_key
+from tests.corpus.conftest import make_post, pack_lines, pack_zstd
+
+pytest.importorskip("pyrage", reason='needs pip install "mindshift[vault]"')
+pytest.importorskip("cryptography", reason='needs pip install "mindshift[vault]"')
+Build = Callable[..., Path]
+
+
+@pytest.fixture
+def dump(tmp_path: Path) -> Path:
+    path = tmp_path / "RS_2020.zst"
+    path.write_bytes(pack_zstd(pack_lines(make_post(number) for number in range(400))))
+    return path
+
+
+def all_rows(folder: Path) -> list[dict[str, Any]]:
+    return [row for path in sorted((folder / "documents").rglob("*.zst")) for row in read_rows(path)]
+
+
+def all_ids(folder: Path) -> set[str]:
+    return {name for split in SPLITS for name in TokenShards(folder, split).ids}
+
+
+# ---------------------------------------------------------------------------------------------------------- authors
+
+
+def test_author_hashes_need_the_key(tmp_path: Path) -> None:
+    key, other = load_author_key(tmp_path / "a"), load_author_key(tmp_path / "b")
+    assert hash_author(key, "Someone") == hash_author(key, "someone") == hash_author(key, "SOMEONE")
+    assert hash_author(key, "someone") != hash_author(other, "someone")
+    assert hash_author(key, "") == ""
+    assert load_author_key(tmp_path / "a") == key
+    assert stat.S_IMODE((tmp_path / "a" / "author.key").stat().st_mode) == 0o600
+
+
+def test_a_broken_author_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "author.key").write_text("no key\n")
+    with pytest.raises(UserError, match="not a readable author key"):
+        load_author_key(tmp_path)
+    (tmp_path / "author.key").write_text("ab\n")
+    with pytest.raises(UserError, match="has 32 bytes, this one has 1"):
+        load_author_key(tmp_path)
+
+
+def test_only_months_are_published(build: Build, dump: Path) -> None:
+    folder = build([dump])
+    rows = all_rows(folder)
+    assert {len(row["month"]) for row in rows} == {7}
+    clocks = [str(make_post(number)["created_utc"]).encode() for number in range(400)]
+    written = b"".join(path.read_bytes() for path in folder.rglob("*.parquet"))
+    assert not any(clock in json.dumps(rows).encode() or clock in written for clock in clocks)
+
+
+# ------------------------------------------------------------------------------------------------------------ vault
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    create_key(tmp_path / "vault" / "a.key")
+    return tmp_path / "vault" / "a.key"
+
+
+def test_a_locked_dump_builds_the_same_corpus(build: Build, dump: Path, key: Path, tmp_path: Path) -> None:
+    open_one = build([dump], "open")
+    locked = Vault(key).lock_file(dump)
+    assert not dump.exists()
+    assert locked.name == "RS_2020.zst.age"
+    with pytest.raises(UserError, match="this dump is locked"):
+        build([locked], "no_key")
+    folder = build([locked], "locked", vault_key=str(key))
+    assert all_rows(folder) == all_rows(open_one)
+
+
+def test_intermediate_files_hold_no_readable_text(
+    build: Build, dump: Path, key: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("corpus.build_corpus.Finish", stop)
+    for name, options in (("open", {}), ("locked", {"vault_key": str(key)})):
+        with pytest.raises(KeyboardInterrupt):
+            build([dump], name, **options)
+    chunk = next((tmp_path / "open.partial").rglob("00000.jsonl.zst"))
+    assert len(list(read_rows(chunk))) == 400
+    for path in (tmp_path / "locked.partial").rglob("*.jsonl.zst"):
+        assert path.read_bytes().startswith(b"age-encryption.org/v1")
+        destroy_key(key)
+        with pytest.raises(UserError, match="not a readable vault key"):
+            list(read_rows(path, Vault(key)))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda content: content[:-30], "cut or was changed"),
+        (lambda content: content[:20], "cut or was changed"),
+        (lambda content: content[:-40] + bytes([content[-40] ^ 1]) + content[-39:], "cut or was changed"),
+        (lambda content: b"", "cut or was changed"),
+    ],
+)
+def test_cut_and_changed_files_are_told(
+    tmp_path: Path, key: Path, damage: Callable[[bytes], bytes], message: str
+) -> None:
+    vault, path = Vault(key), tmp_path / "a.jsonl"
+    path.write_bytes(os.urandom(300_000))
+    locked = vault.lock_file(path)
+    locked.write_bytes(damage(locked.read_bytes()))
+    with pytest.raises(UserError, match=message):
+        vault.unlock(locked.read_bytes(), locked)
+    with pytest.raises(UserError, match=message):
+        list(vault.unlock_blocks(locked))
+    with pytest.raises(UserError, match=message):
+        vault.unlock_file(locked)
+    assert not path.exists()
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == [locked.name]
+
+
+def test_a_tampered_locked_dump_stops_the_build(build: Build, dump: Path, key: Path) -> None:
+    locked = Vault(key).lock_file(dump)
+    content = bytearray(locked.read_bytes())
+    content[-100] ^= 1
+    locked.write_bytes(content)
+    with pytest.raises(UserError, match="cut or was changed"):
+        build([locked], vault_key=str(key))
+
+
+def test_another_key_is_told_from_damage(tmp_path: Path, key: Path) -> None:
+    create_key(tmp_path / "b.key")
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"x" * 1000)
+    locked = Vault(key).lock_file(path)
+    for read in (lambda vault: vault.unlock(locked.read_bytes(), locked), lambda vault: vault.unlock_file(locked)):
+        with pytest.raises(UserError, match="locked with another key"):
+            read(Vault(tmp_path / "b.key"))
+
+
+def test_the_vault_command(tmp_path: Path) -> None:
+    key, file = tmp_path / "k", tmp_path / "a.jsonl"
+    file.write_bytes(b"content")
+    vault_main(["--create", str(key)], "vault")
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    with pytest.raises(UserError, match="a key is here already"):
+        vault_main(["--create", str(key)], "vault")
+    vault_main(["--key", str(key), "--lock", json.dumps([str(file)])], "vault")
+    assert not file.exists()
+    vault_main(["--key", str(key), "--unlock", json.dumps([f"{file}.age"])], "vault")
+    assert file.read_bytes() == b"content"
+    vault_main(["--destroy", str(key)], "vault")
+    with pytest.raises(UserError, match="not a readable vault key"):
+        vault_main(["--key", str(key), "--unlock", json.dumps([f"{file}.age"])], "vault")
+    with pytest.raises(UserError, match="nothing to do"):
+        vault_main([], "vault")
+
+
+def test_a_pickled_vault_carries_no_key(key: Path) -> None:
+    assert b"AGE-SECRET-KEY" not in pickle.dumps(Vault(key))
+    assert pickle.loads(pickle.dumps(Vault(key))).unlock(Vault(key).lock(b"x"), key) == b"x"
+
+
+# --------------------------------------------------------------------------------------------------------- canaries
+
+
+def test_canaries_are_planted_as_often_as_the_sealed_file_says(build: Build, dump: Path) -> None:
+    folder = build([dump], canaries_per_band=64, chunk_documents=50)
+    canaries = list(rows_of_lines((folder / SEALED_PATH).read_bytes()))
+    texts = [row["text"] for row in all_rows(folder)]
+    assert {band: sum(c["repeats"] == band for c in canaries) for band in REPEAT_BANDS} == {0: 64, 1: 64, 4: 64}
+    assert [texts.count(canary["text"]) for canary in canaries] == [canary["repeats"] for canary in canaries]
+    held_out = [row["id"] for path in (folder / "documents" / "held_out").iterdir() for row in read_rows(path)]
+    assert not [name for name in held_out if name.startswith("canary")]
+    assert stat.S_IMODE((folder / SEALED_PATH).stat().st_mode) == 0o600
+    assert json.loads((folder / "report.json").read_text())["counts"]["canary_copies"] == 64 * 5
+    assert all_ids(folder) == {row["id"] for row in all_rows(folder)}
+
+
+def test_without_the_switch_nothing_is_planted(build: Build, dump: Path) -> None:
+    folder = build([dump])
+    assert not (folder / SEALED_PATH).exists()
+    assert not [row for row in all_rows(folder) if row["id"].startswith("canary")]
+
+
+# ---------------------------------------------------------------------------------------------------------- erasure
+
+
+@pytest.fixture
+def corpus(build: Build, dump: Path) -> Path:
+    return build([dump], chunk_documents=40)
+
+
+def file_states(folder: Path) -> dict[str, tuple[int, int]]:
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_erasing_posts_rewrites_their_shards_and_no_other(corpus: Path, tmp_path: Path) -> None:
+    before, ids = file_states(corpus), all_ids(corpus)
+    victims = {"t3_p45", "t3_p47"}  # both in chunk 1
+    result = erase(corpus, tmp_path / "keys", ids=["t3_p45", "p47", "t3_never"])
+    assert (result.posts, result.not_found) == (2, 2)  # `p47` also means a comment
+    assert all_ids(corpus) == ids - victims
+    assert {row["id"] for row in all_rows(corpus)} == ids - victims
+    after = file_states(corpus)
+    changed = {name for name in before if before[name] != after.get(name)}
+    assert changed - {"manifest.json"} == {
+        f"{kind}/{shard}{end}"
+        for shard in result.shards
+        for kind, end in (("tokens", ".tokens"), ("tokens", ".documents.parquet"), ("documents", ".jsonl.zst"))
+    }
+    assert set(after) == set(before)
+    assert verify_folder(corpus, stage="corpus") == []
+
+
+def test_the_rest_of_a_rewritten_shard_is_as_it_was(corpus: Path, tmp_path: Path) -> None:
+    def tokens() -> dict[str, list[int]]:
+        return {
+            name: s[place].tolist()
+            for split in SPLITS
+            for s in [TokenShards(corpus, split)]
+            for place, name in enumerate(s.ids)
+        }
+
+    before, rows = tokens(), {row["id"]: row for row in all_rows(corpus)}
+    erase(corpus, tmp_path / "keys", ids=["t3_p45"])
+    del before["t3_p45"], rows["t3_p45"]
+    assert tokens() == before
+    assert {row["id"]: row for row in all_rows(corpus)} == rows
+
+
+def test_erasing_an_author_and_a_whole_shard(build: Build, tmp_path: Path) -> None:
+    path = tmp_path / "RS.jsonl"
+    path.write_bytes(pack_lines(make_post(n, author="gone" if n < 40 else f"writer_{n}") for n in range(200)))
+    corpus = build([path], chunk_documents=40)
+    author = hash_author(load_author_key(tmp_path / "keys"), "gone")
+    result = erase(corpus, tmp_path / "keys", author_hashes=[author])
+    assert result.posts == 40
+    assert author not in {row["author_hash"] for row in all_rows(corpus)}
+    assert not [file for file in corpus.rglob("*") if result.shards[0] in str(file)]
+    assert verify_folder(corpus, stage="corpus") == []
+    assert read_manifest(corpus).counts["kept"] == 160
+    again = build([path], "again", chunk_documents=40)
+    counts = json.loads((again / "report.json").read_text())["counts"]
+    assert counts["dropped"]["erased"] == 40
+
+
+def test_a_later_build_never_brings_erased_posts_back(build: Build, tmp_path: Path) -> None:
+    path = tmp_path / "RS.jsonl"
+    repost = make_post(3, id="repost", created_utc=1_700_000_000, title="again")
+    path.write_bytes(pack_lines([*(make_post(number) for number in range(200)), repost]))
+    corpus = build([path])
+    assert "t3_repost" not in all_ids(corpus)  # a duplicate of p3
+    erase(corpus, tmp_path / "keys", ids=["t3_p3"])
+    later = build([path], "later")
+    assert not {"t3_p3", "t3_repost"} & all_ids(later)  # its copy does not take its place
+    assert len(all_ids(later)) == 199
+
+
+def test_the_proof_is_signed_and_chained(corpus: Path, tmp_path: Path) -> None:
+    erase(corpus, tmp_path / "keys", ids=["t3_p45"])
+    erase(corpus, tmp_path / "keys", ids=["t3_p99"])
+    first, second = read_manifest(corpus).counts["erasures"]
+    assert verify_proof(first)
+    assert verify_proof(second)
+    assert first["public_key"] == second["public_key"]
+    assert first["posts"] == 1
+    for change in ({"posts": 0}, {"shards": []}, {"erased_at": "1999"}):
+        assert not verify_proof(first | change)
+    assert "p45" not in json.dumps(read_manifest(corpus).counts)
+    assert "p45" not in (tmp_path / "keys" / "tombstones.jsonl").read_text()
+
+
+@pytest.mark.parametrize("stop_at", range(1, 9))
+def test_an_erasure_killed_anywhere_is_finished_by_the_next(
+    build: Build, dump: Path, tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = build([dump], chunk_documents=40)
+    ids, calls, replace = all_ids(corpus), 0, Path.replace
+
+    def die(path: Path, target: Path) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == stop_at:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        erase(corpus, tmp_path / "keys", ids=["t3_p45"])
+    monkeypatch.undo()
+    erase(corpus, tmp_path / "keys", ids=["t3_p45"])
+    assert all_ids(corpus) == ids - {"t3_p45"} == {row["id"] for row in all_rows(corpus)}
+    assert verify_folder(corpus, stage="corpus") == []
+    assert len(read_manifest(corpus).counts["erasures"]) == 1
+    assert not (corpus / erasure.STAGING_NAME).exists()
+
+
+def test_shards_are_found_by_reading_tables_only(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("corpus.erasure.read_shard", None)
+    assert len(find_shards(corpus, {"t3_p45"}, set())) == 1
+    assert find_shards(corpus, {"t3_nothing"}, set()) == []
+
+
+def test_the_erase_command(corpus: Path, tmp_path: Path) -> None:
+    ids = tmp_path / "ids.txt"
+    ids.write_text("t3_p45\n\n p46 \n")
+    erase_program.main(["--corpus", str(corpus), "--ids", str(ids)], "erase")
+    assert not {"t3_p45", "t3_p46"} & all_ids(corpus)
+    author = all_rows(corpus)[0]["author_hash"]
+    erase_program.main(["--corpus", str(corpus), "--author_hash", author], "erase")
+    assert author not in {row["author_hash"] for row in all_rows(corpus)}
+    assert not (corpus / ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either"),
+        (["--author_hash", "someone"], "32 hex digits"),
+        (["--ids", "/nowhere/ids"], "not a readable list"),
+    ],
+)
+def test_bad_requests(corpus: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        erase_program.main(["--corpus", str(corpus), *arguments], "erase")
+
+
+def test_a_bad_line_of_ids_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ids").write_text("t3_a\nhttps://example.org\n")
+    with pytest.raises(UserError, match="ids:2: not a post id"):
+        erase_program.read_ids(tmp_path / "ids")
+
+
+def test_erasing_from_what_is_no_corpus(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no finished run"):
+        erase(tmp_path, tmp_path / "keys", ids=["a"])
+
+
+def test_broken_tombstones_stop_the_build(build: Build, dump: Path, tmp_path: Path) -> None:
+    Tombstones(tmp_path / "keys").add(["t3_a"])
+    path = tmp_path / "keys" / "tombstones.jsonl"
+    path.write_text(path.read_text() + "{\n")
+    with pytest.raises(UserError, match=r"tombstones\.jsonl:3: not a tombstone"):
+        build([dump])
+
+
+def test_tombstones_only_grow(tmp_path: Path) -> None:
+    assert Tombstones(tmp_path).add(["t3_a", "t3_b"]) == 2
+    assert Tombstones(tmp_path).add(["t3_b", "t3_c"]) == 1
+    found = Tombstones(tmp_path)
+    assert len(found) == 3
+    assert [name in found for name in ("t3_a", "t3_c", "t3_d", "")] == [True, True, False, False]
+
+
+def test_resync_erases_what_is_gone(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def find_gone(ids: list[str]) -> list[str]:
+        asked.extend(ids)
+        return ["t3_p45"]
+
+    reddit_api = type(sys)("corpus.reddit_api")
+    reddit_api.find_gone = find_gone  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "corpus.reddit_api", reddit_api)
+    ids = all_ids(corpus)
+    erase_program.resync(["--corpus", str(corpus)], "resync")
+    assert set(asked) == ids
+    assert all_ids(corpus) == ids - {"t3_p45"}
