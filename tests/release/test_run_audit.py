@@ -1,0 +1,212 @@
+"""`mindshift release audit` from folders to report, killed and resumed, and on bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import zstandard
+from tiny_release import finish, make_card, make_release, mindshift
+
+from benchmarks.release_world import Defect, make_base, make_world, write_stigma_files
+from configs.manifest import MANIFEST_NAME
+from release.evidence import EVIDENCE_NAME, read_evidence
+from release.policy import REQUIRED_AUDITS, judge_all
+
+COUNT = 120
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("base") / "base"
+    scorer = make_base(0, steps=20)
+    scorer.model.save_pretrained(folder)
+    scorer.tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def world(tmp_path, base):
+    """A corpus folder, and an encoder folder that claims to be trained on it (it is its base)."""
+    import shutil
+
+    world = make_world(Defect(), 0, documents=COUNT, held_out=2 * COUNT)
+    corpus = tmp_path / "corpus"
+    for split, documents in (("train", world.training), ("held_out", world.held_out)):
+        folder = corpus / "documents" / split
+        folder.mkdir(parents=True)
+        lines = [json.dumps({"id": d.id, "title": "", "text": d.text, "author_hash": d.author_hash}) for d in documents]
+        (folder / "00000.jsonl.zst").write_bytes(zstandard.compress("\n".join(lines).encode()))
+    (corpus / "sealed").mkdir()
+    lines = [json.dumps({"id": c.id, "text": c.text, "repeats": c.repeats}) for c in world.canaries]
+    (corpus / "sealed" / "canaries.jsonl").write_text("\n".join(lines))
+    finish(corpus, "corpus", {})
+    model = shutil.copytree(base, tmp_path / "model")
+    (model / "evaluation.json").write_text('{"after": {"perplexity": 5.0}}')
+    finish(model, "pretrain", {"corpus": corpus})
+    return tmp_path
+
+
+def words(world, base, *more):
+    common = ("--model_dir", world / "model", "--base_model", base, "--data_dir", world / "corpus")
+    size = ("--documents_per_side", 60, "--max_tokens", 32, "--shadow_steps", 3, "--bootstrap_samples", 200)
+    return [
+        "release",
+        "audit",
+        *common,
+        *size,
+        "--output_dir",
+        world / "audits",
+        "--stigma_dir",
+        world / "stigma",
+        *more,
+    ]
+
+
+def test_an_audit_measures_binds_and_reports(world, base, capsys):
+    write_stigma_files(world / "stigma", seed=0)
+    assert mindshift(*words(world, base)) == 0
+    printed = capsys.readouterr().out
+    evidence = read_evidence(world / "audits" / EVIDENCE_NAME)
+    verdicts = {name: verdict for name, (verdict, _) in judge_all(evidence).items()}
+    assert set(verdicts) == set(REQUIRED_AUDITS["encoder"])
+    assert verdicts["membership_inference"] == "invalid"  # 60 a side, the policy wants 2,000
+    assert {name for name, verdict in verdicts.items() if verdict == "failed"} == set()  # it is its own base
+    assert evidence.audit("worrying_fills").measure("stigma_excess").estimate == pytest.approx(0, abs=1e-5)
+    assert evidence.audit("gender_skew").measure("gender_skew_excess").high == pytest.approx(0, abs=1e-5)
+    report = (world / "audits" / "report.html").read_text()
+    assert report.count("<img alt=") == len(REQUIRED_AUDITS["encoder"])
+    assert "http" not in report.replace("https://", "").replace("http://", "") or "src='http" not in report
+    assert evidence.fingerprint in report
+    assert "invalid" in printed
+    assert (world / "audits" / "gender_skew.png").is_file()
+    assert not (world / "audits" / "results").exists()
+    document = make_world(Defect(), 0, documents=COUNT, held_out=1).training[0].text
+    for path in (world / "audits").rglob("*"):
+        assert path.suffix == ".png" or document not in path.read_text()
+    assert str(world) not in report
+    assert (
+        make_card(
+            world,
+            override_audits=["membership_inference"],
+            override_by="T. Ester",
+            override_reason="Too few documents in a test; nothing leaves this machine.",
+        )
+        == 0
+    )
+    assert make_release(world) == 0
+    assert (world / "built" / "repository" / "audits" / "gender_skew.png").is_file()
+
+
+def test_without_canaries_and_stigma_files_audits_are_missing_not_passed(world, base, capsys):
+    (world / "corpus" / "sealed" / "canaries.jsonl").unlink()
+    (world / "corpus" / MANIFEST_NAME).unlink()
+    finish(world / "corpus", "corpus", {})
+    assert mindshift(*words(world, base, "--skip_audits", '["membership_inference", "extraction"]')) == 0
+    printed = capsys.readouterr().out
+    for name in ("canary_exposure", "honest", "crows_pairs", "membership_inference", "extraction"):
+        assert f"missing  {name}: was not run" in printed
+
+
+def test_a_killed_audit_goes_on_with_the_next_one(world, base):
+    write_stigma_files(world / "stigma", seed=0)
+    command = [sys.executable, "-m", "launch.cli", *(str(word) for word in words(world, base))]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    results = world / "audits.partial" / "results"
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and not (results / "canary_exposure.json").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (world / "audits").exists()
+    kept = results / "canary_exposure.json"
+    values = json.loads(kept.read_text())
+    values["note"] = "kept from the killed run"
+    kept.write_text(json.dumps(values))
+    assert mindshift(*words(world, base)) == 0
+    evidence = read_evidence(world / "audits" / EVIDENCE_NAME)
+    assert evidence.audit("canary_exposure").note == "kept from the killed run"
+
+
+def test_the_same_audit_gives_the_same_numbers(world, base):
+    import shutil
+
+    seen = []
+    for _ in range(2):
+        assert mindshift(*words(world, base, "--skip_audits", '["extraction"]')) == 0
+        evidence = read_evidence(world / "audits" / EVIDENCE_NAME)
+        seen.append([m for a in evidence.audits for m in a.measures])
+        shutil.rmtree(world / "audits")
+    assert seen[0] == seen[1]
+
+
+def test_a_base_without_a_head_makes_the_excess_audits_invalid(world, base, capsys):
+    from transformers import AutoTokenizer, BertConfig, BertModel
+
+    headless = world / "headless"
+    BertModel(BertConfig.from_pretrained(base)).save_pretrained(headless)
+    AutoTokenizer.from_pretrained(base).save_pretrained(headless)
+    assert mindshift(*words(world, headless, "--skip_audits", '["membership_inference", "extraction"]')) == 0
+    assert "no masked-LM head" in capsys.readouterr().out
+    evidence = read_evidence(world / "audits" / EVIDENCE_NAME)
+    assert judge_all(evidence)["worrying_fills"][0] == "invalid"
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--skip_audits", '["cannary"]'), "no such audit: cannary"),
+        (("--documents_per_side", 3), "documents_per_side is 3"),
+        (("--data_dir", "nowhere"), "no such folder"),
+        (("--model_dir", "nowhere"), "no manifest.json"),
+        (("--base_model", "./nowhere"), "no such model folder"),
+        (("--masks_per_document", 8), "1 to 7"),
+    ],
+)
+def test_bad_input_is_a_users_error(world, base, capsys, more, message):
+    assert mindshift(*words(world, base, *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not (world / "audits").exists()
+
+
+def test_a_damaged_line_is_named_without_its_text(world, base, capsys):
+    path = world / "corpus" / "sealed" / "canaries.jsonl"
+    path.write_text(path.read_text() + '\n{"id": "x", "secret": "do not print"}')
+    (world / "corpus" / MANIFEST_NAME).unlink()
+    finish(world / "corpus", "corpus", {})
+    assert mindshift(*words(world, base)) == 2
+    error = capsys.readouterr().err
+    assert "canaries.jsonl:193" in error
+    assert "do not print" not in error
+
+
+def test_a_changed_corpus_is_refused(world, base, capsys):
+    (world / "corpus" / "sealed" / "canaries.jsonl").write_text("")
+    assert mindshift(*words(world, base)) == 2
+    assert "changed since its manifest" in capsys.readouterr().err
+
+
+def test_membership_is_found_in_a_model_that_learned_its_documents_by_heart(base):
+    from release.audits.language_model import MaskedScorer
+    from release.audits.membership import audit_membership
+    from release.audits.shadow import train_masked_model, train_shadow
+
+    world = make_world(Defect(), 3, documents=100, held_out=200)
+    general = MaskedScorer.load(str(base))
+    learned = MaskedScorer.load(str(base))
+    texts = [document.text for document in world.training]
+    train_masked_model(learned.model, learned.tokenizer, texts, steps=500, learning_rate=3e-3, seed=0)
+    shadow_texts = [d.text for d in world.held_out[100:]]
+    shadow = train_shadow(general, shadow_texts, steps=30, learning_rate=2e-3, max_tokens=48, seed=0)
+    references = {"base": general, "shadow": shadow}
+    options = {"masks": 3, "max_tokens": 48, "samples": 200, "seed": 0}
+    found = audit_membership(learned, references, world.training, world.held_out[:100], **options)
+    assert found.measure("auc_against_shadow").low > 0.6
+    innocent = audit_membership(shadow, references, world.training, world.held_out[:100], **options)
+    assert 0.4 < innocent.measure("auc_against_base").estimate < 0.6
+    assert np.isfinite([m.estimate for m in found.measures]).all()
