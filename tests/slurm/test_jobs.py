@@ -66,7 +66,8 @@ def test_a_preempted_job_gives_way_and_goes_on(slurm, submit, tmp_path):
     checkpoint = tmp_path / "count"
     job = submit("count_steps.py", checkpoint, 40, 0.1, options=["--exclusive"], nodes=2)
     wait_for_count(checkpoint, 5)
-    urgent = slurm.run("sbatch", "--parsable", "--partition=urgent", "--exclusive", "--nodes=2", "--wrap=true")
+    words = ["--partition=urgent", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=true"]
+    urgent = slurm.run("sbatch", "--parsable", *words)
     assert slurm.wait(urgent.stdout.strip()) == "COMPLETED"
     assert slurm.wait(job) == "COMPLETED"
     assert slurm.job(job)["Restarts"] == "1"

@@ -1,0 +1,83 @@
+"""The whole chain on the embedded synthetic sample, a sweep, and the corpus's own arrays, on the real SLURM."""
+
+import json
+
+import pytest
+
+from configs.manifest import CODE_ROOT, read_manifest, verify_folder
+from launch.stages import STAGES
+
+pytestmark = pytest.mark.slow
+
+SHORT = ["--pretrain.max_steps", "20", "--finetune.epochs", "1", "--audit.shadow_steps", "5"]
+    "--pretrain.max_steps",
+    "20",
+    "--finetune.epochs",
+    "1",
+    "--audit.documents_per_side",
+    "60",
+    "--audit.shadow_steps",
+    "5",
+]
+
+
+def ids(printed):
+    """Return stage → job id from what a launch printed."""
+    words = [line.partition(": job ") for line in printed.splitlines() if ": job " in line]
+    return {stage: rest.split(",")[0] for stage, _, rest in words}
+
+
+def test_the_whole_chain_on_the_sample(slurm, tmp_path):
+    run = tmp_path / "run"
+    words = ["launch", "all", "configs/launch/sample.yaml", "--on", "slurm", "--output_dir", run]
+    words += ["--corpus.keys_dir", tmp_path / "keys", *SHORT]
+    jobs = ids(slurm.mindshift(*words).stdout)
+    assert list(jobs) == ["corpus", "pretrain", "finetune", "audit"]
+    for before, after in zip(list(jobs.values()), list(jobs.values())[1:], strict=False):
+        assert slurm.job(after)["Dependency"].startswith(f"afterok:{before}")
+    waiting = slurm.mindshift("launch", "status", run).stdout
+    assert "waits for pretrain" in waiting
+    for stage, job in jobs.items():
+        state = slurm.wait(job, timeout=1500)
+        assert state == "COMPLETED", slurm.mindshift("launch", "status", run).stdout
+        verify_folder(run / STAGES[stage].folder)
+    finished = slurm.mindshift("launch", "status", run).stdout
+    assert finished.count(" done ") == len(jobs)
+    encoder = read_manifest(run / "encoder")
+    assert encoder.inputs["corpus"].path == str(run / "corpus")
+    assert encoder.counts["steps"] == 20
+    again = slurm.mindshift(*words)
+    assert again.stdout.count("finished before") == len(jobs)
+    assert ids(again.stdout) == {}
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Write a sweep of four fine-tunings, one of which asks for something impossible."""
+    values = {
+        "stage": "finetune",
+        "base_recipe": str(CODE_ROOT / "configs" / "finetune" / "sample.yaml"),
+        "grid": {"model": ["package:minilm"], "epochs": [0.1, 0.2], "learning_rate": [5e-5, -1]},
+        "output_dir": str(tmp_path / "sweep"),
+    }
+    (tmp_path / "sweep.yaml").write_text(json.dumps(values))
+    return tmp_path
+
+
+def test_a_sweep_is_one_array_that_skips_what_is_done(slurm, sweep):
+    words = ["launch", "sweep", sweep / "sweep.yaml", "--on", "slurm"]
+    printed = slurm.mindshift(*words).stdout
+    assert "4 runs, 0 of them finished before" in printed
+    assert printed.count(": job ") == 1
+    job = ids(printed)["sweep"]
+    for task in range(4):
+        assert slurm.wait(f"{job}_{task}", timeout=900) == ("FAILED" if task % 2 else "COMPLETED")
+    status = slurm.mindshift("launch", "status", sweep / "sweep").stdout
+    assert "2 of 4 runs done" in status
+    assert "learning_rate is -1" in status
+    again = slurm.mindshift(*words, "--grid.learning_rate", "[5e-5]", check=False)
+    if again.returncode:  # jsonargparse takes the whole grid only
+        grid = '{"model": ["package:minilm"], "epochs": [0.1, 0.2], "learning_rate": [5e-5]}'
+        again = slurm.mindshift(*words, "--grid", grid)
+    assert "2 runs, 2 of them finished before" in again.stdout
+    assert ids(again.stdout) == {}
