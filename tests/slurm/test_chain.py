@@ -10,15 +10,6 @@ from launch.stages import STAGES
 pytestmark = pytest.mark.slow
 
 SHORT = ["--pretrain.max_steps", "20", "--finetune.epochs", "1", "--audit.shadow_steps", "5"]
-    "--pretrain.max_steps",
-    "20",
-    "--finetune.epochs",
-    "1",
-    "--audit.documents_per_side",
-    "60",
-    "--audit.shadow_steps",
-    "5",
-]
 
 
 def ids(printed):
