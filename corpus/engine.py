@@ -31,6 +31,7 @@ from configs.errors import UserError
 loguru.logger.disable("datatrove")
 
 SECONDS_BETWEEN_CHECKS = 1.0
+PRELOADED_MODULES = ["corpus.ingest", "corpus.filters", "corpus.finish", "corpus.decide"]
 logger = logging.getLogger("corpus")
 
 
@@ -70,7 +71,7 @@ class LocalExecutor(LocalPipelineExecutor):
                 self._on_task(rank)
             return
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["corpus.build_corpus"])  # imported once, not once a worker
+        context.set_forkserver_preload(PRELOADED_MODULES)  # imported once, not once a worker
         pool = ProcessPoolExecutor(
             max_workers=min(self.workers, len(ranks)),
             mp_context=context,

@@ -10,7 +10,7 @@ import pycld2
 
 MIN_LETTERS = 40  # below that even a reliable answer is often wrong ("omg im so ded rn ngl")
 FOREIGN_PERCENT = 60  # of the text, in languages not asked for
-MAX_BYTES = 4_000
+MAX_CHARACTERS = 1_000
 # CLD2 refuses control characters and a few others that are valid UTF-8.
 REFUSED = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\U0001fffe-\U0001ffff]")
 LINKS = re.compile(r"https?://\S+|\bu/\w+|\br/\w+")
@@ -18,13 +18,16 @@ LINKS = re.compile(r"https?://\S+|\bu/\w+|\br/\w+")
 
 def is_foreign(text: str, languages: tuple[str, ...]) -> bool:
     """Whether `text` is reliably in languages other than `languages` (ISO 639-1)."""
-    cleaned = REFUSED.sub(" ", LINKS.sub(" ", text[:MAX_BYTES]))
-    if sum(map(str.isalpha, cleaned)) < MIN_LETTERS:
+    text = LINKS.sub(" ", text[:MAX_CHARACTERS])
+    if len(text) < 5 * MIN_LETTERS and sum(map(str.isalpha, text)) < MIN_LETTERS:
         return False
     try:
-        reliable, _, guesses = pycld2.detect(cleaned, bestEffort=False)
+        reliable, _, guesses = pycld2.detect(text)
     except pycld2.error:
-        return False
+        try:
+            reliable, _, guesses = pycld2.detect(REFUSED.sub(" ", text))
+        except pycld2.error:
+            return False
     if not reliable:
         return False
     foreign = sum(percent for _, code, percent, _ in guesses if code not in ("un", *languages))
