@@ -27,6 +27,8 @@ PIPELINES = {"encoder": "fill-mask", "classifier": "text-classification", "adapt
 EVALUATION_FILES = ("evaluation.json", "metrics.json")
 TRAINING_COUNTS = 12
 METRIC_ROWS = 40
+DETAILS = ("by_subreddit", "confusion", "intervals")
+"""Parts of an evaluation that are too long for a card."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,7 +211,8 @@ def _decisive(name: str, result: AuditResult | None) -> str:
 
 def _numbers(values: Any, prefix: str) -> list[tuple[str, float]]:
     if isinstance(values, dict):
-        return [pair for key, value in values.items() for pair in _numbers(value, f"{prefix}.{key}".lstrip("."))]
+        kept = {key: value for key, value in values.items() if key not in DETAILS}
+        return [pair for key, value in kept.items() for pair in _numbers(value, f"{prefix}.{key}".lstrip("."))]
     if isinstance(values, int | float) and not isinstance(values, bool) and values == values:
         return [(prefix, float(values))]
     return []

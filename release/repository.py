@@ -18,7 +18,7 @@ from release.gate import Override
 from release.inheritance import RELEASE_NAME, Parent, Restrictions
 from release.policy import judge_all
 from release.sbom import SBOM_NAME, write_sbom
-from release.subject import PATH_KEYS, Subject, unsafe_files
+from release.subject import Subject, path_keys, unsafe_files
 
 SIGNATURE_NAME = "model.sig"
 ADDED_BY_HUB = (".gitattributes",)
@@ -66,7 +66,7 @@ def fill_repository(
     """Copy model, card and audits into `target`, write bill of materials and `release.json`."""
     target.mkdir(parents=True, exist_ok=True)
     for name, path in subject.files.items():
-        _copy_released(path, target / name, base_model=card.base_model)
+        _copy_released(path, target / name, base_model=parent.name if parent else card.base_model)
     for name in ("README.md", "LICENSE.txt"):
         if (card_dir / name).is_file():
             shutil.copyfile(card_dir / name, target / name)
@@ -152,7 +152,7 @@ def published_text_reasons(folder: Path, *, contact: str) -> list[str]:
 def _copy_released(source: Path, target: Path, *, base_model: str) -> None:
     """Copy a file; a configuration that names a local folder as its origin names the public base model instead."""
     values = json.loads(source.read_text(encoding="utf-8")) if source.suffix == ".json" else {}
-    recorded = [key for key in PATH_KEYS if key in values] if isinstance(values, dict) else []
+    recorded = [key for key in path_keys(source.name) if key in values] if isinstance(values, dict) else []
     if not recorded:
         shutil.copyfile(source, target)
         return

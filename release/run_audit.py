@@ -124,10 +124,13 @@ def classifier_audits(recipe: AuditRecipe) -> dict[str, Callable[[], AuditResult
 def _membership(recipe: AuditRecipe, adapted: MaskedScorer, base: MaskedScorer) -> AuditResult:
     """Draw members and non-members, author-disjoint, get the shadow model, attack."""
     count, seed = recipe.documents_per_side, recipe.seed
+    # A planted copy is called CANARY_COPY.
     canaries = {canary.id for canary in read_canaries(recipe.data_dir)}
     authors = frozenset(d.author_hash for d in read_documents(recipe.data_dir, "train") if d.author_hash)
     members = sample_documents(
-        (d for d in read_documents(recipe.data_dir, "train") if d.id not in canaries), count, seed=seed
+        (d for d in read_documents(recipe.data_dir, "train") if d.id.rpartition("_")[0] not in canaries),
+        count,
+        seed=seed,
     )
     outside = sample_documents(
         read_documents(recipe.data_dir, "held_out"), count + SHADOW_DOCUMENTS, seed=seed, without_authors=authors

@@ -19,13 +19,14 @@ from configs.errors import UserError
 from configs.manifest import MANIFEST_NAME, Manifest, read_manifest, sha256_file, verify_folder
 
 Kind = Literal["encoder", "classifier", "adapter"]
+PATH_KEYS = ("_name_or_path", "name_or_path", "base_model_name_or_path")
+"""Keys in which libraries record the folder a model was loaded from; a release names its public base instead."""
+ADAPTER_BASE = "adapter_base.json"
 RELEASED_NAMES = (
-    *("config.json", "generation_config.json", "adapter_config.json", "decision.json"),
+    *("config.json", "generation_config.json", "adapter_config.json", ADAPTER_BASE, "decision.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
     *("vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "model.safetensors.index.json"),
 )
-PATH_KEYS = ("_name_or_path", "name_or_path", "base_model_name_or_path")
-"""Keys in which libraries record the folder a model was loaded from; a release names its public base instead."""
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".h5", ".msgpack", ".npy", ".npz")
 CODE_SUFFIXES = (".py", ".so", ".dll", ".sh")
 PICKLE_FIRST_BYTES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
@@ -142,16 +143,17 @@ def fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for name, path in released_files(folder).items():
         if path.suffix == ".json":
-            value = json.dumps(without_paths(_read_json(path)), sort_keys=True).encode()
+            kept = {key: value for key, value in _read_json(path).items() if key not in path_keys(name)}
+            value = json.dumps(kept, sort_keys=True).encode()
         else:
             value = sha256_file(path).encode()
         digest.update(name.encode() + b"\0" + value + b"\n")
     return digest.hexdigest()
 
 
-def without_paths(values: dict[str, Any]) -> dict[str, Any]:
-    """Return a configuration without the keys that record where a model was loaded from."""
-    return {key: value for key, value in values.items() if key not in PATH_KEYS}
+def path_keys(name: str) -> tuple[str, ...]:
+    """Return the keys of a configuration file that record where a model was loaded from."""
+    return (*PATH_KEYS, "model") if name == ADAPTER_BASE else PATH_KEYS
 
 
 def _read_json(path: Path) -> dict[str, Any]:
