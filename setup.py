@@ -40,6 +40,12 @@ EXTRAS = {
     "track": ["wandb>=0.31"],
     # model-signing imports OpenSSL without asking for it.
     "release": ["model-signing>=1.1.1", "pyopenssl>=26.4", "cyclonedx-python-lib>=11.12", "jinja2>=3.1.6"],
+    # LoRA and 4-bit QLoRA; hyperparameter search; what a classifier looked at; a small fast copy of it; its service.
+    "qlora": ["peft>=0.21.2", "bitsandbytes>=0.50.2"],
+    "search": ["optuna>=5.0"],
+    "explain": ["captum>=0.9"],
+    "onnx": ["onnx>=1.23", "onnxruntime>=1.31", "onnxscript>=0.7.2"],
+    "serve": ["fastapi>=0.165", "uvicorn>=0.54"],
     # Encryption at rest (age) and the signed proof of an erasure.
     "vault": ["pyrage>=1.4", "cryptography>=50"],
     # The baseline that de-identification is measured against.

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from configs.recipe import StageRecipe, require
+from finetune.adapters import Adapter, AdapterSettings
 from finetune.heads import Head
 from finetune.label_formats import LabelFormat
 from finetune.long_texts import LongTextPolicy
@@ -29,6 +30,17 @@ class FinetuneRecipe(StageRecipe):
     Classes: cross_entropy, weighted_cross_entropy, focal, ordinal (grades only)."""
     sampling: Literal["uniform", "class_aware"] = "uniform"
     """class_aware shows texts with rare labels more often (repeat-factor sampling)."""
+
+    adapter: Adapter = "none"
+    """Train all weights, or low-rank matrices beside frozen ones: lora, or qlora over a 4-bit base."""
+    lora_rank: int = 16
+    """Rank of the matrices."""
+    lora_alpha: int = 32
+    """Their scale, times the rank."""
+    lora_dropout: float = 0.05
+    """Dropout before them."""
+    lora_target_modules: str = "all-linear"
+    """Linear layers that get them: all-linear, or names joined by commas such as query,value."""
 
     text_column: str | None = None
     """Column that holds the text. Found by its name if not set."""
@@ -97,13 +109,24 @@ class FinetuneRecipe(StageRecipe):
     baselines: bool = True
     """Score the majority and a tuned TF-IDF + logistic regression beside the classifier."""
 
+    @property
+    def adapter_settings(self) -> AdapterSettings:
+        """The keys that concern adapters."""
+        return AdapterSettings(
+            kind=self.adapter,
+            rank=self.lora_rank,
+            alpha=self.lora_alpha,
+            dropout=self.lora_dropout,
+            target_modules=self.lora_target_modules,
+        )
+
     def __post_init__(self) -> None:
         for key in ("validation_fraction", "test_fraction"):
             require(0 < getattr(self, key) < 1, key, getattr(self, key), "a fraction between 0 and 1")
         require(self.folds == 0 or self.folds >= 2, "folds", self.folds, "0, or 2 and more")
         precision = self.abstention_precision
         require(precision is None or 0 < precision < 1, "abstention_precision", precision, "a fraction between 0 and 1")
-        for key in ("batch_size", "max_windows", "patience", "checkpoint_steps"):
+        for key in ("lora_rank", "lora_alpha", "batch_size", "max_windows", "patience", "checkpoint_steps"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
         require(self.max_seq_length >= 8, "max_seq_length", self.max_seq_length, "8 tokens or more")
         require(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "more than 0")

@@ -17,6 +17,7 @@ from accelerate.utils import set_seed
 from configs.base_models import ModelSource, resolve_model
 from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
+from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
 from finetune.config import FinetuneRecipe
 from finetune.decisions import (
     Decision,
@@ -135,10 +136,18 @@ def train_model(
     """Train one model, resuming from the checkpoint in `folder` if there is one; returns it with its best weights."""
     accelerator = new_accelerator(recipe)
     set_seed(recipe.seed)
-    model = build_classifier(source, label_set, head=recipe.head, hidden_dropout=recipe.hidden_dropout)
+    settings = recipe.adapter_settings
+    model = build_classifier(
+        source,
+        label_set,
+        head=recipe.head,
+        hidden_dropout=recipe.hidden_dropout,
+        quantization_config=quantization(settings),
+    )
     if recipe.reinitialize_layers:
         reinitialize_layers(model, recipe.reinitialize_layers)
     max_seq_length = longest_sequence(model.config, recipe.max_seq_length)
+    model = add_adapter(model, settings, head=recipe.head)
     long_texts = {"max_seq_length": max_seq_length, "policy": recipe.long_texts, "max_windows": recipe.max_windows}
     encoder = TextEncoder(load_tokenizer(source, max_seq_length), **long_texts)  # type: ignore[arg-type]
     encoded = [encoder.encode([example.text for example in examples]) for examples in (train, validation)]
@@ -150,7 +159,7 @@ def train_model(
     history = trainer.train()
     model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     trainer.load_best(model)
-    return Fitted(model.eval(), encoder, long_texts, history)
+    return Fitted(merge_adapter(model, settings).eval(), encoder, long_texts, history)
 
 
 def _out_of_fold(
@@ -217,6 +226,8 @@ def _save(
     divide_logits(fitted.model, temperature)
     with quiet_transformers():
         fitted.model.save_pretrained(working)
+    if recipe.adapter == "qlora":
+        save_base(working, recipe.model, resolve_model(recipe.model), recipe.head)
     fitted.encoder.tokenizer.save_pretrained(working)
     Decision(label_set, thresholds, temperature, fitted.long_texts, least_confidence).save(working)
 

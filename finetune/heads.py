@@ -5,7 +5,6 @@ that the saved folder loads with nothing of ours installed. The others are in `f
 """
 
 import contextlib
-import copy
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +25,10 @@ HIDDEN_DROPOUT_KEYS = ("hidden_dropout_prob", "dropout", "hidden_dropout", "embe
 ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
-def build_classifier(source: ModelSource, label_set: LabelSet, *, head: Head, hidden_dropout: float) -> Any:
-    """Load an encoder and give it a new classification head.
+def build_classifier(
+    source: ModelSource, label_set: LabelSet, *, head: Head, hidden_dropout: float, quantization_config: Any = None
+) -> Any:
+    """Load an encoder (quantized, if so configured) and give it a new classification head.
 
     Raises:
         UserError: the model cannot be loaded.
@@ -54,6 +55,7 @@ def build_classifier(source: ModelSource, label_set: LabelSet, *, head: Head, hi
             dtype=torch.float32,
             attn_implementation=attention_implementation(),
             output_loading_info=True,
+            quantization_config=quantization_config,
             **source.load_arguments,
         )
     pooler = _pooler(model)
@@ -73,7 +75,8 @@ def append_mean_pooling_layer(model: Any) -> None:
     attention. So the stock architecture, and with it every program that loads it, has mean pooling.
     """
     encoder = model.base_model.encoder
-    layer = copy.deepcopy(encoder.layer[-1])
+    layer = type(encoder.layer[-1])(model.config, layer_idx=len(encoder.layer))  # its feed-forward part starts random
+    layer.apply(model._init_weights)
     attention = layer.attention
     with torch.no_grad():
         for linear in (attention.self.query, attention.self.key, attention.self.value, attention.output.dense):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from configs.base_models import ModelSource
+from finetune.adapters import is_adapter, load_adapter
 from finetune.batches import collate, forward, inference_batches
 from finetune.decisions import Decision, to_probabilities
 from finetune.heads import load_classifier, load_tokenizer
@@ -68,7 +69,8 @@ class Classifier:
         decision = Decision.load(folder)
         tokenizer = load_tokenizer(ModelSource(str(folder), is_local=True), decision.long_texts["max_seq_length"])
         encoder = TextEncoder(tokenizer, **decision.long_texts)
-        return cls(load_classifier(folder), encoder, decision, batch_tokens)
+        model = load_adapter(folder, decision.label_set) if is_adapter(folder) else load_classifier(folder)
+        return cls(model, encoder, decision, batch_tokens)
 
     def logits(self, texts: Sequence[str]) -> FloatArray:
         """Return the logits (N, L) of texts."""

@@ -212,7 +212,9 @@ class Trainer:
             state.evaluations_without_gain += 1
 
     def _save_best(self) -> None:
-        weights = self.accelerator.unwrap_model(self.model).state_dict()
+        # Only what was trained: what is frozen, or packed into 4 bits, is in the base.
+        model = self.accelerator.unwrap_model(self.model)
+        weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         temporary = self.working / f".{BEST_NAME}.tmp"
         # Clones: tied weights share memory, which safetensors refuses.
         save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, temporary)

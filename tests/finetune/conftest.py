@@ -24,7 +24,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT 2×48 with random weights and a word-level vocabulary, saved as a masked LM (no pooler)."""
+    """A BERT 2×64 with random weights and a word-level vocabulary, saved as a masked LM (no pooler)."""
     from transformers import BertConfig, BertForMaskedLM, BertTokenizer
 
     folder = tmp_path_factory.mktemp("models") / "tiny_encoder"
@@ -42,10 +42,10 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=len(words),
-        hidden_size=48,
+        hidden_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
-        intermediate_size=96,
+        intermediate_size=128,
         max_position_embeddings=64,
     )
     BertForMaskedLM(config).save_pretrained(folder)
