@@ -4,7 +4,6 @@ Reads nothing but the synthetic cases of `training_cases/`. The same code and se
 """
 
 import argparse
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 from configs.console import start_console
 from configs.errors import run_program
 from dialogue.safety.classifier import LABELS, NUMBER_OF_FEATURES, WEIGHTS_FILE, feature_scale, hashed_features
-from dialogue.safety.grammar import TRAINING_CASES_DIR, TrainingCase, training_cases
+from dialogue.safety.grammar import TRAINING_CASES_DIR, training_cases
 from dialogue.safety.spelling import plain_words
 
 LABEL_OF_CATEGORY = {
@@ -24,29 +23,10 @@ LABEL_OF_CATEGORY = {
     "sad": "ok", "ok": "ok", "ordinary": "ok", "idiom": "ok", "gaming": "ok", "negation": "ok", "past": "ok", "quote": "ok",
     "grief": "ok", "third_ok": "ok", "info": "ok",
 }  # fmt: skip
-ROUTED_LABELS = ("crisis", "third_person", "harm_others", "abuse", "medical_advice")
 REGULARIZATION_C = 60.0
 CASES_PER_TEMPLATE = {"ordinary": 150}
 DEFAULT_CASES_PER_TEMPLATE = 24
-LABEL_WEIGHTS = {"crisis": 1.0, "third_person": 1.0}
-
-
-def mixed_cases(cases: Sequence[TrainingCase], seed: int) -> list[TrainingCase]:
-    """Return the cases plus longer messages: an ordinary sentence before or after another.
-
-    What a message is about is decided by its gravest part, so ordinary + grave is grave.
-    """
-    generator = random.Random(seed)
-    ordinary = [case for case in cases if case.category in ("sad", "ok", "grief")]
-    mixed = list(cases)
-    for case in cases:
-        if LABEL_OF_CATEGORY[case.category] in ("hint", "about_program"):
-            continue
-        other = generator.choice(ordinary)
-        if generator.random() < 0.5:
-            texts = (other.text, case.text) if generator.random() < 0.5 else (case.text, other.text)
-            mixed.append(TrainingCase(case.category, ". ".join(texts), case.weight * 0.5))
-    return mixed
+CATEGORY_WEIGHTS = {"ordinary": 2.0}
 
 
 def train(output: Path, seed: int) -> None:
@@ -54,13 +34,13 @@ def train(output: Path, seed: int) -> None:
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
 
-    cases = mixed_cases(training_cases(TRAINING_CASES_DIR, DEFAULT_CASES_PER_TEMPLATE, seed, CASES_PER_TEMPLATE), seed)
+    cases = training_cases(TRAINING_CASES_DIR, DEFAULT_CASES_PER_TEMPLATE, seed, CASES_PER_TEMPLATE)
     rows = [hashed_features(plain_words(case.text)) for case in cases]
     values = np.concatenate([np.full(len(row), feature_scale(len(row)), dtype=np.float32) for row in rows])
     starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
     matrix = csr_matrix((values, np.concatenate(rows), starts), shape=(len(rows), NUMBER_OF_FEATURES))
     labels = [LABELS.index(LABEL_OF_CATEGORY[case.category]) for case in cases]
-    weights = [case.weight * LABEL_WEIGHTS.get(LABEL_OF_CATEGORY[case.category], 1.0) for case in cases]
+    weights = [case.weight * CATEGORY_WEIGHTS.get(case.category, 1.0) for case in cases]
     model = LogisticRegression(C=REGULARIZATION_C, max_iter=400, tol=1e-4)
     model.fit(matrix, labels, sample_weight=weights)
     seen = np.flatnonzero(np.abs(model.coef_).max(axis=0) > 0.02)
