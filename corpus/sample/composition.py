@@ -208,30 +208,30 @@ class Composer:
         if shape < 0.30:  # habit, three ways
             if shape < 0.14:
                 speak(self.often[0], random, passage)
-            speak(_fresh(theme.habits, random, passage), random, passage)
+            _speak_one(theme.habits, random, passage)
             if shape > 0.22:
                 self._effect(theme, random, passage)
         elif shape < 0.52:  # something that happened
             if shape < 0.42:
                 speak(self.when[0], random, passage)
-            speak(_fresh(theme.moments, random, passage), random, passage)
+            _speak_one(theme.moments, random, passage)
             if shape > 0.47:
                 self._effect(theme, random, passage)
         elif shape < 0.64:
-            speak(_fresh(theme.thoughts, random, passage), random, passage)
+            _speak_one(theme.thoughts, random, passage)
         elif shape < 0.94:
-            speak(_fresh(self.details, random, passage), random, passage)
+            _speak_one(self.details, random, passage)
         else:
-            speak(_fresh(theme.effects, random, passage), random, passage)
+            _speak_one(theme.effects, random, passage)
         _end_sentence(passage, first, ENDINGS[int(random() * len(ENDINGS))])
 
     def _effect(self, theme: Theme, random: Random, passage: Passage) -> None:
         passage.pieces.append(JOINERS[int(random() * len(JOINERS))])
-        speak(_fresh(theme.effects, random, passage), random, passage)
+        _speak_one(theme.effects, random, passage)
 
     def _sentence(self, frames: list[Frame], random: Random, passage: Passage, ending: str = ". ") -> None:
         first = len(passage.pieces)
-        speak(_fresh(frames, random, passage), random, passage)
+        _speak_one(frames, random, passage)
         _end_sentence(passage, first, ending)
 
 
@@ -284,14 +284,22 @@ def edit_lightly(passage: Passage, random: Random, rate: float) -> Passage:
     return copy
 
 
-def _fresh(frames: list[Frame], random: Random, passage: Passage) -> Frame:
-    """Draw a frame; one that the passage has used already is drawn again, twice at most."""
+def _speak_one(frames: list[Frame], random: Random, passage: Passage) -> None:
+    """Append one of the frames; one that the passage has used already is drawn again, twice at most."""
+    used = passage.used
     for _ in range(3):
         frame = frames[int(random() * len(frames))]
-        if id(frame) not in passage.used:
+        if id(frame) not in used:
             break
-    passage.used.add(id(frame))
-    return frame
+    used.add(id(frame))
+    options = frame[0]
+    if len(frame) == 1 and options.__class__ is tuple:  # rehearsed: the usual case, without the cost of a call
+        option = options[int(random() * len(options))]
+        if isinstance(option, str):
+            passage.pieces.append(option)
+            return
+        frame = option  # type: ignore[assignment]  # a choice holds strings and frames
+    speak(frame, random, passage)
 
 
 def _misspell(match: re.Match[str]) -> str:

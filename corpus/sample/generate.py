@@ -8,9 +8,9 @@ import gzip
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 import zstandard
@@ -107,13 +107,7 @@ def _pack(path: Path, packing: Packing, content: bytes) -> None:
 
 def _write_gold(folder: Path, suffix: str, gold: Gold) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    _write_lines(folder / f"identifiers{suffix}.jsonl", gold.identifiers)
-    _write_lines(folder / f"hard_negatives{suffix}.jsonl", gold.hard_negatives)
-    _write_lines(folder / f"drops{suffix}.jsonl", gold.drops)
-    _write_lines(
-        folder / f"duplicates{suffix}.jsonl", ({"original": name, **copies} for name, copies in gold.duplicates.items())
-    )
-
-
-def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_atomically(path, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    duplicates = [orjson.dumps({"original": name, **copies}) for name, copies in gold.duplicates.items()]
+    files = {"identifiers": gold.identifiers, "hard_negatives": gold.hard_negatives, "drops": gold.drops}
+    for name, lines in (files | {"duplicates": duplicates}).items():
+        write_atomically(folder / f"{name}{suffix}.jsonl", b"".join(line + b"\n" for line in lines))

@@ -11,6 +11,8 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
 from corpus.sample.composition import Composer, edit_lightly
 from corpus.sample.grammar import NEGATIVE_PREFIX, Passage, Random
 from corpus.sample.identities import handle
@@ -67,6 +69,7 @@ NOISE_SECTIONS = {
     "too_short": ("stubs", "stub_titles"),
 }
 DUPLICATE_KINDS = ("exact", "near")
+SPACES_TO_COPY = 45  # a copy of a shorter text would be nothing that a near-duplicate search must find
 
 
 @dataclasses.dataclass(slots=True)
@@ -83,9 +86,10 @@ class Draft:
 class Gold:
     """What a perfect corpus builder would know about the records of one part."""
 
-    identifiers: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    hard_negatives: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    drops: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    identifiers: list[bytes] = dataclasses.field(default_factory=list)
+    hard_negatives: list[bytes] = dataclasses.field(default_factory=list)
+    drops: list[bytes] = dataclasses.field(default_factory=list)
+    """These three are JSON lines: a million small objects would keep the garbage collector busy."""
     duplicates: dict[str, dict[str, list[str]]] = dataclasses.field(default_factory=dict)
     """Original → its exact and its near copies."""
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -102,9 +106,9 @@ class Gold:
                 planted.append({"start": start, "end": end, "label": label})
                 self.counts[f"planted_{label}"] += 1
         if planted:
-            self.identifiers.append({"id": fullname, "field": field, "spans": planted})
+            self.identifiers.append(orjson.dumps({"id": fullname, "field": field, "spans": planted}))
         if negatives:
-            self.hard_negatives.append({"id": fullname, "field": field, "spans": negatives})
+            self.hard_negatives.append(orjson.dumps({"id": fullname, "field": field, "spans": negatives}))
 
 
 class Part:
@@ -121,7 +125,7 @@ class Part:
         self.random: Random = random_module.Random(f"{seed}/{number}").random
         self.gold = Gold()
         self._posts: deque[tuple[str, str, int]] = deque(maxlen=200)
-        self._originals: dict[bool, deque[Draft]] = {True: deque(maxlen=300), False: deque(maxlen=300)}
+        self._originals: dict[bool, deque[Draft]] = {True: deque(maxlen=40), False: deque(maxlen=40)}
         self._bots = composer.bot_names
 
     def records(self, count: int) -> Iterator[tuple[bool, int, dict[str, Any]]]:
@@ -149,13 +153,13 @@ class Part:
             record = self._comment(name, author, created, draft, post)
         self._mark(record, kind)
         if kind and kind not in DUPLICATE_KINDS:
-            gold.drops.append({"id": prefix + name, "reason": kind})
+            gold.drops.append(orjson.dumps({"id": prefix + name, "reason": kind}))
         gold.counts[kind or "ordinary"] += 1
         if kind not in ("deleted", "removed"):
             if draft.title is not None:
                 gold.annotate(prefix + name, "title", draft.title)
             gold.annotate(prefix + name, "selftext" if is_submission else "body", draft.body)
-        if not kind:
+        if not kind and draft.body.text().count(" ") >= SPACES_TO_COPY:
             self._originals[is_submission].append(draft)
         return is_submission, created, record
 
@@ -204,10 +208,9 @@ class Part:
     def _copy(self, kind: str, is_submission: bool, fullname: str, subreddit: str) -> Draft | None:
         """Copy an earlier record, exactly or lightly edited or with another title; None if there is none to copy."""
         random, originals = self.random, self._originals[is_submission]
-        long_enough = [draft for draft in list(originals)[-40:] if draft.body.text().count(" ") >= 45]
-        if not long_enough:
+        if not originals:
             return None
-        original = long_enough[int(random() * len(long_enough))]
+        original = originals[int(random() * len(originals))]
         title, body = original.title, original.body
         if kind == "near":
             if title is not None and random() < 0.3:
