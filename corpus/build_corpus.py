@@ -164,7 +164,7 @@ class Build:
 
     def _run(self, name: str, pipeline: list[Any], sizes: list[int], unit: str) -> None:
         folder = self.intermediate / "steps" / name
-        run_step(name, pipeline, sizes=sizes, unit=unit, workers=self.recipe.workers, logging_dir=folder)
+        run_step(name, pipeline, sizes=sizes, unit=unit, recipe=self.recipe, logging_dir=folder)
 
     def _counts(self, step: str) -> Counter[str]:
         return step_counts(self.intermediate / "steps" / step)

@@ -76,6 +76,16 @@ class CorpusRecipe(StageRecipe):
     """Where tasks run: worker processes of this machine, SLURM jobs, or a Ray cluster. The bytes are the same."""
     workers: int = 0
     """Tasks at a time. 0: one per CPU core (local), no limit (slurm, ray)."""
+    task_memory_gb: int = 4
+    """Memory asked for each task on SLURM or Ray, in GiB."""
+    slurm_partition: str = "main"
+    """SLURM partition of the tasks."""
+    slurm_time: str = "24:00:00"
+    """Time limit of a SLURM task; a task that meets it is done anew by the next run."""
+    slurm_qos: str = ""
+    """SLURM quality of service. Empty: the cluster's default."""
+    slurm_setup: str = "true"
+    """Shell command that prepares a SLURM job, such as `source .venv/bin/activate`."""
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
