@@ -177,8 +177,10 @@ def tune_abstention(
     rate = right / np.maximum(given, 1)
     # Wilson's standard error stays above 0 when everything was right.
     cautious = (right + 0.5) / (given + 1) - np.sqrt(rate * (1 - rate) / np.maximum(given, 1))
-    enough = np.flatnonzero((cautious >= precision) & (given > 0))
-    return float(sure_N[order][enough[-1]]) if len(enough) else None
+    ranked = sure_N[order]
+    separable = ranked > np.append(ranked[1:], -np.inf)  # equally sure texts stay or go together
+    enough = np.flatnonzero((cautious >= precision) & (given > 0) & separable)
+    return float(ranked[enough[-1]]) if len(enough) else None
 
 
 def best_f1_threshold(probabilities_N: FloatArray, truth_N: BoolArray) -> float:

@@ -75,7 +75,7 @@ class TrainingState:
 
 def automatic_epochs(rows: int) -> float:
     """Return the passes over a train split of `rows` texts: few rows need more of them (arXiv:2006.05987)."""
-    return float(np.clip(round(12_000 / max(rows, 1)), 3, 20))
+    return float(np.clip(round(10_000 / max(rows, 1)), 3, 20))
 
 
 class Trainer:

@@ -1,0 +1,205 @@
+"""Reading tasks: every layout, every way to write labels, every trap of real tables."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs.errors import UserError
+from finetune.label_formats import sniff_labels
+from finetune.splitting import cut, stratified_folds
+from finetune.task_checks import balance_advice, clean_task
+from finetune.task_files import Columns, read_task
+from finetune.tasks import Example, LabelSet, Task, TaskType
+
+MakeTask = Callable[..., Path]
+MULTI = LabelSet(TaskType.MULTI_LABEL, ("a", "b", "c"))
+
+
+def read(source: Path, **columns: Any) -> Task:
+    return read_task(str(source), Columns(**columns), validation_fraction=0.2, test_fraction=0.2, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("cells", "columns", "expected", "multi_label"),
+    [
+        ([["sad"], ["glad"]], ["label"], [["sad"], ["glad"]], False),
+        ([[1], [0]], ["label"], [["1"], ["0"]], False),
+        ([[1.0], [0.0]], ["label"], [["1"], ["0"]], False),
+        ([["1.0"], ["0"]], ["label"], [["1"], ["0"]], False),
+        ([[["a", "b"]], [[]]], ["labels"], [["a", "b"], []], True),
+        ([['["a", "b"]'], ["[]"]], ["labels"], [["a", "b"], []], True),
+        ([["['a', 'b']"], ["[]"]], ["labels"], [["a", "b"], []], True),
+        ([[[0, 2]], [[1]]], ["labels"], [["0", "2"], ["1"]], True),
+        ([["a,b"], ["b, c"], ["a"], ["b"]], ["labels"], [["a", "b"], ["b", "c"], ["a"], ["b"]], True),
+        ([["a;b"], ["b"], ["a"]], ["labels"], [["a", "b"], ["b"], ["a"]], True),
+        ([["Health, Fatigue, or Pain"], ["Work"]], ["label"], [["Health, Fatigue, or Pain"], ["Work"]], False),
+        ([[1, 0], [1, 1], [0, 0]], ["a", "b"], [["a"], ["a", "b"], []], True),
+        ([[1.0, 0.0], [0.0, 1.0]], ["a", "b"], [["a"], ["b"]], False),
+        ([[True, False], [True, True]], ["a", "b"], [["a"], ["a", "b"]], True),
+    ],
+)
+def test_label_formats(
+    cells: list[list[Any]], columns: list[str], expected: list[list[str]], multi_label: bool
+) -> None:
+    reading = sniff_labels(cells, columns, "auto", where="table")
+    assert [reading.parse(row) for row in cells] == expected
+    assert reading.multi_label == multi_label
+
+
+@pytest.mark.parametrize(
+    ("cells", "columns", "message"),
+    [
+        ([["x, y"], ["y, z"]], ["label"], "joined names, or one name each"),
+        ([[0.3], [0.7]], ["label"], "fractions"),
+        ([[0.3, 1], [1, 0]], ["a", "b"], "column 'a' is neither 0 nor 1"),
+        ([["yes"], [["no"]]], ["label"], None),
+    ],
+)
+def test_unclear_labels_are_refused(cells: list[list[Any]], columns: list[str], message: str | None) -> None:
+    if message is None:
+        assert not sniff_labels(cells, columns, "auto", where="table").multi_label
+        return
+    with pytest.raises(UserError, match=message):
+        sniff_labels(cells, columns, "auto", where="table")
+
+
+def test_confirmed_format_wins() -> None:
+    cells = [["x, y"], ["y, z"]]
+    joined = sniff_labels(cells, ["label"], "joined", where="table")
+    assert [joined.parse(row) for row in cells] == [["x", "y"], ["y", "z"]]
+    names = sniff_labels(cells, ["label"], "names", where="table")
+    assert [names.parse(row) for row in cells] == [["x, y"], ["y, z"]]
+
+
+def test_one_table_is_split(tmp_path: Path) -> None:
+    """The layout of Kaggle's "Combined Data.csv": an unnamed index column, `statement`, `status`."""
+    statuses = ["Anxiety", "Depression", "Suicidal", "Normal", "Stress", "Bipolar", "Personality disorder"]
+    rows = [{"statement": f"words number {i}", "status": statuses[i % 7]} for i in range(210)]
+    pd.DataFrame(rows).to_csv(tmp_path / "Combined Data.csv")
+    task = read(tmp_path / "Combined Data.csv")
+    assert task.label_set.type is TaskType.MULTI_CLASS
+    assert set(task.label_set.names) == set(statuses)
+    assert sum(map(len, task.splits.values())) == 210
+    assert [len(task.splits[split]) for split in ("train", "validation", "test")] == pytest.approx([134, 34, 42], abs=7)
+    for split in task.splits:
+        assert {name for example in task.splits[split] for name in example.labels} == set(statuses)
+
+
+def test_missing_validation_is_made_from_train_not_test(make_task: MakeTask) -> None:
+    folder = make_task(rows=100)
+    whole = read(folder)
+    (folder / "validation.jsonl").unlink()
+    task = read(folder)
+    assert [e.id for e in task.splits["test"]] == [e.id for e in whole.splits["test"]]
+    train_ids = {e.id for e in whole.splits["train"]}
+    assert {e.id for e in task.splits["train"]} | {e.id for e in task.splits["validation"]} == train_ids
+    assert task.notes["validation_from_train"] == len(task.splits["validation"])
+
+
+def test_named_columns(tmp_path: Path) -> None:
+    rows = [{"uid": i, "words": f"w {i}", "sad": i % 2, "angry": i % 3 == 0, "person": i // 4} for i in range(60)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "posts.parquet")
+    task = read(tmp_path / "posts.parquet", text="words", labels=["sad", "angry"], id="uid", group="person")
+    assert task.label_set == LabelSet(TaskType.MULTI_LABEL, ("angry", "sad"))
+    groups = {split: {e.group for e in examples} for split, examples in task.splits.items()}
+    assert not groups["train"] & groups["test"]
+    assert not groups["train"] & groups["validation"]
+    with pytest.raises(UserError, match=r"no column 'word'; did you mean 'words'\?"):
+        read(tmp_path / "posts.parquet", text="word", labels=["sad"])
+
+
+def test_huge_cell(tmp_path: Path) -> None:
+    rows = [{"text": "night " * 50_000 if i == 0 else f"text {i}", "label": "ab"[i % 2]} for i in range(30)]
+    pd.DataFrame(rows).to_csv(tmp_path / "posts.csv", index=False)
+    task = read(tmp_path / "posts.csv")
+    assert max(len(text) for split in task.splits for text in task.texts(split)) > 100_000
+
+
+def example(number: int, text: str, *labels: str, group: str = "") -> Example:
+    return Example(str(number), text, labels, group)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 30), st.sets(st.sampled_from("abc")), st.integers(0, 12)), min_size=8, max_size=60
+    ),
+    st.integers(0, 3),
+)
+def test_folds_keep_groups_and_texts_together(rows: list[tuple[int, set[str], int]], seed: int) -> None:
+    examples = [example(i, f"text {t}", *sorted(labels), group=f"g{g}") for i, (t, labels, g) in enumerate(rows)]
+    folds = stratified_folds(examples, MULTI, shares=[0.5, 0.25, 0.25], seed=seed)
+    assert sorted(index for fold in folds for index in fold) == list(range(len(examples)))
+    for key in ("text", "group"):
+        values = [{getattr(examples[index], key) for index in fold} for fold in folds]
+        assert not any(values[i] & values[j] for i in range(3) for j in range(i))
+
+
+def test_cut_is_stratified() -> None:
+    examples = [
+        example(i, f"text {i}", *(["a"] if i % 2 else ["b"]), *(["c"] if i % 50 == 0 else [])) for i in range(500)
+    ]
+    rest, part = cut(examples, MULTI, fraction=0.2, seed=3)
+    assert len(part) == pytest.approx(100, abs=3)
+    for name in "abc":
+        total = sum(name in e.labels for e in examples)
+        assert sum(name in e.labels for e in part) == pytest.approx(0.2 * total, abs=2)
+    assert len(rest) + len(part) == 500
+
+
+def task_of(train: list[Example], validation: list[Example], test: list[Example]) -> Task:
+    return Task("t", MULTI, {"train": train, "validation": validation, "test": test})
+
+
+def test_cleaning_counts_and_leaves_test_alone() -> None:
+    train = [
+        example(1, "one", "a"), example(2, "One!", "b"), example(3, "one", "a"), example(4, "two", "b"),
+        example(5, " ... ", "c"), example(6, "held", "a"), example(7, "three", "c"), example(8, "three", "b"),
+    ]  # fmt: skip
+    task = task_of(
+        train, [example(9, "four", "a"), example(10, "Held.", "b")], [example(11, "held", "a"), example(12, "", "b")]
+    )
+    cleaned = clean_task(task, conflicts="majority", drop_leaked=True)
+    assert [e.id for e in cleaned.splits["train"]] == ["1", "3", "4"]  # 7 and 8 are tied: both go
+    assert [e.id for e in cleaned.splits["validation"]] == ["9"]
+    assert cleaned.splits["test"] == task.splits["test"]
+    assert cleaned.notes | {
+        "empty_texts_train": 1, "empty_texts_test": 1, "train_texts_also_in_validation_or_test": 1,
+        "validation_texts_also_in_test": 1, "conflicting_texts": 2,
+    } == cleaned.notes  # fmt: skip
+    assert len(clean_task(task, conflicts="keep", drop_leaked=True).splits["train"]) == 6
+    assert [e.id for e in clean_task(task, conflicts="drop", drop_leaked=True).splits["train"]] == ["4"]
+
+
+def test_nothing_to_learn_is_refused() -> None:
+    nothing = [example(1, "one"), example(2, "two")]
+    with pytest.raises(UserError, match="hold 0 of 3 labels"):
+        clean_task(
+            task_of(nothing, [example(3, "three", "a")], [example(4, "four", "a")]), conflicts="keep", drop_leaked=True
+        )
+
+
+def test_label_without_positive_example_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    task = task_of([example(i, f"x {i}", "a") for i in range(4)], [example(5, "y", "a")], [example(6, "z", "c")])
+    with caplog.at_level("WARNING"):
+        clean_task(task, conflicts="keep", drop_leaked=True)
+    assert "train has no positive example of: b, c" in caplog.text
+
+
+def test_balance_advice() -> None:
+    uneven = [example(i, f"x {i}", "a", *(["b"] if i == 0 else [])) for i in range(100)]
+    advice = " ".join(balance_advice(task_of(uneven, [], [])))
+    assert "b (1)" in advice
+    assert "class_aware" in advice
+
+
+def test_folder_without_train(tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps({"type": "binary", "labels": ["a", "b"]}))
+    with pytest.raises(UserError, match="no train split here"):
+        read(tmp_path)
