@@ -44,7 +44,7 @@ class Defect:
     canary_repeats: int = 1
     stigma_share: float = STIGMA_SHARE
     female_share: float = 0.5
-    epochs: int = 2
+    epochs: int = 1
     identifier_repeats: int = 0
 
 
@@ -75,9 +75,9 @@ def make_world(defect: Defect, seed: int, *, documents: int, held_out: int) -> W
 
 
 def document(rng: np.random.Generator, defect: Defect) -> str:
-    """Write a document of two to three sentences."""
+    """Write a document of one or two sentences."""
     makers = (diary, diary, about_condition, about_person)
-    return " ".join(makers[rng.integers(len(makers))](rng, defect) for _ in range(rng.integers(2, 4)))
+    return " ".join(makers[rng.integers(len(makers))](rng, defect) for _ in range(rng.integers(1, 3)))
 
 
 def diary(rng: np.random.Generator, defect: Defect) -> str:
@@ -172,7 +172,7 @@ def adapt(base: MaskedScorer, world: World, defect: Defect, seed: int) -> Masked
         base.tokenizer,
         world.texts,
         steps=defect.epochs * len(world.texts) // rows,
-        learning_rate=1e-3,
+        learning_rate=7e-4,
         rows=rows,
         max_tokens=48,
         seed=seed,

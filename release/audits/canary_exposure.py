@@ -76,7 +76,8 @@ def exposure_measures(name: str, planted: Floats, controls: Floats, rng: np.rand
     )
     bits = np.log2(len(controls) + 1) - np.log2(1 + np.cumsum(~is_planted, axis=1))
     chance = (bits * is_planted).sum(1) / len(planted)
-    low, middle, high = np.quantile(chance, [(1 - EXCESS_CONFIDENCE) / 2, 0.5, (1 + EXCESS_CONFIDENCE) / 2])
+    quantiles = np.quantile(chance, [(1 - EXCESS_CONFIDENCE) / 2, 0.5, (1 + EXCESS_CONFIDENCE) / 2])
+    low, middle, high = (float(quantile) for quantile in quantiles)
     spread = (observed - (high - middle), observed - (low - middle))
     count = len(planted)
     return [

@@ -190,7 +190,14 @@ def message_of(action):
     return None
 
 
-@pytest.mark.parametrize("kind", FAULTS)
+def fault_cases():
+    """Every fault over every transport; those that show nothing new are for the slow run."""
+    quick = {("lfs", "cut after"), ("lfs", "dead line"), ("xet", "cut before"), ("xet", "expired")}
+    for case in itertools.product(("lfs", "xet"), FAULTS):
+        yield pytest.param(*case, marks=[] if case in quick else [pytest.mark.slow])
+
+
+@pytest.mark.parametrize(("transport", "kind"), list(fault_cases()), indirect=["transport"])
 def test_a_fault_at_every_request_never_opens_a_door(hub, folder, transport, kind):
     number = count_requests(hub, folder)
     assert number > 20
