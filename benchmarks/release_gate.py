@@ -1,9 +1,8 @@
 """Does the release gate work: models with planted defects must be blocked, clean ones let through.
 
 Tiny models of a made-up language (`benchmarks.release_world`): a base, then one adaptation per seed, with and without
-a defect, each judged by the whole gate policy of an encoder. About ten CPU seconds a model, and one minute for the base;
-what
-is done is kept in `--work_dir`, and the same command goes on from there.
+a defect, each judged by the whole gate policy of an encoder. About ten CPU seconds a model, and one minute for the
+base. What is done is kept in `--work_dir`, and the same command goes on from there.
 
     python -m benchmarks.release_gate [--json] [--seeds 20] [--mutant_seeds 3] [--work_dir FOLDER]
 """
