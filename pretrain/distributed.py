@@ -133,7 +133,13 @@ class DeepSpeedBackend:
         config["train_micro_batch_size_per_gpu"] = recipe.micro_batch_size
         config["gradient_accumulation_steps"] = 1
         config["managed_gradient_accumulation"] = False  # `step` alone says when a step is complete
-        config["gradient_clipping"] = recipe.max_grad_norm
+        if config.get("zero_optimization", {}).get("stage", 0) == 0:
+            # Without ZeRO the engine clips but does not tell the norm.
+            self._norm, self._max_norm = 0.0, recipe.max_grad_norm or float("inf")
+            optimizer.register_step_pre_hook(self._clip)
+            config["gradient_clipping"] = 0.0
+        else:
+            config["gradient_clipping"] = recipe.max_grad_norm
         self._engine, self._optimizer = accelerator.prepare(module, optimizer)
         self.module: nn.Module = self._engine
 
@@ -149,7 +155,10 @@ class DeepSpeedBackend:
         """Let the engine clip and update."""
         set_learning_rate(self._optimizer, learning_rate)
         self._engine.step()
-        return float(self._engine.get_global_grad_norm() or 0.0)
+        return self._norm if self._stage == 0 else float(self._engine.get_global_grad_norm() or 0.0)
+
+    def _clip(self, *_: object) -> None:
+        self._norm = float(nn.utils.clip_grad_norm_(trainable_parameters(self._model), self._max_norm))
 
     def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Nothing to do: the engine reduces in `step`."""
@@ -251,4 +260,4 @@ def accumulation_steps(recipe: PretrainRecipe, world_size: int) -> int:
 
 
 def _like(example: Tensor | float, value: Tensor) -> Tensor | float:
-    return value.to(example.device).reshape(example.shape) if isinstance(example, Tensor) else float(value)
+    return value.to(example.device).reshape(example.shape).clone() if isinstance(example, Tensor) else float(value)

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AttentionInterface,
@@ -133,7 +134,7 @@ def load_masked_lm(source: ModelSource) -> PreTrainedModel:
             output_loading_info=True,
             **source.load_arguments,
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"cannot load this masked language model ({reason})", where=source.name_or_path) from error
     if model.config.model_type not in SUPPORTED_TYPES:

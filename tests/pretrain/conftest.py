@@ -39,13 +39,12 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_documents(count: int, seed: int, *, longest: int = 90) -> list[TokenizedDocument]:
-    """Documents whose next token mostly follows from the one before, so that there is something to learn."""
+    """Documents with a few frequent and many rare tokens, so that there is something to learn."""
     rng = np.random.default_rng(seed)
     documents = []
     for number in range(count):
         length = int(rng.integers(3, longest))
-        jumps = np.where(rng.random(length) < 0.1, rng.integers(0, 190, length), 1)
-        token_ids = (np.cumsum(jumps) + rng.integers(0, 190)) % 190 + len(SPECIAL_TOKENS)
+        token_ids = np.minimum(rng.zipf(1.5, length), 195) + len(SPECIAL_TOKENS) - 1
         documents.append(
             TokenizedDocument(
                 id=f"doc{seed}-{number}",

@@ -1,0 +1,150 @@
+"""Two processes train what one process trains: DDP and DeepSpeed ZeRO 0 to 3, on CPU over gloo."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pretrain.metrics import read_metrics
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = {"max_steps": 4, "global_batch_tokens": 512, "save_steps": 2, "learning_rate": 1e-3}
+
+
+def launch(arguments: list[str], *, deepspeed_stage: int | None = None, folder: Path) -> subprocess.CompletedProcess:
+    """Run the program on two processes by `accelerate launch`."""
+    if deepspeed_stage is None:
+        config = ROOT / "launch" / "accelerate" / "cpu_2.yaml"
+    else:
+        config = folder / "accelerate.yaml"
+        json_file = ROOT / "launch" / "deepspeed" / f"zero{deepspeed_stage}.json"
+        config.write_text(
+            "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_machines: 1\nnum_processes: 2\n"
+            f"main_process_port: 0\ndeepspeed_config: {{deepspeed_config_file: {json_file}}}\n"
+        )
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
+    environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command += [str(ROOT / "pretrain" / "run_mlm.py"), *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def run_alone(arguments: list[str]) -> None:
+    from pretrain.run_mlm import main
+
+    main(arguments, "mindshift pretrain")
+
+
+def largest_difference(first: Path, second: Path) -> float:
+    one, other = (load_file(folder / "model.safetensors") for folder in (first, second))
+    assert one.keys() == other.keys()
+    return max((one[name] - other[name]).abs().max().item() for name in one)
+
+
+def check_equal_to_one_process(workspace, name: str) -> None:
+    alone, together = workspace.folder / "alone", workspace.folder / name
+    for one, other in zip(read_metrics(alone), read_metrics(together), strict=True):
+        assert one["tokens"] == other["tokens"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-5)
+    assert largest_difference(alone, together) < 1e-6
+    alone_score, together_score = (
+        json.loads((folder / "evaluation.json").read_text())["after"]["overall"] for folder in (alone, together)
+    )
+    assert alone_score["masked_tokens"] == together_score["masked_tokens"]
+    assert alone_score["loss"] == pytest.approx(together_score["loss"], rel=1e-5)
+
+
+def test_two_processes_train_the_same_model_as_one(workspace):
+    """Also with dropout: its random numbers follow the micro-batch, not the process."""
+    run_alone(workspace.arguments("alone", **STEPS))
+    done = launch(workspace.arguments("two", **STEPS), folder=workspace.folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    check_equal_to_one_process(workspace, "two")
+
+
+def test_a_mistake_is_told_once_by_two_processes(workspace):
+    done = launch(workspace.arguments("two", corpus=workspace.folder / "nowhere"), folder=workspace.folder)
+    assert done.returncode != 0
+    assert done.stderr.count("this folder holds no finished run") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_deepspeed_trains_the_same_model_and_resumes_on_one_process(workspace, stage):
+    pytest.importorskip("deepspeed")
+    run_alone(workspace.arguments("alone", **STEPS))
+    arguments = workspace.arguments("two", **STEPS)
+    done = launch(arguments, deepspeed_stage=stage, folder=workspace.folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    check_equal_to_one_process(workspace, "two")
+
+
+def interrupt_after(workspace, arguments: list[str], monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Run alone up to `step`, stop there with a checkpoint."""
+    from pretrain.training_loop import PretrainingRun
+
+    train_step = PretrainingRun._train_step
+
+    def stop(self, learning_rate):
+        if self.step == step - 1:
+            self.ask_to_stop(0, None)
+        return train_step(self, learning_rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainingRun, "_train_step", stop)
+        with pytest.raises(SystemExit):
+            run_alone(arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [None, 0, 1, 2, 3])
+def test_a_run_resumes_on_another_number_of_processes(workspace, monkeypatch, stage):
+    if stage is not None:
+        pytest.importorskip("deepspeed")
+    run_alone(workspace.arguments("alone", **STEPS))
+    arguments = workspace.arguments("two", **STEPS)
+    interrupt_after(workspace, arguments, monkeypatch, step=2)
+    done = launch(arguments, deepspeed_stage=stage, folder=workspace.folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "resuming at step 2 of 4" in done.stderr
+    check_equal_to_one_process(workspace, "two")
+
+
+def test_gradients_of_a_step_do_not_depend_on_the_dealing(workspace):
+    """One backward over a step's sum equals the sum of its micro-batches' backwards."""
+    from configs.base_models import resolve_model
+    from corpus.shards import TokenShards
+    from pretrain.batches import build_masker, build_packer, to_device
+    from pretrain.config import PretrainRecipe
+    from pretrain.encoder import PackedMaskedLM, load_for_corpus, set_dropout
+    from pretrain.packing import StepPlanner
+    from pretrain.training_loop import summed_loss
+
+    recipe = PretrainRecipe(output_dir=workspace.folder, corpus=workspace.corpus, max_steps=1, max_seq_length=64)
+    model, tokenizer = load_for_corpus(resolve_model(str(workspace.model)), workspace.corpus / "tokenizer", 64)
+    set_dropout(model, 0.0)
+    module = PackedMaskedLM(model)
+    packer = build_packer(TokenShards(workspace.corpus, "train"), tokenizer, recipe)
+    masker = build_masker(tokenizer, 1)
+    draws = StepPlanner(packer.sequence_lengths, micro_batches=4, micro_batch_tokens=128, seed=0).next_step()
+
+    def gradients(bins: list, size: int) -> list[torch.Tensor]:
+        model.zero_grad()
+        batches = [
+            to_device(packed, masker.mask(packed, 0.15), torch.device("cpu"))
+            for packed in (packer.pack(bin_, size) for bin_ in bins)
+        ]
+        total = sum(batch.masked_count for batch in batches)
+        for batch in batches:
+            (summed_loss(module, batch) / total).backward()
+        return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+    apart = gradients(draws, 128)
+    together = gradients([[draw for bin_ in draws for draw in bin_]], 512)
+    for one, other in zip(apart, together, strict=True):
+        assert (one - other).norm() <= 1e-5 * other.norm() + 1e-8

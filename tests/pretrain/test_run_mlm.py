@@ -1,0 +1,252 @@
+"""The stage end to end: a model that loads anywhere, a loss that falls, mistakes told in one line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from configs.errors import UserError
+from configs.manifest import read_manifest, verify_folder
+from corpus.shards import TokenizedDocument, split_folder, write_shard
+from pretrain.metrics import read_metrics
+from pretrain.run_mlm import main
+from pretrain.training_loop import PretrainingRun
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def differing(first: Path, second: Path) -> list[str]:
+    """Names of the weights of two runs that are not bit-equal."""
+    one, other = weights(first), weights(second)
+    assert one.keys() == other.keys()
+    return [name for name in one if not torch.equal(one[name], other[name])]
+
+
+def test_a_run_learns_and_leaves_a_plain_model_folder(workspace):
+    main(workspace.arguments(max_steps=60, learning_rate=3e-3, dropout=0.0, eval_steps=20), "mindshift pretrain")
+    run = workspace.folder / "run"
+    verify_folder(run, stage="pretrain")
+    manifest = read_manifest(run)
+    assert manifest.inputs["corpus"].has_manifest
+    assert not (run / "checkpoints").exists()
+    assert not run.with_name("run.partial").exists()
+
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    before, after = evaluation["before"]["overall"], evaluation["after"]["overall"]
+    assert after["loss"] < before["loss"] - 0.3
+    assert after["accuracy"] > before["accuracy"]
+    assert set(evaluation["after"]["by_subreddit"]) == {"(none)", "garden", "kitchen"}
+    masked = [score["masked_tokens"] for score in evaluation["after"]["by_subreddit"].values()]
+    assert sum(masked) == after["masked_tokens"]
+
+    lines = read_metrics(run)
+    assert [line["step"] for line in lines if "loss" in line] == list(range(1, 61))
+    assert [line["step"] for line in lines if "held_out_loss" in line] == [20, 40]
+    assert {"tokens", "learning_rate", "gradient_norm", "tokens_per_second"} <= lines[0].keys()
+
+    model, info = AutoModelForMaskedLM.from_pretrained(run, output_loading_info=True, local_files_only=True)
+    assert not info["missing_keys"]
+    tokenizer = AutoTokenizer.from_pretrained(run, local_files_only=True)
+    logits = model(**tokenizer("word1 [MASK] word3", return_tensors="pt")).logits
+    assert logits.shape == (1, 5, 200)
+
+
+def test_the_same_recipe_gives_the_same_weights_and_another_seed_others(workspace):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        main(workspace.arguments(name, seed=seed), "mindshift pretrain")
+    assert differing(workspace.folder / "a", workspace.folder / "b") == []
+    assert differing(workspace.folder / "a", workspace.folder / "c") != []
+
+
+def test_gradient_accumulation_changes_neither_loss_nor_weights(workspace):
+    """One micro-batch of 512 tokens, or the same documents in four of 128: the Trainer's loss would be 4 times."""
+    settings = {"global_batch_tokens": 512, "max_seq_length": 64, "dropout": 0.0, "learning_rate": 1e-4}
+    main(workspace.arguments("one", micro_batch_size=8, **settings), "mindshift pretrain")
+    main(workspace.arguments("four", micro_batch_size=2, **settings), "mindshift pretrain")
+    one, four = (read_metrics(workspace.folder / name) for name in ("one", "four"))
+    assert one[0]["tokens"] == pytest.approx(four[0]["tokens"], rel=0.1)
+    assert one[0]["loss"] == pytest.approx(four[0]["loss"], rel=0.01)
+    assert one[0]["gradient_norm"] == pytest.approx(four[0]["gradient_norm"], rel=0.15)
+
+
+def test_a_frozen_encoder_stays_bit_equal(workspace):
+    main(workspace.arguments(trainable="head"), "mindshift pretrain")
+    before, after = weights(workspace.model), weights(workspace.folder / "run")
+    moved = [name for name in after if not torch.equal(before[name], after[name])]
+    assert moved
+    assert all(name.startswith("cls.") for name in moved)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, monkeypatch):
+    arguments = workspace.arguments(max_steps=9, save_steps=4, logging_steps=2)
+    main(arguments, "mindshift pretrain")
+    whole = workspace.folder / "whole"
+    (workspace.folder / "run").rename(whole)
+
+    train_step = PretrainingRun._train_step
+
+    def die_at_step_6(self, learning_rate):
+        if self.step == 6:
+            raise MemoryError("as good as a kill")
+        return train_step(self, learning_rate)
+
+    monkeypatch.setattr(PretrainingRun, "_train_step", die_at_step_6)
+    with pytest.raises(MemoryError):
+        main(arguments, "mindshift pretrain")
+    assert not (workspace.folder / "run").exists()
+    monkeypatch.undo()
+    main(arguments, "mindshift pretrain")
+    assert differing(whole, workspace.folder / "run") == []
+    straight, resumed = (
+        [(x["step"], x["loss"]) for x in read_metrics(folder)] for folder in (whole, workspace.folder / "run")
+    )
+    assert straight == resumed
+
+
+def test_a_stop_signal_saves_and_asks_for_a_requeue(workspace, monkeypatch):
+    arguments = workspace.arguments(save_steps=100)
+    train_step = PretrainingRun._train_step
+
+    def stop_at_step_3(self, learning_rate):
+        if self.step == 3:
+            self.ask_to_stop(0, None)
+        return train_step(self, learning_rate)
+
+    monkeypatch.setattr(PretrainingRun, "_train_step", stop_at_step_3)
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments, "mindshift pretrain")
+    assert stopped.value.code == 75
+    assert [path.name for path in (workspace.folder / "run.partial" / "checkpoints").iterdir()] == ["step-00000004"]
+    monkeypatch.undo()
+    main(arguments, "mindshift pretrain")
+    assert [line["step"] for line in read_metrics(workspace.folder / "run")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over(workspace, monkeypatch, caplog):
+    arguments = workspace.arguments()
+    main(arguments, "mindshift pretrain")
+    whole = workspace.folder / "whole"
+    (workspace.folder / "run").rename(whole)
+    monkeypatch.setattr(PretrainingRun, "_write_result", lambda self, result: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        main(arguments, "mindshift pretrain")
+    monkeypatch.undo()
+    newest = workspace.folder / "run.partial" / "checkpoints" / "step-00000006" / "optimizer.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-5] + b"12345")
+    with caplog.at_level("WARNING"):
+        main(arguments, "mindshift pretrain")
+    assert "step-00000006 is damaged (optimizer.safetensors does not match its checksum)" in caplog.text
+    assert differing(whole, workspace.folder / "run") == []
+
+
+def test_a_kill_between_the_last_step_and_the_final_name_loses_nothing(workspace, monkeypatch):
+    arguments = workspace.arguments()
+    with monkeypatch.context() as patch:
+        patch.setattr("pretrain.run_mlm.finish_run_folder", lambda recipe: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            main(arguments, "mindshift pretrain")
+    monkeypatch.setattr(PretrainingRun, "run", lambda self: pytest.fail("trained again"))
+    main(arguments, "mindshift pretrain")
+    verify_folder(workspace.folder / "run", stage="pretrain")
+
+
+def test_a_full_disk_during_a_save_keeps_the_earlier_checkpoint(workspace, monkeypatch):
+    import pretrain.checkpoint
+
+    real = pretrain.checkpoint.save_file
+
+    def no_space(tensors, path, **kwargs):
+        if "step-00000004" in str(path) and path.name == "optimizer.safetensors":
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device", str(path))
+        real(tensors, path, **kwargs)
+
+    monkeypatch.setattr(pretrain.checkpoint, "save_file", no_space)
+    with pytest.raises(OSError, match="No space left"):  # `run_program` turns it into two lines and exit code 2
+        main(workspace.arguments(), "mindshift pretrain")
+    checkpoints = workspace.folder / "run.partial" / "checkpoints"
+    assert [path.name for path in checkpoints.iterdir()] == ["step-00000002"]
+    monkeypatch.undo()
+    main(workspace.arguments(), "mindshift pretrain")
+    verify_folder(workspace.folder / "run")
+
+
+def refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        main(arguments, "mindshift pretrain")
+
+
+def test_a_missing_corpus_is_refused(workspace):
+    refused(workspace.arguments(corpus=workspace.folder / "nowhere"), "no finished run")
+
+
+def test_another_stages_folder_is_refused(workspace):
+    main(workspace.arguments("first", max_steps=1), "mindshift pretrain")
+    refused(workspace.arguments(corpus=workspace.folder / "first"), "output of stage 'pretrain', not of 'corpus'")
+
+
+def test_changed_corpus_files_are_refused_unless_accepted(workspace):
+    corpus = workspace.folder / "corpus"
+    shutil.copytree(workspace.corpus, corpus)
+    write_shard(split_folder(corpus, "train"), 0, [TokenizedDocument(id="new", token_ids=[9] * 40)], 200)
+    refused(workspace.arguments(corpus=corpus), "changed since its manifest was written")
+    main(workspace.arguments(corpus=corpus, accept_changed_inputs=True), "mindshift pretrain")
+    assert "00000.tokens: changed" in " ".join(read_manifest(workspace.folder / "run").accepted)
+
+
+def test_a_model_folder_without_tokenizer_is_refused(workspace):
+    model = workspace.folder / "model"
+    shutil.copytree(workspace.model, model, ignore=shutil.ignore_patterns("tokenizer*"))
+    refused(workspace.arguments(model=model), "this model folder has no tokenizer")
+
+
+def test_a_corpus_tokenized_for_another_model_is_refused(workspace):
+    model = workspace.folder / "model"
+    shutil.copytree(workspace.model, model)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.add_tokens(["newword"])
+    tokenizer.save_pretrained(model)
+    refused(workspace.arguments(model=model), "tokenized with another vocabulary")
+
+
+def test_damaged_weights_are_refused(workspace):
+    model = workspace.folder / "model"
+    shutil.copytree(workspace.model, model)
+    (model / "model.safetensors").write_bytes(b"nothing like a tensor")
+    refused(workspace.arguments(model=model), "cannot load this masked language model")
+
+
+def test_sequences_longer_than_the_model_are_refused(workspace):
+    refused(workspace.arguments(max_seq_length=128), "this model has 64 positions")
+
+
+def test_a_finished_output_folder_is_refused(workspace):
+    main(workspace.arguments(max_steps=1), "mindshift pretrain")
+    refused(workspace.arguments(max_steps=1), "already holds a finished run")
+
+
+def test_an_interrupted_run_with_another_recipe_is_refused(workspace, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(PretrainingRun, "run", lambda self: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(MemoryError):
+            main(workspace.arguments(), "mindshift pretrain")
+    refused(workspace.arguments(learning_rate=0.5), "differs in learning_rate")
+
+
+def test_an_uneven_global_batch_is_refused(workspace):
+    refused(workspace.arguments(global_batch_tokens=1000), "is no multiple of micro_batch_size")
+
+
+def test_all_checkpoints_damaged_is_said(workspace, monkeypatch):
+    monkeypatch.setattr(PretrainingRun, "_write_result", lambda self, result: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        main(workspace.arguments(), "mindshift pretrain")
+    for checksums in (workspace.folder / "run.partial").rglob("checksums.json"):
+        checksums.write_text("{")
+    refused(workspace.arguments(), "all 2 checkpoints are damaged")
