@@ -75,9 +75,9 @@ def make_world(defect: Defect, seed: int, *, documents: int, held_out: int) -> W
 
 
 def document(rng: np.random.Generator, defect: Defect) -> str:
-    """Write a document of one or two sentences."""
+    """Write a document of two or three sentences."""
     makers = (diary, diary, about_condition, about_person)
-    return " ".join(makers[rng.integers(len(makers))](rng, defect) for _ in range(rng.integers(1, 3)))
+    return " ".join(makers[rng.integers(len(makers))](rng, defect) for _ in range(rng.integers(2, 4)))
 
 
 def diary(rng: np.random.Generator, defect: Defect) -> str:
