@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "launch status": Command("launch.run_launch:status", "Show where launches stand, and why a stage failed."),
     "launch cancel": Command("launch.run_launch:cancel_launch", "Cancel the jobs of a launch."),
     "predict": Command("finetune.predict:main", "Classify texts with a fine-tuned model folder."),
+    "chat": Command("dialogue.chat:main", "Route recorded conversations by the safety layer (--screen FILE)."),
     "release audit": Command("release.run_audit:main", "Measure what a model gives away and whether it stigmatises."),
     "release card": Command("release.run_release:card", "Write the model card from manifest, evaluation and audits."),
     "release build": Command("release.run_release:build", "Pass the gate and fill the repository folder, or refuse."),

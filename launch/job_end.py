@@ -1,46 +1,46 @@
 """The last act of every job: `python3 -m launch.job_end CODE`, called by `launch/slurm/env.sh` when its script ends.
 
 It notes the exit code where `mindshift launch status` looks, and requeues the job when that is the cure: the stage
-asked for it (it saved because the time limit is near), or a node of the job no longer answers. Standard library
-only: it runs on the batch node, outside any container.
+asked for it (it saved because the time limit is near), a node of the job no longer answers, or SLURM ended the stage
+though it had not failed (a node that restarted does that). Standard library only: it runs on the batch node, outside
+any container.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from launch.on_node import REQUEUE_EXIT_CODE
+from launch.on_node import REQUEUE_EXIT_CODE, SIGNAL_EXIT_CODE, failure_note
 
 PROBE_SECONDS = 20
 
 
-def main(code: int, environment: Mapping[str, str]) -> None:
-    """Note the exit code of this job and requeue it if that helps."""
-    job = environment["SLURM_JOB_ID"]
-    lost = lost_nodes(environment) if code not in (0, REQUEUE_EXIT_CODE) else []
-    if lost:
-        print(f"error: node {', '.join(lost)} does not answer", file=sys.stderr)
-    record = {"job_id": job, "exit_code": code, "nodes": environment["SLURM_JOB_NODELIST"], "lost_nodes": lost}
-    folder = environment.get("MINDSHIFT_LAUNCH_FOLDER")
-    if folder:
-        name = "_".join(filter(None, [job, environment.get("SLURM_ARRAY_TASK_ID")]))
-        path = Path(folder) / f"{name}.exit.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(record) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    if (code == REQUEUE_EXIT_CODE or lost) and _is_running(job):
-        print("requeueing this job; it goes on from its last checkpoint", file=sys.stderr, flush=True)
+def main(code: int, environment: Mapping[str, str]) -> int:
+    """Note the exit code of this job, requeue it if that helps, and return the code the job is to end with."""
+    job, folder = environment["SLURM_JOB_ID"], environment.get("MINDSHIFT_LAUNCH_FOLDER", ".")
+    note = failure_note(folder, environment)
+    failed_itself = note.is_file()
+    if failed_itself:
+        code = int(note.read_text(encoding="utf-8"))  # srun reports the highest code, often a neighbour's 143
+    is_running = _is_running(job)  # else SLURM is ending the job itself, and says why
+    lost = lost_nodes(environment) if is_running and code not in (0, REQUEUE_EXIT_CODE) else []
+    name = "_".join(filter(None, [environment.get("SLURM_ARRAY_JOB_ID", job), environment.get("SLURM_ARRAY_TASK_ID")]))
+    record = {"job_id": name, "exit_code": code, "nodes": environment["SLURM_JOB_NODELIST"], "lost_nodes": lost}
+    _write(Path(folder) / f"{name}.exit.json", json.dumps(record) + "\n")
+    was_ended = code == SIGNAL_EXIT_CODE + signal.SIGTERM and not failed_itself
+    if is_running and (code == REQUEUE_EXIT_CODE or lost or was_ended):
+        print(_reason(lost=lost, was_ended=was_ended), "requeueing this job", file=sys.stderr, flush=True)
         subprocess.run(["scontrol", "requeue", job], check=False)
+    return code
 
 
 def lost_nodes(environment: Mapping[str, str]) -> list[str]:
     """Return the nodes of this job on which no program can be started any more."""
-    job, nodes = environment["SLURM_JOB_ID"], environment["SLURM_JOB_NODELIST"]
-    if not _is_running(job):
-        return []  # SLURM is ending the job itself and says why
+    nodes = environment["SLURM_JOB_NODELIST"]
     names = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=False)
     lost = []
     for name in names.stdout.split():
@@ -54,10 +54,23 @@ def lost_nodes(environment: Mapping[str, str]) -> list[str]:
     return lost
 
 
+def _reason(*, lost: list[str], was_ended: bool) -> str:
+    """Return what `launch.diagnosis` reads in the log."""
+    if lost:
+        return f"error: node {','.join(lost)} does not answer\n"
+    return "SLURM ended the stage:" if was_ended else "the stage saved and asks to go on:"
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 def _is_running(job: str) -> bool:
     shown = subprocess.run(["scontrol", "show", "job", job], capture_output=True, text=True, check=False)
     return "JobState=RUNNING" in shown.stdout
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), os.environ)
+    sys.exit(main(int(sys.argv[1]), os.environ))

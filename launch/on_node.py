@@ -54,7 +54,17 @@ def main(words: Sequence[str]) -> int:
     else:
         program = [sys.executable, "-m", "launch.cli", *words[1:]] if words[0] == "mindshift" else list(words)
         code = subprocess.run(program, check=False).returncode
-    return exit_code(code, warnings)
+    reported = exit_code(code, warnings)
+    folder = os.environ.get("MINDSHIFT_LAUNCH_FOLDER")
+    if folder and "SLURM_JOB_ID" in os.environ and reported not in (0, REQUEUE_EXIT_CODE) and not warnings.ended:
+        failure_note(folder, os.environ).write_text(f"{reported}\n", encoding="utf-8")
+    return reported
+
+
+def failure_note(folder: str, environment: Mapping[str, str]) -> Path:
+    """Return where a node notes that the stage failed by itself there, rather than being ended with the others."""
+    attempt = environment.get("SLURM_RESTART_COUNT", "0")
+    return Path(folder) / f"{environment['SLURM_JOB_ID']}.{attempt}.failed"
 
 
 def exit_code(code: int, warnings: Warnings) -> int:

@@ -3,4 +3,4 @@
 [ -z "$MINDSHIFT_MODULES" ] || module load $MINDSHIFT_MODULES
 export PATH="$MINDSHIFT_ENVIRONMENT/bin:$PATH" PYTHONPATH="$MINDSHIFT_HOME" PYTHONUNBUFFERED=1
 # Notes the exit code for `mindshift launch status`; requeues after a warning of the time limit or a lost node.
-trap 'python3 -m launch.job_end $?' EXIT
+trap 'python3 -m launch.job_end $?; exit $?' EXIT

@@ -1,5 +1,6 @@
 """What a launch writes and submits, and how it reads logs and signals: everything that needs no SLURM."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from configs.errors import UserError
 from configs.manifest import CODE_ROOT
 from launch.cli import main
 from launch.diagnosis import attempt_reasons, diagnose
+from launch.job_end import main as end_job
 from launch.launch_options import parse_options
 from launch.on_node import (
     FIRST_PORT,
@@ -22,6 +24,7 @@ from launch.on_node import (
     Warnings,
     accelerate_options,
     exit_code,
+    failure_note,
     own_extensions_folder,
 )
 from launch.scheduler import SLURM_FOLDER
@@ -266,3 +269,43 @@ def test_no_traceback_s_message_is_shown():
 def test_job_files_are_valid_bash():
     for path in [*SLURM_FOLDER.glob("*.sbatch"), SLURM_FOLDER / "env.sh"]:
         assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0, Path(path).name
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """A job on two nodes, n2 of which can be lost, with SLURM's commands replaced by ones that note their calls."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    (tmp_path / "state").write_text("JobState=RUNNING")
+    for name, body in {
+        "scontrol": f'case "$*" in *hostnames*) printf "n1\\nn2\\n";; *"show job"*) cat {tmp_path}/state;;'
+        f' *) echo "$*" >> {tmp_path}/calls;; esac',
+        "srun": f'case "$*" in *n2*) test ! -e {tmp_path}/n2-lost;; esac',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    return {"SLURM_JOB_ID": "5", "SLURM_JOB_NODELIST": "n[1-2]", "MINDSHIFT_LAUNCH_FOLDER": str(tmp_path)}
+
+
+@pytest.mark.parametrize(
+    ("code", "failed", "lost", "state", "ends_with", "requeued", "says"),
+    [
+        (0, None, False, "RUNNING", 0, False, ""),
+        (75, None, False, "RUNNING", 75, True, "its time limit was near"),
+        (143, 2, False, "RUNNING", 2, False, ""),  # a node's own failure, and its neighbours ended by srun
+        (143, 1, True, "RUNNING", 1, True, "node n2 was lost"),
+        (143, None, False, "RUNNING", 143, True, "ended by SLURM and requeued"),
+        (143, None, False, "PENDING", 143, False, ""),  # SLURM has requeued it already
+        (137, 137, False, "RUNNING", 137, False, ""),
+    ],
+)
+def test_what_happens_when_a_job_ends(code, failed, lost, state, ends_with, requeued, says, job, tmp_path, capfd):
+    (tmp_path / "state").write_text(f"JobState={state}")
+    if failed is not None:
+        failure_note(str(tmp_path), job).write_text(f"{failed}\n")
+    if lost:
+        (tmp_path / "n2-lost").touch()
+    assert end_job(code, job) == ends_with
+    assert (tmp_path / "calls").exists() == requeued
+    assert diagnose(capfd.readouterr().err) == says
+    record = json.loads((tmp_path / "5.exit.json").read_text())
+    assert record == {"job_id": "5", "exit_code": ends_with, "nodes": "n[1-2]", "lost_nodes": ["n2"] if lost else []}
