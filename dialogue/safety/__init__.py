@@ -1,0 +1,19 @@
+"""The layer around the responder: screens what comes in and what goes out. Not a diagnosis, not a crisis service."""
+
+from dialogue.safety.helplines import CHECKED_ON, Helpline, helplines
+from dialogue.safety.outgoing import screen_reply
+from dialogue.safety.replies import WITHHELD, fixed_reply
+from dialogue.safety.screening import Route, Turn, Verdict, screen_conversation
+
+__all__ = [
+    "CHECKED_ON",
+    "WITHHELD",
+    "Helpline",
+    "Route",
+    "Turn",
+    "Verdict",
+    "fixed_reply",
+    "helplines",
+    "screen_conversation",
+    "screen_reply",
+]

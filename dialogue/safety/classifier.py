@@ -53,7 +53,7 @@ WORD_CLASSES = {
     "cymbalta trazodone ritalin antidepressant antidepressants medication medications medicine melatonin ssri ssris "
     "klonopin drug drugs prescription dose dosage mg dosages benzo benzos paxil celexa ativan vyvanse concerta",
     "ILLNESS": "bipolar adhd bpd borderline ocd ptsd autism autistic schizophrenia schizophrenic psychosis psychotic "
-    "disorder gad dysthymia diagnosis diagnose diagnosed symptoms anxiety depression manic mania dissociative narcissist",
+    "disorder gad dysthymia diagnosis diagnose diagnosed symptoms anxiety depression manic mania narcissist",
     "TIME": "tonight tomorrow soon today now yesterday morning weekend week month year",
     "PAST": "ago was were had used back former once years",
     "TIRED": "tired exhausted done sick fed worn drained finished",

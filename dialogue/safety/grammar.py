@@ -62,9 +62,7 @@ def training_cases(
     return cases
 
 
-def _expansions(
-    template: str, macros: dict[str, str], count: int, generator: random.Random, where: str
-) -> list[str]:
+def _expansions(template: str, macros: dict[str, str], count: int, generator: random.Random, where: str) -> list[str]:
     texts: dict[str, None] = {}
     for _ in range(count * MAXIMUM_TRIES_PER_CASE):
         text = expand(template, macros, generator, where)

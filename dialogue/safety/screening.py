@@ -9,6 +9,7 @@ says afterwards in a chat can show a program that they are safe.
 
 import dataclasses
 import enum
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 
@@ -18,6 +19,7 @@ from dialogue.safety.rules import (
     explained_by_context,
     explicit_signals,
     has_cue,
+    in_context,
     is_about_another,
     strip_harmless,
 )
@@ -77,20 +79,6 @@ class _Reading:
     explained: bool
 
 
-QUESTION_ABOUT_RISK = re.compile(
-    r"\b(?:suicid\w*|kill\w* yourself|end\w* your (?:own )?life|hurt\w* yourself|harm\w* yourself|dying|to die|not (?:be|being) alive|"
-    r"wish you were dead|not worth living|ending it|taking your (?:own )?life|not wanting to (?:live|be here)|self harm)\b"
-)
-QUESTION_ABOUT_SAFETY = re.compile(r"\b(?:are you|do you feel|you are|feel|stay) (?:\w+ )?safe\b")
-WHAT_DO_YOU_MEAN = re.compile(r"\b(?:what (?:do you mean|for|would help|is over|things|do you want)|how so|in what way|such as|like what|where are you|tired of what)\b")
-YES = re.compile(
-    r"^(?:oh |um |well |i guess |honestly |kind of |sort of |maybe )*(?:yes|yeah|yea|yep|yup|ya|sure|definitely|a lot|often|sometimes|every (?:single )?(?:day|night)|always|all the time|maybe|"
-    r"i (?:do|have|am|did|think so|guess so|guess|already did)|kind of|sort of|a little|a bit|probably|true|both|lately|constantly|most days|somewhat|unfortunately|i would)\b"
-    r"(?!.*\b(?:not|never|no) (?:really|suicidal|like that|anymore)\b)"
-)
-NO = re.compile(r"^(?:oh |um |well )*(?:no|nope|nah|never|not (?:really|at all|anymore|now|that)|of course not|i am (?:not|fine|ok)|definitely not|absolutely not|i do not|i have not|i would not)\b")
-
-
 def screen_conversation(turns: Sequence[Turn | Mapping[str, str] | str]) -> Verdict:
     """Route a whole conversation, oldest turn first.
 
@@ -146,7 +134,7 @@ def read_message(plain: str) -> _Reading:
     explanation = explained_by_context(plain)
     hint = 0.0
     windows = list(sentences)
-    windows += [f"{a} . {b}" for a, b in zip(sentences, sentences[1:], strict=False)]
+    windows += [f"{first} . {second}" for first, second in itertools.pairwise(sentences)]
     for number, window in enumerate(windows):
         is_pair = number >= len(sentences)
         rest, removed = strip_harmless(window)
@@ -196,12 +184,12 @@ def _route_of(signal: Signal) -> Route:
 
 def _answer(question: str, plain: str) -> str:
     """`yes` or `no` if the message answers the program's question about suicide or safety, else nothing."""
-    if QUESTION_ABOUT_RISK.search(question):
-        if NO.search(plain):
+    if in_context("question_about_risk", question):
+        if in_context("no", plain):
             return "" if re.search(r"\b(?:but|though|except|just)\b", plain) and read_message(plain).reasons else "no"
-        if YES.search(plain):
+        if in_context("yes", plain):
             return "yes"
-    if QUESTION_ABOUT_SAFETY.search(question) and re.search(r"^(?:no|not really|i am not|not)\b", plain):
+    if in_context("question_about_safety", question) and re.search(r"^(?:no|not really|i am not|not)\b", plain):
         return "yes"
     return ""
 

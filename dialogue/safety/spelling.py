@@ -9,30 +9,22 @@ list of words that matter, so an ordinary message stays what it was.
 import functools
 import re
 import unicodedata
+from pathlib import Path
 
+SLANG_FILE = Path(__file__).parent / "slang.tsv"
+WORDS_FILE = Path(__file__).parent / "words.tsv"
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
 LOOK_ALIKES = str.maketrans("’‘ʼ´`“”„–—…ıаеорсухіѕԁ", "'''''\"\"\"--.iaeopcyxisd")
 LEET = str.maketrans("013457@$!+|", "oieastasitl")
 LAUGHTER = re.compile(r"[😂🤣😹😆😅💀☠]+|\b(?:lo+l+z*|lmf?ao+|lmaoo+|rofl|(?:ha){2,}h?|(?:he){2,}|xd+)\b")
 LAUGH = " laughing_out_loud "
 
-# Words worth repairing towards. Short ones are repaired by the explicit table below only.
-REPAIRED = (
-    "suicide suicidal suicides myself yourself himself herself overdose overdosed killing anymore "
-    "hanging cutting jumping worthless hopeless burden disappear goodbye funeral painless medication "
-    "antidepressants sertraline depression therapist everyone nobody without living"
-).split()
-# Real words one or two letters from a repaired one.
-REAL_WORDS = set(
-    "giving loving having moving liking lying everyone's burdens hangings cuttings jumpings skilling filling milling billing tilling chilling "
-    "kissing lining dying leaving living outing putting curing cutie hinging banging ganging changing handing "
-    "hanging pumping dumping bumping mailing missing killings thyself itself oneself disappears disappeared hopelessly "
-    "disappearing goodbyes funerals medications meditation dedication hopefully therapists depressions repression someone "
-    "everyday driving striving diving willing pulling calling falling failing selling telling rolling nutting shutting gutting "
-    "within throughout thriving bidding hearing clinging thinking liven livid nobody's somebody anybody suitcase"
-    " pairing painlessly wordless harmless homeless helpless priceless overdoses overdosing"
-    .split()
+# Words worth repairing towards, and real words one or two letters from one; short ones are repaired by MISSPELLED.
+_WORDS = dict(
+    line.split("\t") for line in WORDS_FILE.read_text(encoding="utf-8").splitlines() if not line.startswith("#")
 )
+REPAIRED = tuple(_WORDS["repaired"].split())
+REAL_WORDS = frozenset(_WORDS["real"].split())
 MISSPELLED = {
     "kil": "kill", "kll": "kill", "klil": "kill", "kiil": "kill", "killl": "kill", "kyll": "kill", "klll": "kill",
     "kiling": "killing", "kllng": "killing", "killin": "killing", "dei": "die", "dieing": "dying", "dyin": "dying",
@@ -78,39 +70,12 @@ CONTRACTIONS = (
     (r"\b(he|she|it|that|there|what|who|how|where|here)'s\b", r"\1 is"),
     (r"'re\b", " are"), (r"'ve\b", " have"), (r"'ll\b", " will"), (r"'d\b", " would"),
 )  # fmt: skip
-# Slang and coded words, on text that has been lower-cased and expanded already.
-SLANG = (
-    (r"\bun[- ]?ali(?:ve|v(?:ed|ing)) (?=(?:my|him|her|them|your|our)\s?sel)", "kill "),
-    (r"\bself[- ]?unaliv(?:e|ing)\b", "suicide"),
-    (r"\bunaliv(?:ed|ing) (?=\w)", "killing "), (r"\b(be|is|was|were|been|become|becoming) un-?alive\b", r"\1 dead"),
-    (r"\bun[- ]?aliv(?:e|ed|ing)\b", "kill myself"), (r"\bunlive\b", "kill"), (r"\bnot[- ]alive\b", "dead"),
-    (r"\bk\s?m\s?s\b", "kill myself"), (r"\bkys\b", "kill yourself"), (r"\bc\s?t\s?b\b", "kill myself"),
-    (r"\bcatch(?:ing)? the (?:last )?bus\b(?! (?:to|home|at|from|into|because|number))", "kill myself"),
-    (r"\b(?:ker?mit|commit(?:ting)?) (?:sewer[- ]?slide|sudoku|toaster bath|not alive|die|unalive|rope|seppuku|suey)\b", "commit suicide"),
-    (r"\bsewer[- ]?slid(?:e|al|ing)\b", "suicide"), (r"\bsue[yi]?[- ]?(?:cide|side)\b", "suicide"),
-    (r"\btoaster bath\b", "suicide"), (r"\bsuey\b", "suicidal"),
-    (r"\b(?:feel|feeling|am|so|being|kind of) sui\b", "feeling suicidal"), (r"\bthe s[- ]word\b", "suicide"),
-    (r"\b(?:self|auto)[- ]?delet(?:e|ion|ing)\b", "kill myself"), (r"\bdelet(?:e|ing) myself\b", "kill myself"),
-    (r"\b(?:an hero|become an hero)\b", "kill myself"), (r"\bneck(?:ing)? myself\b", "hang myself"),
-    (r"\brop(?:e|ing) myself\b", "hang myself"),
-    (r"\byeet(?:ing)? myself (?:off|out of|into|from)\b", "kill myself jumping from"), (r"\byeet(?:ing)? myself\b", "kill myself"),
-    (r"\boff(?:ing|ed)? (?=(?:my|him|her|them|your)sel)", "kill "),
-    (r"\b(?:log|logging|sign|signing|clock|clocking|opt|opting) (?:out|off) (?:of|from) (?:life|living|this life|existence)\b", "end my life"),
-    (r"\b(?:quit|quitting|uninstall|uninstalling|alt[- ]?f4|rage quit|delete) (?:life|living|existence)\b", "end my life"),
-    (r"\blog(?:ging)? (?:off|out) (?:forever|for good|permanently)\b", "end my life"),
-    (r"\b(?:permanent|forever|eternal|dirt|long|last|final) (?:nap|sleep)\b", "sleep forever dead"),
-    (r"\bbig sleep\b", "death"), (r"\bgrippy socks?(?: vacation)?\b", "psychiatric ward"),
-    (r"\bpermanently sleep\b", "sleep forever"), (r"\b6 feet under\b", "six feet under dead"),
-    (r"\b(?:barcode|beans|styro|cat scratch(?:es)?)(?= (?:on my|again|tonight|urges))", "self harm cuts"),
-    (r"\bself[- ]?harm(?:ed|ing|s)?\b", "self harm"), (r"\bsh'?(?:ed|ing)\b", "self harm"),
-    (r"\bcommitted? off\b", "commit suicide"), (r"\bend me\b", "kill me"), (r"\bpass away\b", "die"),
-)  # fmt: skip
 _CONTRACTIONS = [(re.compile(pattern), replacement) for pattern, replacement in CONTRACTIONS]
-_SLANG = [(re.compile(pattern), replacement) for pattern, replacement in SLANG]
 _SPACED = re.compile(r"(?<![a-z0-9'])[a-z0-9@$!*](?:([ .\-_*])(?:\1?)[a-z0-9@$!*]){2,}(?![a-z0-9'])")
 _TOKEN = re.compile(r"[^\s,;:\"()\[\]{}<>?/\\~^=#&]+")
-_FORMED = re.compile(r"[a-z][a-z']*|[a-z0-9]+")
-_SPACED_WORDS = frozenset(REPAIRED) | {"kill", "die", "dead", "death", "kms", "ctb", "unalive", "dying", "pills", "want", "wanna", "life"}
+_SPACED_WORDS = frozenset(REPAIRED) | frozenset(
+    ["kill", "die", "dead", "death", "kms", "ctb", "unalive", "dying", "pills", "want", "wanna", "life"]
+)
 
 
 def plain_words(text: str) -> str:
@@ -123,9 +88,16 @@ def plain_words(text: str) -> str:
     for pattern, replacement in _CONTRACTIONS:
         words = pattern.sub(replacement, words)
     words = " ".join(SHORT_FORMS.get(word, word) for word in words.replace("'s ", " 's ").split())
-    for pattern, replacement in _SLANG:
+    for pattern, replacement in _slang():
         words = pattern.sub(replacement, words)
     return " ".join(words.replace("my self", "myself").split())
+
+
+@functools.cache
+def _slang() -> tuple[tuple[re.Pattern[str], str], ...]:
+    lines = SLANG_FILE.read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines if line and not line.startswith("#")]
+    return tuple((re.compile(pattern), replacement) for pattern, replacement in rows)
 
 
 def _mark_sentences(text: str) -> str:
@@ -149,12 +121,12 @@ def _join_spaced(match: re.Match[str]) -> str:
 
 @functools.lru_cache(maxsize=20_000)
 def _repair_token(token: str) -> str:
-    if token in ("." or "laughing_out_loud"):
+    if token in (".", LAUGH.strip()):
         return token
     if token in MISSPELLED:
         return MISSPELLED[token]
     bare = token.strip(".!'-*_")
-    if "*" in bare or "#" in bare or "_" in bare.strip("_") and "laughing" not in bare:
+    if "*" in bare or "#" in bare:
         starred = _fill_stars(bare)
         if starred:
             return starred

@@ -4,6 +4,7 @@ Reads nothing but the synthetic cases of `training_cases/`. The same code and se
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,12 +17,13 @@ from dialogue.safety.classifier import LABELS, NUMBER_OF_FEATURES, WEIGHTS_FILE,
 from dialogue.safety.grammar import TRAINING_CASES_DIR, training_cases
 from dialogue.safety.spelling import plain_words
 
+LOG = logging.getLogger(__name__)
 LABEL_OF_CATEGORY = {
     "explicit": "crisis", "slang": "crisis", "self_harm": "crisis", "emergency": "crisis", "indirect": "crisis",
     "method": "crisis", "third": "third_person", "harm_others": "harm_others", "abuse": "abuse",
     "diagnosis": "medical_advice", "medication": "medical_advice", "about_program": "about_program", "hint": "hint",
-    "sad": "ok", "ok": "ok", "ordinary": "ok", "idiom": "ok", "gaming": "ok", "negation": "ok", "past": "ok", "quote": "ok",
-    "grief": "ok", "third_ok": "ok", "info": "ok",
+    "sad": "ok", "ok": "ok", "ordinary": "ok", "idiom": "ok", "gaming": "ok", "negation": "ok", "past": "ok",
+    "quote": "ok", "grief": "ok", "third_ok": "ok", "info": "ok",
 }  # fmt: skip
 REGULARIZATION_C = 60.0
 CASES_PER_TEMPLATE = {"ordinary": 150}
@@ -52,7 +54,8 @@ def train(output: Path, seed: int) -> None:
             coefficients=model.coef_[:, seen].T.astype(np.float16),
             intercepts=model.intercept_.astype(np.float32),
         )
-    print(f"{len(cases):,} synthetic cases, {len(seen):,} features, {output.stat().st_size / 1e6:.2f} MB: {output}")
+    size = output.stat().st_size / 1e6
+    LOG.info("%d synthetic cases, %d features, %.2f MB: %s", len(cases), len(seen), size, output)
 
 
 def main(arguments: Sequence[str], program: str) -> None:

@@ -1,0 +1,133 @@
+"""Recall on crisis and false alarms on ordinary sadness, on the project's own cases.
+
+`python -m benchmarks.chat_safety [--json] [--half development|final] [--ordinary FILE.jsonl]`. The cases stand in
+`tests/dialogue/cases/`; thresholds were set on the development half, the final half is only reported. `--ordinary`
+adds the share of crisis routes on a JSONL file with `text` or `context` (real talk that holds hardly any crisis);
+its texts are read, never printed. Intervals are 95 % Wilson intervals.
+"""
+
+import argparse
+import json
+import math
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dialogue.safety import Route, Turn, screen_conversation
+
+CASES_DIR = Path(__file__).resolve().parent.parent / "tests" / "dialogue" / "cases"
+HALVES = ("development", "final")
+Z = 1.959964
+
+
+class Case(NamedTuple):
+    """One conversation of the tables and the route it must take."""
+
+    route: Route
+    category: str
+    turns: list[Turn]
+
+
+def read_cases(half: str) -> list[Case]:
+    """Read one half of the cases."""
+    cases = []
+    for line in (CASES_DIR / f"{half}.tsv").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            route, category, text = line.split("\t")
+            turns = [
+                Turn("assistant", turn.removeprefix("bot: ")) if turn.startswith("bot: ") else Turn("user", turn)
+                for turn in text.split(" || ")
+            ]
+            cases.append(Case(Route(route), category, turns))
+    return cases
+
+
+def wilson(successes: int, total: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share."""
+    if not total:
+        return 0.0, 1.0
+    share, spread = successes / total, Z * Z / total
+    centre, half = share + spread / 2, Z * math.sqrt(share * (1 - share) / total + spread / (4 * total))
+    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
+
+
+def share(successes: int, total: int) -> dict[str, Any]:
+    """Return a share with its counts and interval."""
+    low, high = wilson(successes, total)
+    return {
+        "share": round(successes / max(total, 1), 4), "n": total, "hits": successes,
+        "interval": [round(low, 4), round(high, 4)],
+    }  # fmt: skip
+
+
+def measure(half: str) -> dict[str, Any]:
+    """Screen one half of the cases."""
+    exact: dict[str, list[bool]] = defaultdict(list)
+    crisis: list[bool] = []
+    sadness: list[bool] = []
+    others: list[bool] = []
+    started = time.perf_counter()
+    cases = read_cases(half)
+    for case in cases:
+        route = screen_conversation(case.turns).route
+        exact[f"{case.route}/{case.category}"].append(route == case.route)
+        if case.route == Route.CRISIS:
+            crisis.append(route == Route.CRISIS)
+        else:
+            others.append(route == Route.CRISIS)
+            if case.category == "sadness":
+                sadness.append(route == Route.CRISIS)
+    return {
+        "half": half,
+        "cases": len(cases),
+        "milliseconds_per_conversation": round((time.perf_counter() - started) * 1000 / len(cases), 2),
+        "crisis_recall": share(sum(crisis), len(crisis)),
+        "false_alarms_on_sadness": share(sum(sadness), len(sadness)),
+        "false_alarms_on_all_others": share(sum(others), len(others)),
+        "exact_route_by_category": {name: share(sum(hits), len(hits)) for name, hits in sorted(exact.items())},
+    }
+
+
+def measure_ordinary(path: Path, limit: int) -> dict[str, Any]:
+    """Return how often real talk is routed to crisis; evenly spaced rows of the file, at most `limit`."""
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = rows[:: max(1, len(rows) // limit)][:limit]
+    texts = [str(row["text"] if "text" in row else row["context"][-1]) for row in rows]
+    alarms = sum(screen_conversation([text]).route == Route.CRISIS for text in texts)
+    return {"file": path.name, "crisis_routes": share(alarms, len(texts))}
+
+
+def main() -> None:
+    """Print the measurement as a table or as JSON."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.chat_safety", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--half", choices=HALVES, action="append", help="only this half of the cases")
+    parser.add_argument("--ordinary", type=Path, action="append", default=[], help="JSONL file of ordinary talk")
+    parser.add_argument("--limit", type=int, default=2000, help="rows read of each --ordinary file")
+    options = parser.parse_args()
+    result: dict[str, Any] = {half: measure(half) for half in options.half or HALVES}
+    if options.ordinary:
+        result["ordinary"] = [measure_ordinary(path, options.limit) for path in options.ordinary]
+    if options.json:
+        print(json.dumps(result, indent=2))
+        return
+    for half in options.half or HALVES:
+        print(f"\n{half} ({result[half]['cases']} cases)")
+        for name in ("crisis_recall", "false_alarms_on_sadness", "false_alarms_on_all_others"):
+            print(f"  {name:<40} {_shown(result[half][name])}")
+        for name, value in result[half]["exact_route_by_category"].items():
+            print(f"    {name:<38} {_shown(value)}")
+    for row in result.get("ordinary", []):
+        print(f"\n{row['file']}: routed to crisis {_shown(row['crisis_routes'])}")
+
+
+def _shown(value: dict[str, Any]) -> str:
+    low, high = value["interval"]
+    return f"{value['share']:7.1%}  ({value['hits']}/{value['n']}, 95 % interval {low:.1%} to {high:.1%})"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Helplines by country, from `helplines.tsv`.
+
+The table was written on 2026-11-22 from the lines' own published numbers and compared, where a stored copy was at
+hand, with other published lists; nobody dialled them, and no line's page could be opened from the machine it was
+written on. `CHECKED_ON` says so wherever the lines are shown. Whoever offers this program to people must call the
+numbers of their own country first, and again every few months.
+"""
+
+import functools
+import locale as system_locale
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from configs.errors import UserError
+
+HELPLINES_FILE = Path(__file__).parent / "helplines.tsv"
+CHECKED_ON = "2026-11-22"
+ANYWHERE = "ANY"
+KINDS = ("crisis", "abuse", "child", "emergency")
+
+
+class Helpline(NamedTuple):
+    """One line to call, text or open."""
+
+    country: str
+    kind: str
+    name: str
+    contact: str
+    hours: str
+    source: str
+
+    def __str__(self) -> str:
+        """Return the line as a person reads it."""
+        return f"{self.name}: {self.contact}" + (f" ({self.hours})" if self.hours else "")
+
+
+@functools.cache
+def all_helplines() -> tuple[Helpline, ...]:
+    """Read the table.
+
+    Raises:
+        UserError: a line without six columns, or of an unknown kind.
+    """
+    helplines = []
+    for number, line in enumerate(HELPLINES_FILE.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line or line.startswith("#"):
+            continue
+        cells = line.split("\t")
+        if len(cells) != len(Helpline._fields) or cells[1] not in KINDS:
+            raise UserError("not a helpline (country, kind, name, contact, hours, source)", where=f"line {number}")
+        helplines.append(Helpline(*cells))
+    return tuple(helplines)
+
+
+def country_of(locale: str | None) -> str:
+    """Return the country of `en_GB`, `en-GB.UTF-8` or `GB`; without one, that of the system's language settings."""
+    if not locale:
+        settings = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
+        locale = next((value for value in settings if value), None) or system_locale.getlocale()[0] or ""
+    country = locale.partition(".")[0].partition("@")[0].replace("-", "_").rpartition("_")[2].upper()
+    known = {helpline.country for helpline in all_helplines()}
+    return country if country in known else ANYWHERE
+
+
+def helplines(kind: str, locale: str | None = None) -> list[Helpline]:
+    """Return the lines of one kind for a locale; where the country has none, the one that finds one."""
+    country = country_of(locale)
+    own = [helpline for helpline in all_helplines() if (helpline.country, helpline.kind) == (country, kind)]
+    return own or [helpline for helpline in all_helplines() if (helpline.country, helpline.kind) == (ANYWHERE, kind)]
