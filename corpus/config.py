@@ -77,7 +77,7 @@ class CorpusRecipe(StageRecipe):
     workers: int = 0
     """Tasks at a time. 0: one per CPU core (local), no limit (slurm, ray)."""
     task_memory_gb: int = 4
-    """Memory asked for each task on SLURM or Ray, in GiB."""
+    """Memory asked for each task on SLURM or Ray, in GiB. 0: ask for none."""
     slurm_partition: str = "main"
     """SLURM partition of the tasks."""
     slurm_time: str = "24:00:00"
@@ -95,7 +95,14 @@ class CorpusRecipe(StageRecipe):
             require(not value or bool(MONTH.fullmatch(value)), key, value, "a month such as 2019-01")
         for key in ("max_link_share", "held_out_share", "near_duplicate_similarity"):
             require(0 <= getattr(self, key) <= 1, key, getattr(self, key), "a share from 0 to 1")
-        for key in ("min_words", "max_posts_per_author", "held_out_months", "canaries_per_band", "workers"):
+        for key in (
+            "min_words",
+            "max_posts_per_author",
+            "held_out_months",
+            "canaries_per_band",
+            "workers",
+            "task_memory_gb",
+        ):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
         for key in ("max_characters", "max_line_bytes", "chunk_documents"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")

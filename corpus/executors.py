@@ -64,6 +64,13 @@ class SlurmTasks(TimedTask, SlurmPipelineExecutor):
     def launch_merge_stats(self) -> None:
         """Nothing: the build reads the statistics of the tasks itself."""
 
+    def get_sbatch_args(self, max_array: int = 1) -> dict[str, Any]:
+        """Ask for memory only if the recipe does: some clusters do not account for it."""
+        arguments: dict[str, Any] = super().get_sbatch_args(max_array)
+        if not self.mem_per_cpu_gb:
+            del arguments["mem-per-cpu"]
+        return arguments
+
 
 class RayTasks(TimedTask, RayPipelineExecutor):
     """All tasks as Ray actors."""

@@ -24,7 +24,7 @@ def test_a_corpus_built_on_slurm_is_byte_identical(slurm, tmp_path):
     shared += ["--tokenizer", "package:minilm", "--keys_dir", tmp_path / "keys", "--held_out_share", "0.2"]
     shared += ["--chunk_documents", "50"]
     slurm.run(*shared, "--output_dir", tmp_path / "local", "--workers", "1", timeout=300)
-    cluster = ["--executor", "slurm", "--task_memory_gb", "1", "--workers", "4", "--slurm_time", "00:20:00"]
+    cluster = ["--executor", "slurm", "--task_memory_gb", "0", "--workers", "4", "--slurm_time", "00:20:00"]
     setup = f"export PATH={sys.executable.rpartition('/')[0]}:$PATH"
     slurm.run(*shared, "--output_dir", tmp_path / "slurm", *cluster, "--slurm_setup", setup, timeout=550)
     assert _hashes(tmp_path / "slurm") == _hashes(tmp_path / "local") != {}
