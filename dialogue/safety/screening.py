@@ -26,7 +26,7 @@ from dialogue.safety.rules import (
 from dialogue.safety.spelling import LAUGH, plain_words
 
 # Chosen on the development half of the cases and on real talk without a crisis; see docs/dialogue.md.
-CUE_THRESHOLD = 0.70
+CUE_THRESHOLD = 0.55
 NO_CUE_THRESHOLD = 0.97
 STRIPPED_THRESHOLD = 0.80
 OTHER_ROUTE_THRESHOLD = 0.60
