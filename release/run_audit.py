@@ -39,7 +39,7 @@ from release.subject import fingerprint, read_subject
 
 RESULTS = "results"
 NEEDS_BASE_HEAD = ("worrying_fills", "honest", "crows_pairs", "gender_skew")
-SHADOW_DOCUMENTS = 4000
+SHADOW_DOCUMENTS, SHADOW_LEAST = 4000, 1000
 log = logging.getLogger("release audit")
 
 
@@ -137,8 +137,8 @@ def _membership(recipe: AuditRecipe, adapted: MaskedScorer, base: MaskedScorer) 
     )
     for_shadow: list[Document] = []
     if recipe.shadow_model is None:
-        # Never more than half of the held-out documents: the attack needs the others.
-        kept = max(len(outside) // 2, min(count, len(outside) - 1))
+        # The shadow wants a thousand documents, but never more than half of those held out.
+        kept = min(count, max(len(outside) // 2, len(outside) - SHADOW_LEAST))
         outside, for_shadow = outside[:kept], outside[kept:]
     non_members = outside[:count]
     if min(len(members), len(non_members)) < 50 or (recipe.shadow_model is None and len(for_shadow) < 50):
