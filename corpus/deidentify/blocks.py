@@ -25,6 +25,9 @@ _AFTER_PLACE = re.compile(
 )
 _BEFORE_PLACE = re.compile(r"(?<![\w.,$£€/-])(?:[A-Z]{1,2}-)?\d{4,5}[ ]$")
 _JOINS = re.compile(rf"{_GAP}(?:(?:[A-Z]{{2}}|nan){_GAP})?$")
+_CORNER_OF = re.compile(r"\b(?:the[ ])?corner[ ]of[ ]$", re.IGNORECASE)
+_STARTS_AT_CORNER = re.compile(r"(?:the[ ])?corner[ ]of[ ]", re.IGNORECASE)
+_AND = re.compile(r"(?:,?[ ](?:and|&)|,)[ ]")
 _PARTS = frozenset(("ADDRESS", "PLACE", "POSTCODE"))
 
 
@@ -36,23 +39,29 @@ def join_addresses(text: str, spans: list[Span], limits: list[tuple[int, int]]) 
         spans: sorted, non-overlapping spans.
         limits: protected stretches, which nothing may grow into.
     """
-    if not any(span.label in _PARTS for span in spans):
+    if not any(span.label in _PARTS or span.label == "ORGANISATION" for span in spans):
         return spans
     walls = sorted([(span.start, span.end) for span in spans] + limits)
     grown = [_grow(text, span, walls) for span in spans]
     joined: list[Span] = []
     for span in (piece for pieces in grown for piece in pieces):
         if joined and _belongs(text, joined[-1], span):
-            joined[-1] = Span(joined[-1].start, span.end, "ADDRESS")
+            label = joined[-1].label if joined[-1].label == span.label else "ADDRESS"
+            joined[-1] = Span(joined[-1].start, span.end, label)
         else:
             joined.append(span)
     return joined
 
 
 def _belongs(text: str, before: Span, span: Span) -> bool:
+    gap = text[before.end : span.start]
+    if before.label == span.label == "ORGANISATION":  # "Stone, Hill and Sons"
+        return _AND.fullmatch(gap) is not None
+    if before.label == "ADDRESS" and span.label in ("ADDRESS", "NAME") and gap in (" and ", " & "):
+        return span.label == "ADDRESS" or _STARTS_AT_CORNER.match(text, before.start) is not None
     if before.label not in _PARTS or span.label not in _PARTS or "ADDRESS" not in (before.label, span.label):
         return before.label in _PARTS and span.label in _PARTS and before.end == span.start
-    return _JOINS.match(text[before.end : span.start]) is not None
+    return _JOINS.match(gap) is not None
 
 
 def _grow(text: str, span: Span, walls: list[tuple[int, int]]) -> list[Span]:
@@ -62,6 +71,8 @@ def _grow(text: str, span: Span, walls: list[tuple[int, int]]) -> list[Span]:
     if span.label == "ADDRESS":
         before = _NUMBER_BEFORE.search(text[max(low, span.start - 16) : span.start])
         start = span.start - len(before.group()) if before else span.start
+        corner = _CORNER_OF.search(text[max(low, start - 16) : start])
+        start -= len(corner.group()) if corner else 0
         end = span.end
         while (after := _AFTER_STREET.match(text, end, high)) is not None:
             end = after.end()

@@ -23,16 +23,9 @@ class Finder(Protocol):
         ...
 
 
-class _Nothing:
-    def find(self, texts: Sequence[str]) -> list[list[Span]]:
-        return [[] for _ in texts]
-
-
 def _tagger() -> Finder:
-    from corpus.deidentify.tagging import MODEL_FOLDER, NameTagger
+    from corpus.deidentify.tagging import NameTagger
 
-    if not MODEL_FOLDER.is_dir():
-        return _Nothing()
     return NameTagger()
 
 
@@ -79,10 +72,11 @@ class Deidentifier:
         if self.backend == "presidio" and self._finder is not None:
             return self._finder.find(texts)
         found = [[] for _ in texts] if self._finder is None else self._finder.find(texts)
-        return [_combine(text, spans) for text, spans in zip(texts, found, strict=True)]
+        return [combine(text, spans) for text, spans in zip(texts, found, strict=True)]
 
 
-def _combine(text: str, tagged: list[Span]) -> list[Span]:
+def combine(text: str, tagged: list[Span]) -> list[Span]:
+    """Return what the exact recognizers find together with a backend's spans."""
     protected = [match.span() for match in PROTECTED.finditer(text)]
     candidates = [*find_exact(text), *((span, TAGGER_PRIORITY) for span in tagged)]
     if not candidates:

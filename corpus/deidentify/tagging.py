@@ -6,6 +6,7 @@ have fixed shapes (rows and pieces are padded up), one thread computes, and a ro
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,12 +17,19 @@ from corpus.deidentify.spans import Span
 from corpus.deidentify.storage import load_tagger
 from corpus.deidentify.tagger import CLASSES
 from corpus.deidentify.windows import Window, collate, read_window
-from corpus.deidentify.words import is_common, is_kept
+from corpus.deidentify.words import is_common, is_kept, is_misspelt_drug
 
 MODEL_FOLDER = Path(__file__).parent / "model"
 MASKED = ("NAME", "PLACE", "ADDRESS", "ORGANISATION")
 BUCKETS = ((16, 32), (24, 24), (32, 16), (40, 16), (48, 12), (64, 8), (80, 8), (96, 8), (128, 4), (192, 4))
 """(pieces, rows) of a batch; a longer window is cut."""
+Place = tuple[int, int, int]
+"""Which text, and a stretch of it."""
+ScoredWord = tuple[tuple[int, int], list[float]]
+"""A word's offsets, and its probability of being each of `MASKED`."""
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+_GAP = re.compile(r"|[-'’.&]|\.? {1,3}|\n| & | [^\W\d_]\.? ")
+"""Between two masked words of one thing: nothing, a mark, spaces, a line's end, or an initial."""
 _MASKED_INDEX = [CLASSES.index(label) for label in MASKED]
 
 
@@ -29,10 +37,12 @@ _MASKED_INDEX = [CLASSES.index(label) for label in MASKED]
 class Thresholds:
     """From which probability of being identifying a word is masked; tuned on the dev sets only."""
 
-    usual: float = 0.3
-    common: float = 0.8
+    usual: float = 0.07
+    lower: float = 0.15
+    """For words in lower case."""
+    common: float = 0.6
     """For words that are everyday English too: "Will", "reading"."""
-    organisation: float = 0.5
+    organisation: float = 0.3
     """For words that are more probably an organisation than a person or place."""
 
 
@@ -47,8 +57,13 @@ class NameTagger:
 
     def find(self, texts: Sequence[str]) -> list[list[Span]]:
         """Return the spans of each text, sorted."""
+        return [self.decide(text, words) for text, words in zip(texts, self.score_words(texts), strict=True)]
+
+    def score_words(self, texts: Sequence[str]) -> list[list[ScoredWord]]:
+        """Return the words of each text that the gate let through, in order, each with its probabilities."""
+        texts = [_SURROGATES.sub("\ufffd", text) for text in texts]
         places = [(number, start, end) for number, text in enumerate(texts) for start, end in gate.stretches(text)]
-        windows = self._read([texts[number][start:end] for number, start, end in places])
+        places, windows = self._read(texts, places)
         words: list[dict[tuple[int, int], list[float]]] = [{} for _ in texts]
         for (number, start, _), window, scores in zip(places, windows, self._score(windows), strict=True):
             for (a, b), row in zip(window.words, scores, strict=True):
@@ -56,11 +71,29 @@ class NameTagger:
                 # Where stretches overlap, the reading that is surer of a name counts.
                 if known is None or sum(row) > sum(known):
                     words[number][start + a, start + b] = row
-        return [self._spans(text, sorted(found.items())) for text, found in zip(texts, words, strict=True)]
+        return [sorted(found.items()) for found in words]
 
-    def _read(self, texts: list[str]) -> list[Window]:
-        encodings = self.tokenizer.encode_batch(texts)
-        return [read_window(text, encoding) for text, encoding in zip(texts, encodings, strict=True)]
+    def decide(self, text: str, words: list[ScoredWord]) -> list[Span]:
+        """Return the spans that the thresholds make of a text's scored words."""
+        return repeat_names(text, self._spans(text, words))
+
+    def _read(self, texts: list[str], places: list[Place]) -> tuple[list[Place], list[Window]]:
+        """Return the windows of the places; one with too many pieces is read in halves."""
+        done: list[Place] = []
+        windows: list[Window] = []
+        while places:
+            cut: list[Place] = []
+            stretches = [texts[number][start:end] for number, start, end in places]
+            encodings = self.tokenizer.encode_batch(stretches)
+            for (number, start, end), stretch, encoding in zip(places, stretches, encodings, strict=True):
+                middle = stretch.rfind(" ", 1, len(stretch) // 2 + 1)
+                if len(encoding.ids) > BUCKETS[-1][0] and middle > 0:
+                    cut += [(number, start, start + middle), (number, start + middle + 1, end)]
+                else:
+                    done.append((number, start, end))
+                    windows.append(read_window(stretch, encoding))
+            places = cut
+        return done, windows
 
     def _score(self, windows: Sequence[Window]) -> list[list[list[float]]]:
         """Return for each window, word and class of `MASKED` its probability."""
@@ -85,7 +118,7 @@ class NameTagger:
             logits: torch.Tensor = self.model(*batch)
             return logits.float().softmax(-1)[:, :, _MASKED_INDEX]
 
-    def _spans(self, text: str, words: list[tuple[tuple[int, int], list[float]]]) -> list[Span]:
+    def _spans(self, text: str, words: list[ScoredWord]) -> list[Span]:
         spans: list[tuple[int, int, list[float]]] = []
         for (start, end), scores in words:
             if not self._masks(text[start:end], scores):
@@ -102,12 +135,36 @@ class NameTagger:
         ]
 
     def _masks(self, word: str, scores: list[float]) -> bool:
-        total = sum(scores)
-        if not word[0].isalnum() or total < self.thresholds.usual:
+        total, limits = sum(scores), self.thresholds
+        if not word[0].isalnum() or total < limits.usual:
             return False
-        if scores[-1] > 0.5 * total and total < self.thresholds.organisation:
+        if scores[-1] > 0.5 * total and total < limits.organisation:
             return False
-        return total >= self.thresholds.common or not is_common(word)
+        if word.islower() and total < limits.lower:
+            return False
+        return total >= limits.common or not is_common(word)
+
+
+def repeat_names(text: str, spans: list[Span]) -> list[Span]:
+    """Add the other places of a text where a name found in it stands again, written the same way."""
+    names = {
+        word
+        for span in spans
+        if span.label == "NAME"
+        for word in gate.WORD.findall(text[span.start : span.end])
+        if len(word) > 2 and word.isalpha() and not is_common(word)
+    }
+    if not names:
+        return spans
+    taken = bytearray(len(text))
+    for start, end, _ in spans:
+        taken[start:end] = b"\1" * (end - start)
+    again = [
+        Span(match.start(), match.end(), "NAME")
+        for match in re.finditer(rf"\b(?:{'|'.join(map(re.escape, sorted(names)))})\b", text)
+        if not any(taken[match.start() : match.end()])
+    ]
+    return sorted(spans + again)
 
 
 @contextlib.contextmanager
@@ -123,12 +180,14 @@ def one_thread() -> Iterator[None]:
 
 def _joins(gap: str) -> bool:
     """Say whether what stands between two masked words belongs to one thing: "New York", "Anne-Marie", "J. Smith"."""
-    return gap in ("", " ", "-", "'", "’", ".", ". ", " & ", "&") or (gap.isspace() and len(gap) == 1)
+    return _GAP.fullmatch(gap) is not None
 
 
 def _only_kept(surface: str) -> bool:
+    if is_kept(surface):
+        return True
     words = [word for word in gate.WORD.findall(surface) if word[0].isalnum()]
-    if all(is_kept(word) or word.isdecimal() for word in words):
+    if all(is_kept(word) or word.isdecimal() or is_misspelt_drug(word) for word in words):
         # "Will" and "Grace" are names too when two such words stand together with capitals.
         return len(words) < 2 or not all(word[0].isupper() and not word.isupper() for word in words)
     return all(word.islower() and is_common(word) for word in words)

@@ -5,12 +5,14 @@ for names. `common_words.txt` holds words that Reddit comments write in lower ca
 `corpus.deidentify.training.word_lists`, which says from what.
 """
 
+import difflib
 import functools
 import re
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
 ALSO_NAMES = "words that are also names"
+SHORTEST_MISSPELT, MISSPELT_SIMILARITY = 6, 0.8
 _DERIVED = re.compile(
     r"....(?:tions?|sions?|ness|nesses|ments?|ically|ologist|ologists|ology|ability|ously|ingly|fully|isms?|tive|tional)$"
 )
@@ -39,6 +41,21 @@ def also_names() -> frozenset[str]:
 
 
 @functools.cache
+def _drugs() -> tuple[str, ...]:
+    return tuple(sorted(word for word in _sections()["drugs"] if len(word) >= SHORTEST_MISSPELT))
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def is_misspelt_drug(word: str) -> bool:
+    """Say whether a word is a drug's name with a slip or two ("Welbutrin", "vysanse", "Lamectal")."""
+    lowered = word.lower()
+    if len(lowered) < SHORTEST_MISSPELT:
+        return False
+    alike = (drug for drug in _drugs() if drug[0] == lowered[0])
+    return bool(difflib.get_close_matches(lowered, alike, n=1, cutoff=MISSPELT_SIMILARITY))
+
+
+@functools.cache
 def common_words() -> frozenset[str]:
     """Return the common words, all in lower case."""
     return frozenset((FOLDER / "common_words.txt").read_text(encoding="utf-8").split())
@@ -63,13 +80,16 @@ def is_ordinary(word: str) -> bool:
     if is_common(word) or _DERIVED.search(word):
         return True
     stem = word.removeprefix("un").removeprefix("re").removeprefix("over")
-    for suffix in ("s", "es", "ed", "d", "ing", "in", "er", "ers", "ly", "y", "ish", "less", "ful", "able", "'s"):
+    for suffix in ("s", "es", "ed", "ing", "er", "ers", "ly", "ish", "less", "ful", "able", "'s"):
         base = stem.removesuffix(suffix)
-        if len(base) >= 3 and base != word and (base in common_words() or f"{base}e" in common_words()):
-            return True
-        if len(base) >= 4 and base[-1] == base[-2] and base[:-1] in common_words():
+        if len(base) >= 4 - (suffix in ("s", "ing", "ed")) and base != word and _is_base(base):
             return True
     return _squeeze(word) in common_words()
+
+
+def _is_base(base: str) -> bool:
+    doubled = len(base) >= 4 and base[-1] == base[-2] and base[:-1] in common_words()
+    return doubled or base in common_words() or f"{base}e" in common_words()
 
 
 def _squeeze(word: str) -> str:
