@@ -25,6 +25,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command("launch.doctor:main", "Show what is installed, which accelerator, which extras are missing."),
     "demo": Command("launch.demo:main", "Run the whole chain on the embedded synthetic sample."),
     "corpus build": Command("corpus.build_corpus:main", "Dumps to de-identified documents and token shards."),
+    "corpus collect": Command("corpus.collect:main", "Collect posts through Reddit's API, scrubbed before writing."),
     "corpus deidentify": Command(
         "corpus.deidentify.command:main", "Mask names and other personal information in a JSONL file of texts."
     ),
