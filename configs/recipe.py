@@ -104,7 +104,8 @@ def recipe_sha256(recipe: object) -> str:
 
 def dump_recipe(recipe: object) -> str:
     """Return the resolved recipe as YAML that `load_recipe` reads back."""
-    return yaml.safe_dump(recipe_values(recipe), sort_keys=False, allow_unicode=True)
+    # Escaped, not raw: YAML reads a raw next-line character (U+0085) back as a line break.
+    return yaml.safe_dump(recipe_values(recipe), sort_keys=False)
 
 
 def _recipe_files(arguments: Sequence[str]) -> list[Path]:

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from configs.errors import UserError
@@ -54,6 +54,7 @@ def test_resolved_recipe_reads_back_as_itself(tmp_path):
     assert load(write(tmp_path / "again.yaml", dump_recipe(recipe))) == recipe
 
 
+@example(rate=1.0, limit=None, inputs=["\x85", "\u2028", "é", ": #", "\n"])
 @given(rate=st.floats(1e-9, 1e3), limit=st.none() | st.integers(-5, 10**9), inputs=st.lists(st.text(max_size=5)))
 def test_any_recipe_survives_yaml(rate, limit, inputs, tmp_path_factory):
     recipe = ToyRecipe(output_dir=Path("o"), learning_rate=rate, limit=limit, inputs=inputs)
