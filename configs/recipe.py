@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import io
 import itertools
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -34,6 +35,17 @@ class StageRecipe:
 
 
 RecipeT = TypeVar("RecipeT")
+
+
+class _RecipeDumper(yaml.SafeDumper):
+    """Quotes the string "1e5" too: jsonargparse reads numbers as YAML 1.2 does, PyYAML writes as YAML 1.1 does."""
+
+
+_RecipeDumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
+    list("-+0123456789."),
+)
 
 
 def load_recipe(recipe_class: type[RecipeT], arguments: Sequence[str], program: str) -> RecipeT:
@@ -105,7 +117,7 @@ def recipe_sha256(recipe: object) -> str:
 def dump_recipe(recipe: object) -> str:
     """Return the resolved recipe as YAML that `load_recipe` reads back."""
     # Escaped, not raw: YAML reads a raw next-line character (U+0085) back as a line break.
-    return yaml.safe_dump(recipe_values(recipe), sort_keys=False)
+    return yaml.dump(recipe_values(recipe), Dumper=_RecipeDumper, sort_keys=False)
 
 
 def _recipe_files(arguments: Sequence[str]) -> list[Path]:

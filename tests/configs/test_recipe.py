@@ -54,7 +54,9 @@ def test_resolved_recipe_reads_back_as_itself(tmp_path):
     assert load(write(tmp_path / "again.yaml", dump_recipe(recipe))) == recipe
 
 
-@example(rate=1.0, limit=None, inputs=["\x85", "\u2028", "é", ": #", "\n"])
+@example(
+    rate=1.0, limit=None, inputs=["\x85", "\u2028", "é", ": #", "\n", "1e5", "1E+9", "-.5", "007", "null", "~", "1_0"]
+)
 @given(rate=st.floats(1e-9, 1e3), limit=st.none() | st.integers(-5, 10**9), inputs=st.lists(st.text(max_size=5)))
 def test_any_recipe_survives_yaml(rate, limit, inputs, tmp_path_factory):
     recipe = ToyRecipe(output_dir=Path("o"), learning_rate=rate, limit=limit, inputs=inputs)
