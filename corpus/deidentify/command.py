@@ -22,7 +22,7 @@ from configs.recipe import load_recipe, require
 from corpus.deidentify.deidentifier import BACKENDS, Deidentifier
 from corpus.deidentify.spans import mask
 
-LINES_PER_TASK = 256
+LINES_PER_TASK = 512
 Task = tuple[int, list[bytes]]
 
 

@@ -2,7 +2,7 @@
 
 Most sentences of a post hold everyday lower-case words only ("i just want it to stop") and can hold no name that a
 tagger finds. A candidate is a word with a capital that neither its place in the sentence nor the keep list explains,
-or a lower-case word that is somewhere a given name or a place; the tagger reads candidates with eight words on each
+or a lower-case word that is somewhere a given name or a place; the tagger reads candidates with seven words on each
 side.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from corpus.deidentify.words import also_names, is_common, is_kept, is_ordinary
 
 WORD = re.compile(r"[^\W_]+(?:['’][^\W\d_]+)*|[^\w\s]|_")
-CONTEXT_WORDS = 8
+CONTEXT_WORDS = 7
 MAX_WORDS = 80
 # What follows these is a candidate even when it is a common word in lower case: "my sister's name is rose".
 _INTRODUCES = frozenset(("named", "names", "called", "dr", "mr", "mrs", "ms", "street", "avenue", "ave", "blvd"))

@@ -17,11 +17,13 @@ from corpus.deidentify.spans import Span
 from corpus.deidentify.storage import load_tagger
 from corpus.deidentify.tagger import CLASSES
 from corpus.deidentify.windows import Window, collate, read_window
-from corpus.deidentify.words import is_common, is_kept, is_misspelt_drug
+from corpus.deidentify.words import is_common, is_kept, is_misspelt_drug, is_ordinary
 
 MODEL_FOLDER = Path(__file__).parent / "model"
 MASKED = ("NAME", "PLACE", "ADDRESS", "ORGANISATION")
-BUCKETS = ((16, 32), (24, 24), (32, 16), (40, 16), (48, 12), (64, 8), (80, 8), (96, 8), (128, 4), (192, 4))
+BUCKETS = tuple(
+    (pieces, max(2, 384 // pieces)) for pieces in (12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192)
+)
 """(pieces, rows) of a batch; a longer window is cut."""
 Place = tuple[int, int, int]
 """Which text, and a stretch of it."""
@@ -65,7 +67,7 @@ class NameTagger:
         places = [(number, start, end) for number, text in enumerate(texts) for start, end in gate.stretches(text)]
         places, windows = self._read(texts, places)
         words: list[dict[tuple[int, int], list[float]]] = [{} for _ in texts]
-        for (number, start, _), window, scores in zip(places, windows, self._score(windows), strict=True):
+        for (number, start, _), window, scores in zip(places, windows, self.score_windows(windows), strict=True):
             for (a, b), row in zip(window.words, scores, strict=True):
                 known = words[number].get((start + a, start + b))
                 # Where stretches overlap, the reading that is surer of a name counts.
@@ -95,8 +97,8 @@ class NameTagger:
             places = cut
         return done, windows
 
-    def _score(self, windows: Sequence[Window]) -> list[list[list[float]]]:
-        """Return for each window, word and class of `MASKED` its probability."""
+    def score_windows(self, windows: Sequence[Window]) -> list[list[list[float]]]:
+        """Return for each window and word the probability of each class of `MASKED`."""
         scores: list[list[list[float]]] = [[] for _ in windows]
         lower = 0
         for pieces, rows in BUCKETS:
@@ -142,7 +144,7 @@ class NameTagger:
             return False
         if word.islower() and total < limits.lower:
             return False
-        return total >= limits.common or not is_common(word)
+        return total >= limits.common or not (is_ordinary(word) if word.islower() else is_common(word))
 
 
 def repeat_names(text: str, spans: list[Span]) -> list[Span]:

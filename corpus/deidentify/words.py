@@ -2,7 +2,7 @@
 
 `keep_words.txt` holds the words of these communities (diagnoses, drugs, therapies, Reddit's own) that a model takes
 for names. `common_words.txt` holds words that Reddit comments write in lower case again and again; it is made by
-`corpus.deidentify.training.word_lists`, which says from what.
+`corpus.deidentify.training.word_lists`, which says from what; `ordinary_words.txt` by `…training.ordinary_words`.
 """
 
 import difflib
@@ -61,6 +61,12 @@ def common_words() -> frozenset[str]:
     return frozenset((FOLDER / "common_words.txt").read_text(encoding="utf-8").split())
 
 
+@functools.cache
+def ordinary_words() -> frozenset[str]:
+    """Return further words that are no names in lower case."""
+    return frozenset((FOLDER / "ordinary_words.txt").read_text(encoding="utf-8").split())
+
+
 def is_kept(word: str) -> bool:
     """Say whether a word is on the keep list in the case it is written in."""
     lowered = word.lower().replace("’", "'")
@@ -77,7 +83,7 @@ def is_common(word: str) -> bool:
 @functools.lru_cache(maxsize=1 << 16)
 def is_ordinary(word: str) -> bool:
     """Say whether a lower-case word is common or built from one: "hallucinations", "overthinking", "unloved"."""
-    if is_common(word) or _DERIVED.search(word):
+    if is_common(word) or word in ordinary_words() or _DERIVED.search(word):
         return True
     stem = word.removeprefix("un").removeprefix("re").removeprefix("over")
     for suffix in ("s", "es", "ed", "ing", "er", "ers", "ly", "ish", "less", "ful", "able", "'s"):
@@ -89,7 +95,7 @@ def is_ordinary(word: str) -> bool:
 
 def _is_base(base: str) -> bool:
     doubled = len(base) >= 4 and base[-1] == base[-2] and base[:-1] in common_words()
-    return doubled or base in common_words() or f"{base}e" in common_words()
+    return doubled or any(one in common_words() or one in ordinary_words() for one in (base, f"{base}e"))
 
 
 def _squeeze(word: str) -> str:

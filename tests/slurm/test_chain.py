@@ -7,9 +7,10 @@ import pytest
 from configs.manifest import CODE_ROOT, read_manifest, verify_folder
 from launch.stages import STAGES
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 SHORT = ["--pretrain.max_steps", "20", "--finetune.epochs", "1", "--audit.shadow_steps", "5"]
+SHORT += ["--audit.documents_per_side", "50", "--audit.bootstrap_samples", "200", "--audit.masks_per_document", "1"]
 
 
 def ids(printed):

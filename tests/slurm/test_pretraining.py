@@ -17,7 +17,7 @@ from configs.manifest import CODE_ROOT
 from launch.diagnosis import attempt_reasons
 from launch.journal import launch_folder
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 STEPS = 150  # so many that a killed slurmd is noticed (SlurmdTimeout) before the run is over
 RECIPE = f"""\

@@ -16,7 +16,7 @@ from corpus.deidentify.spans import Span
 from corpus.deidentify.tagging import MODEL_FOLDER, NameTagger, Thresholds
 from corpus.deidentify.training.examples import BTC_LABELS, WNUT_LABELS, read_conll
 
-USUAL, LOWER, COMMON, ORGANISATION = (0.04, 0.07, 0.1, 0.15, 0.2, 0.3), (0.0, 0.15, 0.3), (0.6, 0.8), (0.5,)
+USUAL, LOWER, COMMON, ORGANISATION = (0.04, 0.07, 0.1, 0.2), (0.1, 0.15, 0.2), (0.6,), (0.3,)
 
 
 def main(arguments: list[str]) -> None:
