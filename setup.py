@@ -39,7 +39,12 @@ EXTRAS = {
     "deepspeed": ["deepspeed>=0.19.8"],
     "track": ["wandb>=0.31"],
     # model-signing imports OpenSSL without asking for it.
-    "release": ["model-signing>=1.1.1", "pyopenssl>=26.4", "cyclonedx-python-lib>=11.12", "jinja2>=3.1.6"],
+    "release": [
+        "model-signing>=1.1.1",
+        "pyopenssl>=26.4",
+        "cyclonedx-python-lib[json-validation]>=11.12",
+        "jinja2>=3.1.6",
+    ],
     # LoRA and 4-bit QLoRA; hyperparameter search; what a classifier looked at; a small fast copy of it; its service.
     "qlora": ["peft>=0.21.2", "bitsandbytes>=0.50.2"],
     "search": ["optuna>=5.0"],

@@ -56,9 +56,13 @@ def audit_canaries(adapted: MaskedScorer, base: MaskedScorer, canaries: list[Can
 
 
 def exposures(planted: Floats, controls: Floats, among_controls: bool = False) -> Floats:
-    """Return each score's exposure in bits among the controls; a control is ranked among the other ones."""
+    """Return each score's exposure in bits among the controls; a control is ranked among the other ones.
+
+    Tied scores share the middle of their ranks: the base held against itself gains nothing anywhere, and is no leak.
+    """
     others = len(controls) - int(among_controls)
-    ranks = 1 + (controls[None, :] > planted[:, None]).sum(1)
+    ties = (controls[None, :] == planted[:, None]).sum(1) - int(among_controls)  # a control ties with itself
+    ranks = 1 + (controls[None, :] > planted[:, None]).sum(1) + ties / 2
     result: Floats = np.log2(others + 1) - np.log2(ranks)
     return result
 

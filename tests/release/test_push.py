@@ -227,6 +227,7 @@ def test_a_fault_at_every_request_never_opens_a_door(hub, folder, transport, kin
     assert False in outcomes
 
 
+@pytest.mark.slow  # minutes: one killed process a request
 def test_a_kill_at_every_request_never_opens_a_door(hub, folder):
     """SIGKILL cannot be caught: whatever was done so far must already be safe."""
     number = count_requests(hub, folder)
