@@ -50,6 +50,8 @@ class FinetuneRecipe(StageRecipe):
     """Column of the example's id. Found by its name, or numbered, if not set."""
     group_column: str | None = None
     """Column of what must stay on one side of a split, such as the author or the post of a segment."""
+    slice_columns: list[str] | None = None
+    """Columns by whose values the evidence is split, such as subreddit. Found by name if not set."""
     label_format: LabelFormat = "auto"
     """How labels are written: names, lists, joined (names joined by ; | or ,), one_hot, or auto."""
     task_type: TaskType | None = None

@@ -24,6 +24,7 @@ from finetune.tasks import FloatArray, LabelSet
 DECISION_NAME = "decision.json"
 SHRINKAGE_POSITIVES = 20.0  # positive rows at which a label's own threshold counts as much as the shared one
 THRESHOLD_BOUNDS = (0.02, 0.98)
+SHARED_CANDIDATES = 201
 LOG_TEMPERATURE_BOUNDS = (-1.4, 2.3)  # a quarter to ten: beyond them validation was too easy or too small
 
 
@@ -184,27 +185,29 @@ def tune_abstention(
 
 
 def best_f1_threshold(probabilities_N: FloatArray, truth_N: BoolArray) -> float:
-    """Return the threshold with the best F1 on these rows: of all equally good ones, the middle."""
+    """Return the threshold with the best F1 on these rows: the middle of the widest gap between two of them."""
     order = np.argsort(-probabilities_N, kind="stable")
     ranked, hits = probabilities_N[order], np.cumsum(truth_N[order])
     f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + truth_N.sum())  # of taking the first k rows
     lower = np.append(ranked[1:], 0.0)  # a threshold between the k-th row and the next takes exactly k
-    possible = ranked > lower
-    best = possible & (f1 >= f1[possible].max() - 1e-12)
-    middle = (ranked[best] + lower[best]).mean() / 2
+    gaps = np.where(f1 >= f1[ranked > lower].max() - 1e-12, ranked - lower, -1.0)
+    widest = int(gaps.argmax())  # equally good thresholds may lie apart, with worse ones between them
+    middle = (ranked[widest] + lower[widest]) / 2
     return float(np.clip(middle, *THRESHOLD_BOUNDS))
 
 
 def _shared_threshold(probabilities_NL: FloatArray, truth: BoolArray) -> float:
     """Return the one threshold for all labels with the best macro-F1."""
-    candidates = np.linspace(*THRESHOLD_BOUNDS, 97)
+    # Quantiles, not a grid: a barely trained classifier's probabilities all lie close together.
+    candidates = np.unique(np.quantile(probabilities_NL, np.linspace(0, 1, SHARED_CANDIDATES)).clip(*THRESHOLD_BOUNDS))
     scores = []
     for threshold in candidates:
         given = probabilities_NL >= threshold
         totals = given.sum(0) + truth.sum(0)
         scores.append((2 * (given & truth).sum(0) / np.maximum(totals, 1)).mean())
-    best = np.array(scores) >= max(scores) - 1e-12
-    return float(candidates[best].mean())
+    best = np.flatnonzero(np.array(scores) >= max(scores) - 1e-12)
+    runs = np.split(best, np.flatnonzero(np.diff(best) > 1) + 1)  # as above: the middle of the widest run
+    return float(candidates[max(runs, key=len)].mean())
 
 
 def _logit(probability: float) -> float:

@@ -10,8 +10,10 @@ from typing import Any
 
 from configs.run_folder import write_atomically
 from finetune.baselines import majority, tfidf_logistic_regression
+from finetune.calibration import calibration
 from finetune.config import FinetuneRecipe
 from finetune.decisions import Decision, default_thresholds
+from finetune.evidence import collect_evidence
 from finetune.inference import Classifier, Predictions
 from finetune.metrics import score
 from finetune.prediction_files import prediction_record
@@ -19,10 +21,11 @@ from finetune.tasks import Task
 
 SCORED_SPLITS = ("validation", "test")
 BASELINES_NAME = "baselines.json"
+EVIDENCE_NAME = "evidence.json"
 
 
 def evaluate(recipe: FinetuneRecipe, task: Task, working: Path) -> dict[str, Any]:
-    """Return the figures of classifier and baselines by split; leaves `predictions/SPLIT.jsonl` in the folder."""
+    """Return the figures of classifier and baselines by split; leaves predictions and evidence in the folder."""
     classifier = Classifier.load(working)
     baselines = _baselines(recipe, task, working)
     metrics: dict[str, Any] = {}
@@ -32,6 +35,13 @@ def evaluate(recipe: FinetuneRecipe, task: Task, working: Path) -> dict[str, Any
         figures |= _variants(task, split, classifier.decision, predictions)
         metrics[split] = {"classifier": figures} | {name: by_split[split] for name, by_split in baselines.items()}
         _write_predictions(working, split, task, classifier.decision, predictions)
+        if split == "test":
+            evidence = collect_evidence(task, split, classifier.decision, predictions, seed=recipe.seed)
+            write_atomically(working / EVIDENCE_NAME, json.dumps(evidence, indent=1, ensure_ascii=False) + "\n")
+            figures |= {"intervals": evidence["intervals"]}
+        figures["expected_calibration_error"] = calibration(
+            predictions.probabilities_NL, task.targets(split), task.label_set
+        )["expected_calibration_error"]
     (working / BASELINES_NAME).unlink(missing_ok=True)
     return metrics
 

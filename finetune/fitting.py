@@ -27,12 +27,13 @@ from finetune.decisions import (
     tune_temperature,
     tune_thresholds,
 )
-from finetune.evaluation import evaluate
+from finetune.evaluation import EVIDENCE_NAME, evaluate
 from finetune.heads import build_classifier, divide_logits, load_tokenizer, longest_sequence, quiet_transformers
 from finetune.inference import predict_logits
 from finetune.long_texts import TextEncoder
 from finetune.losses import build_loss
 from finetune.optimization import reinitialize_layers
+from finetune.report import render_report
 from finetune.score_table import score_table
 from finetune.splitting import cut, stratified_folds
 from finetune.task_checks import balance_advice, clean_task
@@ -42,6 +43,7 @@ from finetune.training import Trainer, TrainingData, remove_checkpoints
 
 log = logging.getLogger("finetune")
 METRICS_NAME = "metrics.json"
+REPORT_NAME = "report.html"
 OUT_OF_FOLD_NAME = "out_of_fold.npz"
 
 
@@ -78,6 +80,8 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
         if accelerator.is_main_process:
             _save(recipe, fitted, task, out_of_fold, working)
             metrics = evaluate(recipe, task, working) | {"training": fitted.history, "task": describe(task)}
+            evidence = json.loads((working / EVIDENCE_NAME).read_text(encoding="utf-8"))
+            write_atomically(working / REPORT_NAME, render_report(metrics, evidence))
             write_atomically(working / METRICS_NAME, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     accelerator.wait_for_everyone()
     return _finish(recipe, source, task, working, started_at, accepted) if accelerator.is_main_process else None
@@ -90,6 +94,7 @@ def load_task(recipe: FinetuneRecipe) -> Task:
         labels=recipe.label_columns,
         id=recipe.id_column,
         group=recipe.group_column,
+        slices=recipe.slice_columns,
         label_format=recipe.label_format,
         task_type=recipe.task_type,
     )

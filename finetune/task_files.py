@@ -7,7 +7,8 @@ never from test; the label set from the training labels.
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from finetune.tasks import LABELS_NAME, SPLITS, Example, LabelSet, Task, TaskTyp
 log = logging.getLogger("task")
 LABEL_COLUMNS = ("labels", "label", "status", "class", "category", "target", "emotion", "emotions")
 ID_COLUMNS = ("id", "example_id", "post_id", "comment_id", "uuid")
+SLICE_COLUMNS = ("subreddit", "year", "created_utc")
 LARGEST_QUARANTINED_FRACTION = 0.5
 
 
@@ -31,6 +33,7 @@ class Columns:
     labels: list[str] | None = None
     id: str | None = None
     group: str | None = None
+    slices: list[str] | None = None
     label_format: LabelFormat = "auto"
     task_type: TaskType | None = None
 
@@ -130,20 +133,12 @@ def _parse(
     tables: dict[str, _Table], columns: Columns, given: LabelSet | None, quarantine: list[dict[str, Any]]
 ) -> tuple[LabelSet, dict[str, list[Example]]]:
     train = tables["train"]
-    present = list(dict.fromkeys(key for row in train.rows[:100] for key in row.values))
-    if not present:
-        raise UserError("holds no readable row", where=train.where)
-    text = find_column(present, columns.text, TEXT_COLUMNS, key="text_column", where=train.where)
-    names = columns.labels or [find_column(present, None, LABEL_COLUMNS, key="label_columns", where=train.where)]
-    for name in names:
-        find_column(present, name, (), key="label_columns", where=train.where)
-    id_column = columns.id or next((name for name in ID_COLUMNS if name in present), None)
-    reading = _reading(train, names, columns, given)
+    reader = _row_reader(train, columns, given)
     splits = {}
     for split, table in tables.items():
         examples = []
         for row in table.rows:
-            example, problem = _example(row, table.where, split, text, names, id_column, columns.group, reading)
+            example, problem = reader.read(row, split)
             if example is None:
                 quarantine.append({"file": table.where, "line": row.line, "reason": problem})
             else:
@@ -156,13 +151,30 @@ def _parse(
             )
         splits[split] = examples
     training_labels = [example.labels for _, example in splits["train"]]
-    label_set = given or infer_label_set(training_labels, multi_label=reading.multi_label, where=train.where)
+    label_set = given or infer_label_set(training_labels, multi_label=reader.reading.multi_label, where=train.where)
     if columns.task_type is not None and columns.task_type != label_set.type:
         label_set = LabelSet.from_dict(label_set.to_dict() | {"type": columns.task_type}, where="task_type")
     for split, examples in splits.items():
         for line, example in examples:
             label_set.check(example.labels, where=f"{tables[split].where}:{line}")
     return label_set, {split: [example for _, example in examples] for split, examples in splits.items()}
+
+
+def _row_reader(train: _Table, columns: Columns, given: LabelSet | None) -> "_RowReader":
+    """Find the columns of the training table."""
+    present = list(dict.fromkeys(key for row in train.rows[:100] for key in row.values))
+    if not present:
+        raise UserError("holds no readable row", where=train.where)
+    text = find_column(present, columns.text, TEXT_COLUMNS, key="text_column", where=train.where)
+    labels = columns.labels or [find_column(present, None, LABEL_COLUMNS, key="label_columns", where=train.where)]
+    named = {"label_columns": labels, "slice_columns": columns.slices or []}
+    named |= {"id_column": [columns.id] if columns.id else [], "group_column": [columns.group] if columns.group else []}
+    for key, names in named.items():
+        for name in names:
+            find_column(present, name, (), key=key, where=train.where)
+    id_column = columns.id or next((name for name in ID_COLUMNS if name in present), None)
+    slices = columns.slices if columns.slices is not None else [name for name in SLICE_COLUMNS if name in present]
+    return _RowReader(text, labels, id_column, columns.group, slices, _reading(train, labels, columns, given))
 
 
 def _reading(train: _Table, names: list[str], columns: Columns, given: LabelSet | None) -> LabelReading:
@@ -176,40 +188,42 @@ def _reading(train: _Table, names: list[str], columns: Columns, given: LabelSet 
     return reading
 
 
-def _example(
-    row: Row,
-    where: str,
-    split: str,
-    text_column: str,
-    label_columns: list[str],
-    id_column: str | None,
-    group_column: str | None,
-    reading: LabelReading,
-) -> tuple[Example | None, str | None]:
-    if row.problem is not None:
-        return None, row.problem
-    text = row.values.get(text_column)
-    if not isinstance(text, str):
-        return None, f"no text in column {text_column!r}"
-    if any(name not in row.values for name in label_columns):
-        return None, "no labels"
-    try:
-        labels = reading.parse([row.values[name] for name in label_columns])
-    except ValueError as error:
-        return None, str(error)
-    identifier = row.values.get(id_column) if id_column else None
-    group = row.values.get(group_column) if group_column else None
-    example = Example(
-        id=str(identifier) if identifier is not None else f"{split}-{row.line}",
-        text=text,
-        labels=tuple(dict.fromkeys(labels)),
-        group="" if group is None else str(group),
-    )
-    return example, None
+@dataclasses.dataclass(frozen=True)
+class _RowReader:
+    """Turns rows into examples."""
+
+    text: str
+    labels: list[str]
+    id: str | None
+    group: str | None
+    slices: list[str]
+    reading: LabelReading
+
+    def read(self, row: Row, split: str) -> tuple[Example | None, str | None]:
+        """Return the example of a row, or why there is none."""
+        text = row.values.get(self.text)
+        if row.problem is not None or not isinstance(text, str):
+            return None, row.problem or f"no text in column {self.text!r}"
+        if any(name not in row.values for name in self.labels):
+            return None, "no labels"
+        try:
+            labels = self.reading.parse([row.values[name] for name in self.labels])
+        except ValueError as error:
+            return None, str(error)
+        identifier = row.values.get(self.id) if self.id else None
+        group = row.values.get(self.group) if self.group else None
+        example = Example(
+            id=str(identifier) if identifier is not None else f"{split}-{row.line}",
+            text=text,
+            labels=tuple(dict.fromkeys(labels)),
+            group="" if group is None else str(group),
+            slices=tuple(_slice(name, row.values[name]) for name in self.slices if row.values.get(name) is not None),
+        )
+        return example, None
 
 
-def iterate_examples(task: Task) -> Iterator[tuple[str, Example]]:
-    """Yield every example of a task with its split."""
-    for split in SPLITS:
-        for example in task.splits[split]:
-            yield split, example
+def _slice(column: str, value: Any) -> tuple[str, str]:
+    """Return a slice column's name and value; a moment in Unix seconds becomes its year."""
+    if column == "created_utc" and str(value).replace(".", "", 1).isdigit():
+        return "year", str(datetime.fromtimestamp(float(value), UTC).year)
+    return column, str(value)

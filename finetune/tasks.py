@@ -143,6 +143,8 @@ class Example:
     labels: tuple[str, ...]
     group: str = ""
     """Examples of one group (an author, a post) never stand on two sides of a split."""
+    slices: tuple[tuple[str, str], ...] = ()
+    """What the example is counted under in the evidence: (column, value) pairs such as (year, 2021)."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -96,8 +96,8 @@ def make_task(tmp_path: Path) -> Callable[..., Path]:
 def small_run(tiny_encoder: Path) -> list[str]:
     """Arguments that make a run take a second or two."""
     return [
-        "--model", str(tiny_encoder), "--epochs", "8", "--learning_rate", "3e-3", "--mixed_precision", "no",
-        "--max_seq_length", "48",
+        "--model", str(tiny_encoder), "--epochs", "8", "--learning_rate", "2e-3", "--patience", "8",
+        "--mixed_precision", "no", "--max_seq_length", "48",
     ]  # fmt: skip
 
 

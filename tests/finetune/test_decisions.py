@@ -50,6 +50,14 @@ def test_few_positives_stay_near_the_shared_threshold() -> None:
     assert rare < 0.6
 
 
+def test_probabilities_that_lie_close_together_still_get_a_threshold() -> None:
+    generator = np.random.default_rng(3)
+    truth = generator.random((200, 3)) < 0.4
+    probabilities = 0.4 + 0.002 * truth + 0.001 * generator.random((200, 3))
+    thresholds = tune_thresholds(probabilities, truth.astype(float), MULTI)
+    assert ((probabilities >= thresholds) == truth).all()
+
+
 def test_label_without_positive_gets_the_shared_threshold() -> None:
     truth = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0]], dtype=float)
     probabilities = np.array([[0.9, 0.1, 0.1], [0.1, 0.9, 0.2], [0.8, 0.8, 0.1], [0.2, 0.3, 0.1]])
