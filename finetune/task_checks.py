@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from typing import Any, Literal
 
 from configs.errors import UserError
+from finetune.leakage import TextIndex, normalized
 from finetune.tasks import Example, Task
 
 log = logging.getLogger("task")
@@ -19,18 +20,14 @@ FEW_POSITIVES = 50
 STRONG_IMBALANCE = 20.0
 
 
-def normalized(text: str) -> str:
-    """Return a text as it is compared: lower case, words only, single spaces."""
-    return " ".join(re.findall(r"\w+", text.lower()))
-
-
 def clean_task(task: Task, *, conflicts: ConflictPolicy, drop_leaked: bool) -> Task:
     """Return the task without what must not be trained on, its findings in `notes`.
 
     Args:
         task: as it was read.
         conflicts: what to do with training texts that stand there with different labels.
-        drop_leaked: take training texts out that stand in validation or test, and validation texts that stand in test.
+        drop_leaked: take training texts out that match one of validation or test, and validation texts one of test
+            (see `finetune.leakage`).
 
     Raises:
         UserError: nothing is left to train or validate on, or nothing to learn.
@@ -42,8 +39,8 @@ def clean_task(task: Task, *, conflicts: ConflictPolicy, drop_leaked: bool) -> T
         splits[split] = kept
     notes["empty_texts_test"] = sum(not LETTER_OR_DIGIT.search(example.text) for example in splits["test"])
     for split, others in (("validation", ("test",)), ("train", ("validation", "test"))):
-        elsewhere = {normalized(example.text) for other in others for example in splits[other]}
-        clean = [example for example in splits[split] if normalized(example.text) not in elsewhere]
+        elsewhere = TextIndex((example.id, example.text) for other in others for example in splits[other])
+        clean = [example for example in splits[split] if not elsewhere.matches(example.text)]
         notes[f"{split}_texts_also_in_{'_or_'.join(others)}"] = len(splits[split]) - len(clean)
         splits[split] = clean if drop_leaked else splits[split]
     splits["train"], notes["repeated_texts"], notes["conflicting_texts"] = _resolve(splits["train"], conflicts)

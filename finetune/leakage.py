@@ -1,0 +1,125 @@
+"""Find texts of one set in another: the gate that keeps a benchmark honest.
+
+Two texts match if they are the same after normalisation, or share a run of 13 words (GPT-3's contamination check,
+arXiv:2005.14165 appendix C). Ids are compared with nothing: one post has other ids elsewhere.
+"""
+
+import io
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from configs.errors import UserError
+from configs.manifest import MANIFEST_NAME, read_manifest
+from finetune.tasks import Task
+
+RUN_WORDS = 13
+SHOWN_IDS = 10
+WORD = re.compile(r"\w+")
+
+
+class Leak(NamedTuple):
+    """A text of `source` that stands in `target`."""
+
+    source: str
+    source_id: str
+    target: str
+    target_id: str
+
+
+def normalized(text: str) -> str:
+    """Return a text as it is compared: lower case, words only, single spaces."""
+    return " ".join(WORD.findall(text.lower()))
+
+
+class TextIndex:
+    """Texts to look for in others, by whole text and by runs of words."""
+
+    def __init__(self, texts: Iterable[tuple[str, str]]) -> None:
+        self._ids: dict[int, set[str]] = defaultdict(set)
+        for identifier, text in texts:
+            for key in _keys(text):
+                self._ids[key].add(identifier)
+
+    def matches(self, text: str) -> set[str]:
+        """Return the ids of the indexed texts that `text` matches."""
+        found: set[str] = set()
+        for key in _keys(text):
+            found |= self._ids.get(key, set())
+        return found
+
+
+def _keys(text: str) -> Iterator[int]:
+    words = WORD.findall(text.lower())
+    if words:
+        yield hash((len(words), *words))
+    for start in range(len(words) - RUN_WORDS + 1):
+        yield hash(tuple(words[start : start + RUN_WORDS]))
+
+
+def leaks_between(source: Task, target: Task, *, splits: Iterable[str] = ("train", "validation")) -> list[Leak]:
+    """Return the texts of `source`'s splits that stand in `target`'s test split."""
+    index = TextIndex((example.id, example.text) for example in target.splits["test"])
+    return [
+        Leak(f"{source.name}/{split}", example.id, f"{target.name}/test", target_id)
+        for split in splits
+        for example in source.splits[split]
+        for target_id in sorted(index.matches(example.text))
+    ]
+
+
+def leaks_from_pretraining(model_folder: Path, tasks: list[Task]) -> list[Leak]:
+    """Return the test texts that stand in the corpus a model was pretrained on, as its manifest names it.
+
+    A model without a manifest, or whose corpus is no longer where its manifest says, cannot be checked.
+
+    Raises:
+        UserError: the corpus is gone.
+    """
+    if not (model_folder / MANIFEST_NAME).is_file():
+        return []
+    inputs = read_manifest(model_folder).inputs
+    if "corpus" not in inputs:
+        return []
+    folder = Path(inputs["corpus"].path) / "documents" / "train"
+    files = sorted(folder.glob("*.jsonl.zst"))
+    if not files:
+        raise UserError(
+            "the corpus this model was pretrained on is gone, so it cannot be checked for test texts",
+            where=folder,
+            fix="Put it back, or leave this model out.",
+        )
+    indices = {task.name: TextIndex((e.id, e.text) for e in task.splits["test"]) for task in tasks}
+    return [
+        Leak("corpus", document_id, f"{name}/test", target_id)
+        for path in files
+        for document_id, text in _documents(path)
+        for name, index in indices.items()
+        for target_id in sorted(index.matches(text))
+    ]
+
+
+def refuse_leaks(leaks: list[Leak], *, fix: str) -> None:
+    """Raise if there are leaks, naming the first ids.
+
+    Raises:
+        UserError: there are.
+    """
+    if not leaks:
+        return
+    shown = "; ".join(f"{leak.source}:{leak.source_id} in {leak.target}:{leak.target_id}" for leak in leaks[:SHOWN_IDS])
+    more = f"; and {len(leaks) - SHOWN_IDS} more" if len(leaks) > SHOWN_IDS else ""
+    raise UserError(f"{len(leaks)} texts leak into a test split: {shown}{more}", where="leakage gate", fix=fix)
+
+
+def _documents(path: Path) -> Iterator[tuple[str, str]]:
+    import zstandard
+
+    with path.open("rb") as file:
+        stream = zstandard.ZstdDecompressor(max_window_size=2**31).stream_reader(file)
+        for line in io.TextIOWrapper(stream, encoding="utf-8"):
+            record = json.loads(line)
+            yield str(record["id"]), f"{record.get('title') or ''}\n{record.get('text') or ''}"

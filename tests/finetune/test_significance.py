@@ -1,0 +1,36 @@
+"""The tests of difference: right size under no difference, power under one, Holm by hand."""
+
+import numpy as np
+import pytest
+
+from finetune.significance import bootstrap_difference, holm, randomization_test
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_randomization_is_exact_for_few_pairs() -> None:
+    assert randomization_test(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), seed=0) == pytest.approx(2 / 32)
+    assert randomization_test(np.array([1.0, -1.0]), seed=0) == 1.0
+
+
+def test_randomization_keeps_its_level_and_has_power() -> None:
+    generator = np.random.default_rng(0)
+    rejected = [randomization_test(generator.normal(size=8), seed=i) < 0.05 for i in range(400)]
+    assert np.mean(rejected) < 0.08
+    assert np.mean([randomization_test(generator.normal(1.5, size=8), seed=i) < 0.05 for i in range(100)]) > 0.7
+    assert randomization_test(generator.normal(1.0, 0.5, size=45), seed=0) < 0.001
+
+
+def test_bootstrap_difference() -> None:
+    generator = np.random.default_rng(1)
+    theirs = 0.70 + 0.02 * generator.normal(size=(5, 1001))
+    same = bootstrap_difference(theirs + 0.005 * generator.normal(size=theirs.shape), theirs, seed=0)
+    better = bootstrap_difference(theirs + 0.05, theirs, seed=0)
+    assert same.p_value > 0.05
+    assert same.low < 0 < same.high
+    assert better.p_value < 0.01
+    assert better.mean == pytest.approx(0.05)
