@@ -5,7 +5,7 @@ end in one row and attention runs inside each (no padding is computed, no sequen
 at every sequence, and the vocabulary head sees the masked positions only. Attention plugs in through transformers'
 `AttentionInterface`, so saved folders are plain Hugging Face checkpoints.
 
-N = tokens of a micro-batch, M = predictions, H = heads, E = head width, V = vocabulary.
+N = tokens of a micro-batch, M = predictions, E = hidden width, V = vocabulary.
 """
 
 import logging
@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
-    AttentionInterface,
     AutoModelForMaskedLM,
     AutoTokenizer,
     PreTrainedModel,
@@ -27,8 +25,8 @@ from transformers.utils import logging as transformers_logging
 
 from configs.base_models import ModelSource
 from configs.errors import UserError
+from pretrain.attention import PACKED_ATTENTION
 
-PACKED_ATTENTION = "mindshift_packed"
 SUPPORTED_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "modernbert")
 
 log = logging.getLogger(__name__)
@@ -66,56 +64,6 @@ class PackedMaskedLM(nn.Module):
                 input_ids=input_ids[None], position_ids=position_ids[None] + self._position_offset, lengths=lengths
             ).last_hidden_state
             return _head_logits(self.model, hidden_1NE[0, masked_positions])
-
-
-def packed_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    lengths: list[int],
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    sliding_window: int | None = None,
-    **_: object,
-) -> tuple[Tensor, None]:
-    """Attend inside each sequence only; a function for transformers' `AttentionInterface`.
-
-    Args:
-        module: the calling layer, unused.
-        query: (1, H, N, E).
-        key: (1, H, N, E).
-        value: (1, H, N, E).
-        attention_mask: unused; `lengths` say all.
-        lengths: tokens of each sequence.
-        scaling: factor on the scores.
-        dropout: probability of dropping an attention weight.
-        sliding_window: reach of local attention plus one, as transformers passes it.
-
-    Returns:
-        (1, N, H, E) outputs, and no attention weights.
-    """
-    parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
-    outputs = [
-        F.scaled_dot_product_attention(
-            q, k, v, attn_mask=_local_mask(q, sliding_window), dropout_p=dropout, scale=scaling
-        ).transpose(1, 2)
-        for q, k, v in parts
-    ]
-    return torch.cat(outputs, dim=1), None
-
-
-AttentionInterface.register(PACKED_ATTENTION, packed_attention)
-
-
-def _local_mask(query: Tensor, sliding_window: int | None) -> Tensor | None:
-    length = query.shape[2]
-    if sliding_window is None or length <= sliding_window:
-        return None
-    position = torch.arange(length, device=query.device)
-    return (position[:, None] - position[None]).abs() < sliding_window
 
 
 def load_masked_lm(source: ModelSource) -> PreTrainedModel:

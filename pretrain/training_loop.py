@@ -14,7 +14,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,7 +34,8 @@ from pretrain.config import PretrainRecipe
 from pretrain.distributed import accumulation_steps, prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
 from pretrain.evaluation import Evaluation, evaluate
-from pretrain.masking import IGNORED_LABEL, mix_integers
+from pretrain.losses import summed_cross_entropy
+from pretrain.masking import mix_integers
 from pretrain.metrics import MetricsLog
 from pretrain.optimization import build_optimizer, learning_rate_factor
 from pretrain.packing import StepPlanner
@@ -284,7 +284,7 @@ class PretrainingRun:
 def summed_loss(module: torch.nn.Module, batch: MicroBatch) -> Tensor:
     """Return the cross entropy summed over a micro-batch's masked tokens, in fp32."""
     logits_MV = module(batch.input_ids, batch.position_ids, batch.lengths, batch.masked_positions)
-    return F.cross_entropy(logits_MV.float(), batch.labels, reduction="sum", ignore_index=IGNORED_LABEL)
+    return summed_cross_entropy(logits_MV, batch.labels)
 
 
 class _stop_signals:  # used as a context, like contextlib.suppress

@@ -19,7 +19,8 @@ from transformers import (
 
 from configs.base_models import ModelSource
 from configs.errors import UserError
-from pretrain.encoder import PACKED_ATTENTION, PackedMaskedLM, load_masked_lm, set_dropout
+from pretrain.attention import PACKED_ATTENTION
+from pretrain.encoder import PackedMaskedLM, load_masked_lm, set_dropout
 
 SIZES = {"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 CONFIGS: dict[str, PretrainedConfig] = {

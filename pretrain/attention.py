@@ -1,0 +1,183 @@
+"""Attention inside each sequence of a flat micro-batch, by whatever is fastest on the device.
+
+- CUDA in bf16 or fp16 without attention dropout: `torch.nn.attention.varlen` (FlashAttention, in torch).
+- CPU in bf16, or with attention dropout: plain matrix products with a backward of our own. The backward of torch's
+  fused CPU kernel is several times slower in bf16, and dropout takes it off the fused kernel (docs/experiments.md).
+- anything else: `scaled_dot_product_attention`, one call a sequence.
+
+N = tokens of a micro-batch, T = tokens of one sequence, H = heads, E = head width.
+"""
+
+import functools
+import math
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+PACKED_ATTENTION = "mindshift_packed"
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    lengths: list[int],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **_: object,
+) -> tuple[Tensor, None]:
+    """Attend inside each sequence only; a function for transformers' `AttentionInterface`.
+
+    Args:
+        module: the calling layer, unused.
+        query: (1, H, N, E).
+        key: (1, H, N, E).
+        value: (1, H, N, E).
+        attention_mask: unused; `lengths` say all.
+        lengths: tokens of each sequence; they add up to N.
+        scaling: factor on the scores; 1/√E if unset.
+        dropout: probability of dropping an attention weight.
+        sliding_window: reach of local attention plus one, as transformers passes it.
+
+    Returns:
+        (1, N, H, E) outputs, and no attention weights.
+    """
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and dropout == 0.0:
+        return _varlen(query, key, value, lengths, scaling, sliding_window), None
+    if not query.is_cuda and (query.dtype == torch.bfloat16 or dropout > 0.0):
+        return matrix_attention(query, key, value, lengths, scaling, dropout, sliding_window), None
+    parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
+    outputs = [
+        F.scaled_dot_product_attention(
+            q, k, v, attn_mask=_local_mask(q.shape[2], sliding_window, q.device), dropout_p=dropout, scale=scaling
+        ).transpose(1, 2)
+        for q, k, v in parts
+    ]
+    return torch.cat(outputs, dim=1), None
+
+
+AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+
+
+def _varlen(
+    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scaling: float, sliding_window: int | None
+) -> Tensor:
+    from torch.nn.attention.varlen import varlen_attn
+
+    boundaries = _boundaries(tuple(lengths), query.device)
+    reach = -1 if sliding_window is None else sliding_window - 1
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (N, H, E)
+    longest = max(lengths)
+    output = varlen_attn(q, k, v, boundaries, boundaries, longest, longest, scale=scaling, window_size=(reach, reach))
+    return cast(Tensor, output)[None]
+
+
+@functools.lru_cache(maxsize=8)
+def _boundaries(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return (sequences + 1,) starts and end; every layer of a micro-batch asks for the same."""
+    starts = [0]
+    for length in lengths:
+        starts.append(starts[-1] + length)
+    return torch.tensor(starts, dtype=torch.int32, device=device)
+
+
+def _local_mask(length: int, sliding_window: int | None, device: torch.device) -> Tensor | None:
+    """Return (T, T), True where a token may look; None if it may look everywhere."""
+    if sliding_window is None or length <= sliding_window:
+        return None
+    position = torch.arange(length, device=device)
+    return (position[:, None] - position[None]).abs() < sliding_window
+
+
+def matrix_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: list[int],
+    scaling: float,
+    dropout: float,
+    sliding_window: int | None,
+) -> Tensor:
+    """Return (1, N, H, E): `packed_attention` as plain matrix products with a backward of our own."""
+    apply: Any = _MatrixAttention.apply
+    return cast(Tensor, apply(query, key, value, lengths, scaling, dropout, sliding_window))
+
+
+class _MatrixAttention(torch.autograd.Function):
+    """Attention as matrix products over one sequence at a time, the attention weights kept for the backward."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        lengths: list[int],
+        scaling: float,
+        dropout: float,
+        sliding_window: int | None,
+    ) -> Tensor:
+        output = query.new_empty(1, query.shape[2], query.shape[1], query.shape[3])  # (1, N, H, E)
+        weights: list[Tensor] = []
+        factors: list[Tensor | None] = []
+        start = 0
+        for length in lengths:
+            end = start + length
+            q, k, v = (tensor[0, :, start:end] for tensor in (query, key, value))  # (H, T, E)
+            scores = torch.bmm(q * scaling, k.transpose(1, 2))  # (H, T, T)
+            mask = _local_mask(length, sliding_window, scores.device)
+            if mask is not None:
+                scores.masked_fill_(~mask, -math.inf)
+            weight = torch.softmax(scores, dim=-1)
+            kept = dropout_factors(weight, dropout)
+            torch.bmm(weight if kept is None else weight * kept, v, out=output[0, start:end].transpose(0, 1))
+            weights.append(weight)
+            factors.append(kept)
+            start = end
+        ctx.save_for_backward(query, key, value, *weights, *factors)
+        ctx.lengths, ctx.scaling = lengths, scaling
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *kept_for_backward = ctx.saved_tensors
+        weights, factors = kept_for_backward[: len(ctx.lengths)], kept_for_backward[len(ctx.lengths) :]
+        gradients = [torch.empty_like(tensor) for tensor in (query, key, value)]
+        start = 0
+        for length, weight, kept in zip(ctx.lengths, weights, factors, strict=True):
+            end = start + length
+            q, k, v = (tensor[0, :, start:end] for tensor in (query, key, value))  # (H, T, E)
+            dq, dk, dv = (tensor[0, :, start:end] for tensor in gradients)
+            do = output_gradient[0, start:end].transpose(0, 1)  # (H, T, E)
+            dropped = weight if kept is None else weight * kept
+            dv.copy_(torch.bmm(dropped.transpose(1, 2), do))
+            weight_gradient = torch.bmm(do, v.transpose(1, 2))  # (H, T, T)
+            if kept is not None:
+                weight_gradient *= kept
+            scores = torch._softmax_backward_data(weight_gradient, weight, -1, weight.dtype)
+            dq.copy_(torch.bmm(scores, k)).mul_(ctx.scaling)
+            dk.copy_(torch.bmm(scores.transpose(1, 2), q)).mul_(ctx.scaling)
+            start = end
+        return *gradients, None, None, None, None
+
+
+def dropout_factors(like: Tensor, probability: float) -> Tensor | None:
+    """Return 0 or 1/(1 − p) for each element of `like`, or None without dropout.
+
+    One random byte an element, so p is rounded to a multiple of 1/256 and the scale made to fit: much cheaper than
+    a Bernoulli draw each.
+    """
+    threshold = round(probability * 256)
+    if threshold == 0:
+        return None
+    words = torch.empty(-(-like.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
+    kept = words.view(torch.uint8)[: like.numel()].view(like.shape) >= threshold
+    return kept.to(like.dtype) * (256 / (256 - threshold))

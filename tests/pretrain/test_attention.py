@@ -1,0 +1,86 @@
+"""Our CPU attention and cross entropy equal torch's, forward and backward."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from pretrain.attention import dropout_factors, matrix_attention
+from pretrain.losses import _SummedCrossEntropy, summed_cross_entropy
+
+LENGTHS = [5, 1, 30, 12]
+
+
+def make_inputs(dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    """Query, key and value of 4 heads of width 8, requiring gradients."""
+    generator = torch.Generator().manual_seed(2)
+    flat = [torch.randn(1, 48, 4, 8, generator=generator, dtype=torch.float64) for _ in range(3)]
+    return [tensor.to(dtype).transpose(1, 2).requires_grad_() for tensor in flat]
+
+
+def reference(query, key, value, scaling, sliding_window):
+    """One sdpa over the whole row with a mask that keeps sequences apart."""
+    owner = torch.repeat_interleave(torch.arange(len(LENGTHS)), torch.tensor(LENGTHS))
+    allowed = owner[:, None] == owner[None]
+    if sliding_window is not None:
+        position = torch.arange(48)
+        allowed &= (position[:, None] - position[None]).abs() < sliding_window
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, scale=scaling).transpose(1, 2)
+
+
+@pytest.mark.parametrize("sliding_window", [None, 9])
+def test_matrix_attention_equals_a_block_mask(sliding_window):
+    inputs, expected_inputs = make_inputs(), make_inputs()
+    output = matrix_attention(*inputs, LENGTHS, 0.3, 0.0, sliding_window)
+    expected = reference(*expected_inputs, 0.3, sliding_window)
+    torch.testing.assert_close(output, expected)
+    upstream = torch.randn(expected.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    output.backward(upstream)
+    expected.backward(upstream)
+    for tensor, other in zip(inputs, expected_inputs, strict=True):
+        torch.testing.assert_close(tensor.grad, other.grad)
+
+
+def test_matrix_attention_with_dropout_has_the_gradient_of_its_own_output():
+    inputs = make_inputs()
+
+    def attend(*tensors: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(1)
+        return matrix_attention(*tensors, LENGTHS, 0.3, 0.2, None)
+
+    assert not torch.equal(attend(*inputs), matrix_attention(*inputs, LENGTHS, 0.3, 0.0, None))
+    assert torch.autograd.gradcheck(attend, inputs, fast_mode=True)
+
+
+def test_dropout_factors_keep_the_mean():
+    factors = dropout_factors(torch.empty(1000, 1000), 0.1)
+    assert factors is not None
+    assert factors.unique().tolist() == pytest.approx([0.0, 256 / 230])
+    assert (factors == 0).float().mean().item() == pytest.approx(26 / 256, abs=0.002)
+    assert factors.mean().item() == pytest.approx(1, abs=0.002)
+    assert dropout_factors(factors, 0.0) is None
+
+
+def test_cross_entropy_equals_torch_forward_and_backward():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(300, 50, generator=generator) * 4
+    labels = torch.randint(0, 50, (300,), generator=generator)
+    labels[::7] = -100
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss = _SummedCrossEntropy.apply(ours, labels)
+    expected = F.cross_entropy(theirs, labels, reduction="sum", ignore_index=-100)
+    torch.testing.assert_close(loss, expected)
+    (loss / 17).backward()
+    (expected / 17).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_cross_entropy_in_bf16_is_as_exact_as_its_logits():
+    logits = (torch.randn(200, 90, generator=torch.Generator().manual_seed(0)) * 3).bfloat16()
+    labels = torch.arange(200) % 90
+    ours, theirs = logits.clone().requires_grad_(), logits.float().requires_grad_()
+    loss = summed_cross_entropy(ours, labels)
+    expected = F.cross_entropy(theirs, labels, reduction="sum")
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-3)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(ours.grad.float(), theirs.grad, rtol=0.01, atol=0.005)
