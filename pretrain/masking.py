@@ -29,7 +29,7 @@ class MaskedSequences:
 
     Attributes:
         input_ids: (N,) tokens after corruption.
-        masked_positions: (M,) where predictions are asked for.
+        masked_positions: (M,) where predictions are asked for, ascending.
         labels: (M,) the original tokens; −100 where M is only padded.
         masked_count: how many labels are real.
     """
@@ -101,7 +101,7 @@ def uniform(values: Uint64Array) -> npt.NDArray[np.float64]:
 def _pad_predictions(input_ids: IntArray, positions: IntArray, labels: IntArray) -> MaskedSequences:
     count = len(positions)
     size = min(len(input_ids), -(-max(count, 1) // PREDICTION_MULTIPLE) * PREDICTION_MULTIPLE)
-    padded_positions = np.zeros(size, dtype=np.int64)
+    padded_positions = np.full(size, len(input_ids) - 1, dtype=np.int64)
     padded_labels = np.full(size, IGNORED_LABEL, dtype=np.int64)
     padded_positions[:count], padded_labels[:count] = positions, labels
     return MaskedSequences(input_ids, padded_positions, padded_labels, count)

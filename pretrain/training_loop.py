@@ -283,7 +283,7 @@ class PretrainingRun:
 
 def summed_loss(module: torch.nn.Module, batch: MicroBatch) -> Tensor:
     """Return the cross entropy summed over a micro-batch's masked tokens, in fp32."""
-    logits_MV = module(batch.input_ids, batch.position_ids, batch.lengths, batch.masked_positions)
+    logits_MV = module(batch.input_ids, batch.position_ids, batch.lengths, batch.asked)
     return summed_cross_entropy(logits_MV, batch.labels)
 
 
