@@ -68,7 +68,7 @@ def _start_tracker(report_to: str, folder: Path, run_name: str) -> Any:
         raise UserError("wandb is not installed", where="report_to", fix='pip install "mindshift[track]"') from None
     if os.environ.get("WANDB_MODE", "disabled") == "disabled":  # the console's default for everything else
         os.environ["WANDB_MODE"] = "offline"
-    return wandb.init(project="mindshift", name=run_name, dir=str(folder), mode=os.environ["WANDB_MODE"])
+    return wandb.init(project="mindshift", name=run_name, dir=str(folder))
 
 
 class _TensorBoard:
