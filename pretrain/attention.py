@@ -5,11 +5,12 @@
   fused CPU kernel is several times slower in bf16, and dropout takes it off the fused kernel (docs/experiments.md).
 - anything else: `scaled_dot_product_attention`, one call a sequence.
 
-N = tokens of a micro-batch, T = tokens of one sequence, H = heads, E = head width.
+N = tokens of a micro-batch, T = tokens of one sequence, Q = its queries, H = heads, E = head width.
 """
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -28,6 +29,7 @@ def packed_attention(
     attention_mask: Tensor | None,
     *,
     lengths: list[int],
+    query_lengths: list[int] | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -37,29 +39,33 @@ def packed_attention(
 
     Args:
         module: the calling layer, unused.
-        query: (1, H, N, E).
+        query: (1, H, N, E), or fewer rows if `query_lengths` says so.
         key: (1, H, N, E).
         value: (1, H, N, E).
         attention_mask: unused; `lengths` say all.
         lengths: tokens of each sequence; they add up to N.
+        query_lengths: queries of each sequence, if not all tokens ask; never with a sliding window.
         scaling: factor on the scores; 1/√E if unset.
         dropout: probability of dropping an attention weight.
         sliding_window: reach of local attention plus one, as transformers passes it.
 
     Returns:
-        (1, N, H, E) outputs, and no attention weights.
+        (1, N, H, E) outputs, one for each query, and no attention weights.
     """
+    asked = lengths if query_lengths is None else query_lengths
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and dropout == 0.0:
-        return _varlen(query, key, value, lengths, scaling, sliding_window), None
+        return _varlen(query, key, value, lengths, asked, scaling, sliding_window), None
     if not query.is_cuda and (query.dtype == torch.bfloat16 or dropout > 0.0):
-        return matrix_attention(query, key, value, lengths, scaling, dropout, sliding_window), None
-    parts = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
+        return matrix_attention(query, key, value, lengths, asked, scaling, dropout, sliding_window), None
+    sizes = (asked, lengths, lengths)
+    parts = zip(*(torch.split(t, size, dim=2) for t, size in zip((query, key, value), sizes, strict=True)), strict=True)
     outputs = [
         F.scaled_dot_product_attention(
             q, k, v, attn_mask=_local_mask(q.shape[2], sliding_window, q.device), dropout_p=dropout, scale=scaling
         ).transpose(1, 2)
         for q, k, v in parts
+        if q.shape[2] > 0
     ]
     return torch.cat(outputs, dim=1), None
 
@@ -68,15 +74,22 @@ AttentionInterface.register(PACKED_ATTENTION, packed_attention)
 
 
 def _varlen(
-    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], scaling: float, sliding_window: int | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: list[int],
+    asked: list[int],
+    scaling: float,
+    sliding_window: int | None,
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    boundaries = _boundaries(tuple(lengths), query.device)
+    of_queries, of_keys = (_boundaries(tuple(sizes), query.device) for sizes in (asked, lengths))
     reach = -1 if sliding_window is None else sliding_window - 1
     q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))  # (N, H, E)
-    longest = max(lengths)
-    output = varlen_attn(q, k, v, boundaries, boundaries, longest, longest, scale=scaling, window_size=(reach, reach))
+    output = varlen_attn(
+        q, k, v, of_queries, of_keys, max(asked), max(lengths), scale=scaling, window_size=(reach, reach)
+    )
     return cast(Tensor, output)[None]
 
 
@@ -102,13 +115,14 @@ def matrix_attention(
     key: Tensor,
     value: Tensor,
     lengths: list[int],
+    asked: list[int],
     scaling: float,
     dropout: float,
     sliding_window: int | None,
 ) -> Tensor:
     """Return (1, N, H, E): `packed_attention` as plain matrix products with a backward of our own."""
     apply: Any = _MatrixAttention.apply
-    return cast(Tensor, apply(query, key, value, lengths, scaling, dropout, sliding_window))
+    return cast(Tensor, apply(query, key, value, lengths, asked, scaling, dropout, sliding_window))
 
 
 class _MatrixAttention(torch.autograd.Function):
@@ -121,6 +135,7 @@ class _MatrixAttention(torch.autograd.Function):
         key: Tensor,
         value: Tensor,
         lengths: list[int],
+        asked: list[int],
         scaling: float,
         dropout: float,
         sliding_window: int | None,
@@ -128,45 +143,46 @@ class _MatrixAttention(torch.autograd.Function):
         output = query.new_empty(1, query.shape[2], query.shape[1], query.shape[3])  # (1, N, H, E)
         weights: list[Tensor] = []
         factors: list[Tensor | None] = []
-        start = 0
-        for length in lengths:
-            end = start + length
-            q, k, v = (tensor[0, :, start:end] for tensor in (query, key, value))  # (H, T, E)
-            scores = torch.bmm(q * scaling, k.transpose(1, 2))  # (H, T, T)
-            mask = _local_mask(length, sliding_window, scores.device)
+        for rows, span in _spans(asked, lengths):
+            q, k, v = query[0, :, rows], key[0, :, span], value[0, :, span]  # (H, Q, E), (H, T, E) twice
+            scores = torch.bmm(q * scaling, k.transpose(1, 2))  # (H, Q, T)
+            mask = _local_mask(k.shape[1], sliding_window, scores.device)
             if mask is not None:
                 scores.masked_fill_(~mask, -math.inf)
             weight = torch.softmax(scores, dim=-1)
             kept = dropout_factors(weight, dropout)
-            torch.bmm(weight if kept is None else weight * kept, v, out=output[0, start:end].transpose(0, 1))
+            torch.bmm(weight if kept is None else weight * kept, v, out=output[0, rows].transpose(0, 1))
             weights.append(weight)
             factors.append(kept)
-            start = end
         ctx.save_for_backward(query, key, value, *weights, *factors)
-        ctx.lengths, ctx.scaling = lengths, scaling
+        ctx.asked, ctx.lengths, ctx.scaling = asked, lengths, scaling
         return output
 
     @staticmethod
     def backward(ctx: Any, output_gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *kept_for_backward = ctx.saved_tensors
         weights, factors = kept_for_backward[: len(ctx.lengths)], kept_for_backward[len(ctx.lengths) :]
-        gradients = [torch.empty_like(tensor) for tensor in (query, key, value)]
-        start = 0
-        for length, weight, kept in zip(ctx.lengths, weights, factors, strict=True):
-            end = start + length
-            q, k, v = (tensor[0, :, start:end] for tensor in (query, key, value))  # (H, T, E)
-            dq, dk, dv = (tensor[0, :, start:end] for tensor in gradients)
-            do = output_gradient[0, start:end].transpose(0, 1)  # (H, T, E)
+        dquery, dkey, dvalue = (torch.empty_like(tensor) for tensor in (query, key, value))
+        for (rows, span), weight, kept in zip(_spans(ctx.asked, ctx.lengths), weights, factors, strict=True):
+            q, k, v = query[0, :, rows], key[0, :, span], value[0, :, span]
+            do = output_gradient[0, rows].transpose(0, 1)  # (H, Q, E)
             dropped = weight if kept is None else weight * kept
-            dv.copy_(torch.bmm(dropped.transpose(1, 2), do))
-            weight_gradient = torch.bmm(do, v.transpose(1, 2))  # (H, T, T)
+            dvalue[0, :, span] = torch.bmm(dropped.transpose(1, 2), do)
+            weight_gradient = torch.bmm(do, v.transpose(1, 2))  # (H, Q, T)
             if kept is not None:
                 weight_gradient *= kept
             scores = torch._softmax_backward_data(weight_gradient, weight, -1, weight.dtype)
-            dq.copy_(torch.bmm(scores, k)).mul_(ctx.scaling)
-            dk.copy_(torch.bmm(scores.transpose(1, 2), q)).mul_(ctx.scaling)
-            start = end
-        return *gradients, None, None, None, None
+            dquery[0, :, rows] = torch.bmm(scores, k).mul_(ctx.scaling)
+            dkey[0, :, span] = torch.bmm(scores.transpose(1, 2), q).mul_(ctx.scaling)
+        return dquery, dkey, dvalue, None, None, None, None, None
+
+
+def _spans(asked: list[int], lengths: list[int]) -> Iterator[tuple[slice, slice]]:
+    """Yield each sequence's rows among the queries and among the keys."""
+    row = start = 0
+    for queries, length in zip(asked, lengths, strict=True):
+        yield slice(row, row + queries), slice(start, start + length)
+        row, start = row + queries, start + length
 
 
 def dropout_factors(like: Tensor, probability: float) -> Tensor | None:

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from corpus.shards import TokenShards
 from pretrain.config import PretrainRecipe
+from pretrain.last_layer import Asked
 from pretrain.masking import EVALUATION_SEED, MaskedSequences, Masker
 from pretrain.packing import Draw, IntArray, PackedSequences, SequencePacker, best_fit, cut_sequences
 
@@ -28,7 +29,8 @@ class MicroBatch:
     Attributes:
         input_ids, position_ids: (N,) tokens.
         lengths: tokens of each sequence.
-        masked_positions, labels: (M,) predictions; a label of −100 is padding.
+        asked: the M positions to predict.
+        labels: (M,) the original tokens; −100 is padding.
         documents: (M,) document of each prediction, for figures by subreddit.
         masked_count: labels that are real.
         real_tokens: tokens that are no padding.
@@ -37,7 +39,7 @@ class MicroBatch:
     input_ids: Tensor
     position_ids: Tensor
     lengths: list[int]
-    masked_positions: Tensor
+    asked: Asked
     labels: Tensor
     documents: Tensor
     masked_count: int
@@ -73,11 +75,13 @@ def to_device(packed: PackedSequences, masked: MaskedSequences, device: torch.de
     def move(array: IntArray) -> Tensor:
         return torch.from_numpy(array).to(device, non_blocking=True)
 
+    owners = np.searchsorted(np.cumsum(packed.lengths), masked.masked_positions, side="right")
+    counts = np.bincount(owners, minlength=len(packed.lengths)).tolist()
     return MicroBatch(
         input_ids=move(masked.input_ids),
         position_ids=move(packed.position_ids),
         lengths=packed.lengths,
-        masked_positions=move(masked.masked_positions),
+        asked=Asked(move(masked.masked_positions), counts),
         labels=move(masked.labels),
         documents=move(packed.documents[masked.masked_positions]),
         masked_count=masked.masked_count,

@@ -18,6 +18,7 @@ from configs.errors import UserError
 from pretrain.checkpoint import MOMENT_KEYS, TrainingState, moment_name
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import PackedMaskedLM
+from pretrain.last_layer import Asked
 from pretrain.optimization import set_learning_rate, trainable_parameters
 
 
@@ -227,8 +228,8 @@ class DeepSpeedBackend:
 
     def _step_without_change(self) -> None:
         device = self._accelerator.device
-        tokens = torch.zeros(2, dtype=torch.long, device=device)
-        logits = self.module(tokens, torch.arange(2, device=device), [2], torch.zeros_like(tokens))
+        places = torch.arange(2, device=device)
+        logits = self.module(torch.zeros_like(places), places, [2], Asked(places, [2]))
         self.backward(logits.sum() * 0.0)
         self.step(learning_rate=0.0)
         self._link_moments()

@@ -2,8 +2,8 @@
 
 Three things differ from a plain `AutoModelForMaskedLM` forward, none of them in the result: sequences lie end to
 end in one row and attention runs inside each (no padding is computed, no sequence sees another), positions restart
-at every sequence, and the vocabulary head sees the masked positions only. Attention plugs in through transformers'
-`AttentionInterface`, so saved folders are plain Hugging Face checkpoints.
+at every sequence, and the last layer and the vocabulary head see the masked positions only. Attention plugs in
+through transformers' `AttentionInterface`, so saved folders are plain Hugging Face checkpoints.
 
 N = tokens of a micro-batch, M = predictions, E = hidden width, V = vocabulary.
 """
@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from configs.base_models import ModelSource
 from configs.errors import UserError
 from pretrain.attention import PACKED_ATTENTION
+from pretrain.last_layer import Asked, narrow_last_layer
 
 SUPPORTED_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "modernbert")
 
@@ -43,27 +44,31 @@ class PackedMaskedLM(nn.Module):
     def __init__(self, model: PreTrainedModel, *, autocast_dtype: torch.dtype | None = None) -> None:
         super().__init__()
         self.model = model
+        narrow_last_layer(model)
         self._autocast_dtype = autocast_dtype
         self._position_offset = _position_offset(model)
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor, lengths: list[int], masked_positions: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, position_ids: Tensor, lengths: list[int], asked: Asked) -> Tensor:
         """Return the logits at the masked positions.
 
         Args:
             input_ids: (N,) tokens of the sequences, end to end.
             position_ids: (N,) position of each token in its own sequence, from 0.
             lengths: tokens of each sequence; they add up to N.
-            masked_positions: (M,) where predictions are asked for.
+            asked: the M positions to predict.
 
         Returns:
             (M, V) logits.
         """
         enabled = self._autocast_dtype is not None
         with torch.autocast(input_ids.device.type, self._autocast_dtype, enabled=enabled):
-            hidden_1NE = self.model.base_model(
-                input_ids=input_ids[None], position_ids=position_ids[None] + self._position_offset, lengths=lengths
+            hidden_1ME = self.model.base_model(
+                input_ids=input_ids[None],
+                position_ids=position_ids[None] + self._position_offset,
+                lengths=lengths,
+                asked=asked,
             ).last_hidden_state
-            return _head_logits(self.model, hidden_1NE[0, masked_positions])
+            return _head_logits(self.model, hidden_1ME[0])
 
 
 def load_masked_lm(source: ModelSource) -> PreTrainedModel:

@@ -67,7 +67,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     for batch in batches:
-        logits_MV = model(batch.input_ids, batch.position_ids, batch.lengths, batch.masked_positions)
+        logits_MV = model(batch.input_ids, batch.position_ids, batch.lengths, batch.asked)
         sums_M3 = _score_predictions(logits_MV, batch.labels)
         sums_G3.index_add_(0, groups[batch.documents.clamp(min=0)], sums_M3)
     model.train(was_training)

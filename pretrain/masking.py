@@ -1,17 +1,27 @@
-"""Corrupt tokens for masked language modelling (BERT, arXiv:1810.04805 §3.1).
+"""Corrupt tokens for masked language modelling (BERT, arXiv:1810.04805 §3.1), by token, by word or by span.
 
 Every decision is a hash of (seed, epoch, document, position in the document): no generator has a state, so a
 document is masked the same way wherever it is packed, on whichever process, before and after a resume.
 
-N = tokens of a micro-batch, M = tokens to predict, padded to a multiple of `PREDICTION_MULTIPLE`.
+- `token`: each token by itself.
+- `whole_word`: all pieces of a word or none.
+- `span`: runs of whole words, their length geometric (SpanBERT, arXiv:1907.10529 §3.1).
+
+Words may weigh more than others (`words.WordWeights`): a lexicon's (DisorBERT, ACL 2023), or those that set the
+domain apart (Difference-Masking, arXiv:2305.14577). Whatever the choice, the expected share is `mlm_probability`.
+
+N = tokens of a micro-batch, M = tokens to predict, padded to a multiple of `PREDICTION_MULTIPLE`, W = words.
 """
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from pretrain.hashing import Uint64Array, mix, uniform
 from pretrain.packing import IntArray, PackedSequences
+from pretrain.words import BoolArray, Words, WordWeights, find_words, hash_words
 
 IGNORED_LABEL = -100
 PREDICTION_MULTIPLE = 64
@@ -19,8 +29,12 @@ PREDICTION_MULTIPLE = 64
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 EVALUATION_SEED = 20180411
 """Held-out masks never depend on the recipe, so evaluations of different runs compare."""
+SPAN_PARAMETER, LONGEST_SPAN = 0.2, 10
+"""Span lengths in words are geometric with this parameter, cut at this many: 3.8 words in the mean, as in SpanBERT."""
+HIGHEST_PROBABILITY = 0.8
+"""However much a word weighs, it stays visible this rarely at most: its meaning has to come from somewhere."""
 
-Uint64Array = npt.NDArray[np.uint64]
+MaskingKind = Literal["token", "whole_word", "span"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +43,7 @@ class MaskedSequences:
 
     Attributes:
         input_ids: (N,) tokens after corruption.
-        masked_positions: (M,) where predictions are asked for.
+        masked_positions: (M,) where predictions are asked for, ascending.
         labels: (M,) the original tokens; −100 where M is only padded.
         masked_count: how many labels are real.
     """
@@ -41,24 +55,38 @@ class MaskedSequences:
 
 
 class Masker:
-    """Mask tokens at random, 80 % as `[MASK]`, 10 % as a random token, 10 % unchanged.
+    """Choose tokens and corrupt them: 80 % `[MASK]`, 10 % a random token, 10 % unchanged.
 
     Args:
         mask_id: the mask token.
         vocabulary_size: random tokens are drawn from it.
         special_ids: tokens that are never drawn.
         seed: seed of the masks.
+        kind: what is chosen as one.
+        starts_word: (V,) whether a token begins a word; needed but for `token` without weights.
+        weights: how much more often some words are chosen.
     """
 
-    def __init__(self, *, mask_id: int, vocabulary_size: int, special_ids: list[int], seed: int) -> None:
-        self._mask_id, self._seed = mask_id, seed
+    def __init__(
+        self,
+        *,
+        mask_id: int,
+        vocabulary_size: int,
+        special_ids: list[int],
+        seed: int,
+        kind: MaskingKind = "token",
+        starts_word: BoolArray | None = None,
+        weights: WordWeights | None = None,
+    ) -> None:
+        self._mask_id, self._seed, self._kind, self._weights = mask_id, seed, kind, weights
+        self._starts_word = starts_word
         self._ordinary_ids = np.setdiff1d(np.arange(vocabulary_size), special_ids)
 
     def mask(self, packed: PackedSequences, probability: float) -> MaskedSequences:
-        """Choose each token with `probability` and corrupt it; special tokens and padding are never chosen."""
+        """Choose an expected share of `probability` of the tokens; special tokens and padding are never chosen."""
         tokens = np.flatnonzero(packed.document_positions >= 0)
         keys = self._keys(packed, tokens)
-        chosen = uniform(keys) < probability
+        chosen = self._choose(packed, tokens, keys, probability)
         positions, keys = tokens[chosen], keys[chosen]
 
         input_ids = packed.input_ids.copy()
@@ -69,6 +97,24 @@ class Masker:
         input_ids[positions[replaced]] = self._ordinary_ids[drawn.astype(np.int64)]
         return _pad_predictions(input_ids, positions, packed.input_ids[positions])
 
+    def _choose(
+        self, packed: PackedSequences, tokens: IntArray, keys: Uint64Array, probability: float
+    ) -> npt.NDArray[np.bool_]:
+        """Return which of the ordinary tokens are chosen."""
+        if self._starts_word is None or (self._kind == "token" and self._weights is None):
+            return uniform(keys) < probability
+        words = find_words(packed.input_ids, packed.document_positions, self._starts_word)
+        owner = words.word_of[tokens]
+        wanted = np.full(len(words.starts), probability)
+        if self._weights is not None:
+            weights = self._weights.of(hash_words(packed.input_ids, words))
+            wanted = np.minimum(wanted * weights, HIGHEST_PROBABILITY)
+        if self._kind == "token":
+            return uniform(keys) < wanted[owner]
+        of_words = keys[np.searchsorted(tokens, words.starts)]
+        chosen = uniform(of_words) < wanted if self._kind == "whole_word" else _spans(packed, words, of_words, wanted)
+        return chosen[owner]
+
     def _keys(self, packed: PackedSequences, tokens: IntArray) -> Uint64Array:
         """Return one 64-bit hash a token."""
         seed = mix(np.array([self._seed], dtype=np.uint64))
@@ -77,31 +123,40 @@ class Masker:
         return mix(epoch ^ packed.document_positions[tokens].astype(np.uint64))
 
 
-def mix(values: Uint64Array) -> Uint64Array:
-    """Scramble 64-bit integers one to one (the finalizer of SplitMix64, Steele et al. 2014)."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+def _spans(
+    packed: PackedSequences, words: Words, keys: Uint64Array, wanted: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """Return (W,): words covered by a span that begins at them or before, in their own sequence."""
+    count = len(words.starts)
+    survivors = np.power(1 - SPAN_PARAMETER, np.arange(LONGEST_SPAN, dtype=np.float64))  # P(length > k)
+    starting = _starting_rates(wanted, survivors.astype(np.float64))
+    begins = uniform(keys) < starting
+    drawn = uniform(mix(keys + np.uint64(3)))
+    lengths = np.minimum(1 + np.floor(np.log1p(-drawn) / np.log(1 - SPAN_PARAMETER)).astype(np.int64), LONGEST_SPAN)
+    sequence = np.searchsorted(np.cumsum(packed.lengths), words.starts, side="right")
+    last_word = np.searchsorted(sequence, sequence, side="right")  # one past the last word of the same sequence
+    ends = np.where(begins, np.minimum(np.arange(count) + lengths, last_word), 0)
+    return np.maximum.accumulate(ends) > np.arange(count) if count else begins
 
 
-def mix_integers(*values: int) -> int:
-    """Return one 63-bit hash of several non-negative integers, for seeds."""
-    digest = np.zeros(1, dtype=np.uint64)
-    for value in values:
-        digest = mix(digest ^ np.array([value], dtype=np.uint64))
-    return int(digest[0] >> np.uint64(1))
+def _starting_rates(wanted: npt.NDArray[np.float64], survivors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return how often a span must begin at a word for it to be covered with probability `wanted`.
 
-
-def uniform(values: Uint64Array) -> npt.NDArray[np.float64]:
-    """Turn hashes into numbers in [0, 1)."""
-    return (values >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    Coverage is 1 − Π (1 − rate · P(length > k)); the rate is found by bisection.
+    """
+    values, back = np.unique(wanted, return_inverse=True)
+    low, high = np.zeros(len(values)), np.ones(len(values))
+    for _ in range(40):
+        middle = (low + high) / 2
+        covered = 1 - np.prod(1 - middle[:, None] * survivors, axis=1)
+        low, high = np.where(covered < values, middle, low), np.where(covered < values, high, middle)
+    return low[back]
 
 
 def _pad_predictions(input_ids: IntArray, positions: IntArray, labels: IntArray) -> MaskedSequences:
     count = len(positions)
     size = min(len(input_ids), -(-max(count, 1) // PREDICTION_MULTIPLE) * PREDICTION_MULTIPLE)
-    padded_positions = np.zeros(size, dtype=np.int64)
+    padded_positions = np.full(size, len(input_ids) - 1, dtype=np.int64)
     padded_labels = np.full(size, IGNORED_LABEL, dtype=np.int64)
     padded_positions[:count], padded_labels[:count] = positions, labels
     return MaskedSequences(input_ids, padded_positions, padded_labels, count)

@@ -34,8 +34,8 @@ from pretrain.config import PretrainRecipe
 from pretrain.distributed import accumulation_steps, prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
 from pretrain.evaluation import Evaluation, evaluate
+from pretrain.hashing import mix_integers
 from pretrain.losses import summed_cross_entropy
-from pretrain.masking import mix_integers
 from pretrain.metrics import MetricsLog
 from pretrain.optimization import build_optimizer, learning_rate_factor
 from pretrain.packing import StepPlanner
@@ -283,7 +283,7 @@ class PretrainingRun:
 
 def summed_loss(module: torch.nn.Module, batch: MicroBatch) -> Tensor:
     """Return the cross entropy summed over a micro-batch's masked tokens, in fp32."""
-    logits_MV = module(batch.input_ids, batch.position_ids, batch.lengths, batch.masked_positions)
+    logits_MV = module(batch.input_ids, batch.position_ids, batch.lengths, batch.asked)
     return summed_cross_entropy(logits_MV, batch.labels)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pretrain.attention import dropout_factors, matrix_attention
+from pretrain.attention import dropout_factors, matrix_attention, packed_attention
 from pretrain.losses import _SummedCrossEntropy, summed_cross_entropy
 
 LENGTHS = [5, 1, 30, 12]
@@ -30,7 +30,7 @@ def reference(query, key, value, scaling, sliding_window):
 @pytest.mark.parametrize("sliding_window", [None, 9])
 def test_matrix_attention_equals_a_block_mask(sliding_window):
     inputs, expected_inputs = make_inputs(), make_inputs()
-    output = matrix_attention(*inputs, LENGTHS, 0.3, 0.0, sliding_window)
+    output = matrix_attention(*inputs, LENGTHS, LENGTHS, 0.3, 0.0, sliding_window)
     expected = reference(*expected_inputs, 0.3, sliding_window)
     torch.testing.assert_close(output, expected)
     upstream = torch.randn(expected.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
@@ -45,10 +45,28 @@ def test_matrix_attention_with_dropout_has_the_gradient_of_its_own_output():
 
     def attend(*tensors: torch.Tensor) -> torch.Tensor:
         torch.manual_seed(1)
-        return matrix_attention(*tensors, LENGTHS, 0.3, 0.2, None)
+        return matrix_attention(*tensors, LENGTHS, LENGTHS, 0.3, 0.2, None)
 
-    assert not torch.equal(attend(*inputs), matrix_attention(*inputs, LENGTHS, 0.3, 0.0, None))
+    assert not torch.equal(attend(*inputs), matrix_attention(*inputs, LENGTHS, LENGTHS, 0.3, 0.0, None))
     assert torch.autograd.gradcheck(attend, inputs, fast_mode=True)
+
+
+@pytest.mark.parametrize("attend", ["matrix", "sdpa"])
+def test_some_queries_get_the_rows_that_all_would(attend):
+    query, key, value = make_inputs()
+    asked = torch.tensor([0, 3, 8, 20, 21, 40])
+    counts = [2, 0, 3, 1]
+    whole = reference(query, key, value, 0.3, None)[:, asked]
+    some = query[:, :, asked]
+    if attend == "matrix":
+        output = matrix_attention(some, key, value, LENGTHS, counts, 0.3, 0.0, None)
+    else:
+        output, _ = packed_attention(None, some, key, value, None, lengths=LENGTHS, query_lengths=counts, scaling=0.3)
+    torch.testing.assert_close(output, whole)
+    upstream = torch.randn(whole.shape, dtype=torch.float64)
+    expected = torch.autograd.grad(whole, [query, key, value], upstream)
+    for gradient, other in zip(torch.autograd.grad(output, [query, key, value], upstream), expected, strict=True):
+        torch.testing.assert_close(gradient, other)
 
 
 def test_dropout_factors_keep_the_mean():

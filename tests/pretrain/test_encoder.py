@@ -21,6 +21,7 @@ from configs.base_models import ModelSource
 from configs.errors import UserError
 from pretrain.attention import PACKED_ATTENTION
 from pretrain.encoder import PackedMaskedLM, load_masked_lm, set_dropout
+from pretrain.last_layer import Asked
 
 SIZES = {"vocab_size": 120, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
 CONFIGS: dict[str, PretrainedConfig] = {
@@ -90,7 +91,7 @@ def packed_inputs(sequences, masked):
     input_ids = torch.cat([*sequences, torch.zeros(9, dtype=torch.long)])
     position_ids = torch.cat([torch.arange(length) for length in [*LENGTHS, 9]])
     positions = torch.cat([where + int(start) for where, start in zip(masked, starts, strict=False)])
-    return input_ids, position_ids, [*LENGTHS, 9], positions
+    return input_ids, position_ids, [*LENGTHS, 9], Asked(positions, [*map(len, masked), 0])
 
 
 @FAMILIES
@@ -100,7 +101,7 @@ def test_loss_and_every_gradient_equal_plain_hugging_face(family):
     expected = plain_loss(plain, sequences, masked)
     expected.backward()
     inputs = packed_inputs(sequences, masked)
-    labels = (inputs[0][inputs[3]] + 1) % 120
+    labels = (inputs[0][inputs[3].positions] + 1) % 120
     loss = F.cross_entropy(packed(*inputs), labels)
     loss.backward()
     assert loss.item() == pytest.approx(expected.item(), abs=1e-6)
@@ -133,7 +134,7 @@ def test_positions_restart_at_every_sequence(family):
     tokens = torch.randint(5, 120, (20,))
     stream = torch.cat([tokens, tokens])
     positions = torch.arange(20).repeat(2)
-    logits = packed(stream, positions, [20, 20], torch.arange(40))
+    logits = packed(stream, positions, [20, 20], Asked(torch.arange(40), [20, 20]))
     torch.testing.assert_close(logits[:20], logits[20:], atol=1e-5, rtol=1e-5)
 
 
@@ -143,7 +144,7 @@ def test_bf16_stays_close_to_fp32():
     expected = plain_loss(plain, sequences, masked)
     inputs = packed_inputs(sequences, masked)
     bf16 = PackedMaskedLM(packed.model, autocast_dtype=torch.bfloat16)
-    loss = F.cross_entropy(bf16(*inputs).float(), (inputs[0][inputs[3]] + 1) % 120)
+    loss = F.cross_entropy(bf16(*inputs).float(), (inputs[0][inputs[3].positions] + 1) % 120)
     assert loss.item() != expected.item()
     assert loss.item() == pytest.approx(expected.item(), rel=0.01)
 

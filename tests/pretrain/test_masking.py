@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from corpus.shards import TokenShards
-from pretrain.masking import IGNORED_LABEL, Masker, mix, mix_integers, uniform
+from pretrain.hashing import mix, mix_integers, uniform
+from pretrain.masking import IGNORED_LABEL, Masker
 from pretrain.packing import Draw, PackedSequences, SequencePacker, cut_sequences
 
 MASK_ID, SPECIAL_IDS, VOCABULARY_SIZE = 4, [0, 1, 2, 3, 4], 30_000
