@@ -8,6 +8,7 @@ import functools
 import hashlib
 import hmac
 import os
+import re
 import secrets
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from configs.errors import UserError
 AUTHOR_KEY_NAME = "author.key"
 KEY_BYTES = 32
 HASH_HEX_DIGITS = 32
+HASHED = re.compile(rf"[0-9a-f]{{{HASH_HEX_DIGITS}}}")
 
 
 def load_author_key(keys_dir: Path) -> bytes:
@@ -46,9 +48,12 @@ def key_fingerprint(key: bytes) -> str:
 
 @functools.lru_cache(maxsize=100_000)
 def hash_author(key: bytes, author: str) -> str:
-    """Return the author's hash, empty for an unknown author."""
-    if not author:
-        return ""
+    """Return the author's hash, empty for an unknown author; what `corpus collect` hashed already stays.
+
+    Reddit's names have 20 characters at most, so no name looks like a hash.
+    """
+    if not author or HASHED.fullmatch(author):
+        return author
     return hmac.new(key, author.casefold().encode("utf-8"), hashlib.sha256).hexdigest()[:HASH_HEX_DIGITS]
 
 

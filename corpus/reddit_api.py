@@ -184,7 +184,9 @@ def _page(answer: Any, path: str) -> Page:
     data = answer.get("data") if isinstance(answer, dict) and answer.get("kind") == "Listing" else None
     if not isinstance(data, dict) or not isinstance(data.get("children"), list):
         raise UserError("Reddit's answer is no listing", where=path, fix="Run the same command again later.")
-    items = [child["data"] for child in data["children"] if isinstance(child.get("data"), dict)]
+    items = [
+        child["data"] for child in data["children"] if isinstance(child, dict) and isinstance(child.get("data"), dict)
+    ]
     return Page(items, data.get("after") or "")
 
 
@@ -197,7 +199,9 @@ def _walk(things: Any, comments: list[dict[str, Any]]) -> list[tuple[list[str], 
         if isinstance(node, dict) and node.get("kind") == "Listing":
             node = node["data"]["children"]
         for thing in node if isinstance(node, list) else ():
-            data = thing.get("data", {})
+            data = thing.get("data") if isinstance(thing, dict) else None
+            if not isinstance(data, dict):
+                continue
             if thing.get("kind") == "more":
                 folded.append((list(data.get("children", [])), int(data.get("count", 0))))
             elif thing.get("kind") == "t1":

@@ -14,13 +14,16 @@ import zstandard
 from requests.adapters import BaseAdapter
 
 from configs.errors import UserError
+from configs.manifest import read_manifest
 from configs.recipe import load_recipe
 from corpus.authors import hash_author, load_author_key
+from corpus.chunks import read_rows
 from corpus.collect import CollectRecipe, collect, jobs_of, main
 from corpus.collection import Collection
 from corpus.document import parse_record
 from corpus.dumps import find_inputs, read_lines
 from corpus.reddit_api import RedditClient, Unavailable, find_gone, is_gone, open_reddit
+from corpus.shards import SPLITS, TokenShards
 
 CASSETTES = Path(__file__).parents[3] / "shared" / "data" / "reddit_api" / "praw_cassettes"
 SECRET = "a-client-secret-that-must-not-leak"
@@ -588,6 +591,34 @@ def test_recorded_refusals_have_clear_words(name, error):
     path = urlsplit(refused["request"]["uri"]).path.strip("/")
     with pytest.raises(error, match=r"^(forbidden|PAGE_NOT_FOUND|.*refuses the request \(status 400\))$"):
         client_of(adapter).get(path)
+
+
+def test_a_damaged_listing_gives_what_is_whole(tmp_path):
+    children = [{"kind": "t3", "data": post} for post in POSTS[:3]] + [
+        "text",
+        {"kind": "t3"},
+        {"kind": "t3", "data": 7},
+    ]
+    children.append({"kind": "t3", "data": POSTS[3] | {"title": 9}})
+    page = {"kind": "Listing", "data": {"children": children, "after": None}}
+    collect(recipe_of(tmp_path), client_of(FakeReddit(lambda path, query: answer(page))))
+    assert [row["id"] for row in written(tmp_path / "out")] == [post["id"] for post in POSTS[:3]]
+    assert read_manifest(tmp_path / "out").counts["malformed"] == 1
+
+
+def test_a_corpus_is_built_from_a_collection(tmp_path, build):
+    collect(recipe_of(tmp_path), client_of(FakeReddit(lambda path, query: paged(POSTS, query))))
+    dump = tmp_path / "RS.jsonl"
+    dump.write_text(
+        json.dumps(submission(900, author=POSTS[0]["author"], selftext="other words on a quiet day")) + "\n"
+    )
+    corpus = build([*find_inputs([str(tmp_path / "out" / "posts" / "*.jsonl.zst")]), dump], near_duplicates=False)
+    ids = {name for split in SPLITS for name in TokenShards(corpus, split).ids}
+    assert ids == {f"t3_{post['id']}" for post in POSTS} | {"t3_syn0900"}
+    # Hashed while it was collected or only now, an author is one author.
+    key = load_author_key(tmp_path / "keys")
+    rows = [row for path in (corpus / "documents").rglob("*.zst") for row in read_rows(path)]
+    assert {row["author_hash"] for row in rows} == {hash_author(key, post["author"]) for post in POSTS}
 
 
 def test_a_defect_is_not_taken_for_a_bad_connection():
