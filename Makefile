@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= runs/demo
+PYTEST_OPTIONS := -n 2 --dist loadgroup
 TEST_EXTRAS := demo,deepspeed,dev,release,vault,track,qlora
 
 .PHONY: help demo test test-slow check format lint types install lock clean
@@ -24,13 +25,13 @@ install:
 	@$(PYTHON) launch/setup_environment.py --venv $(VENV) --extras $(TEST_EXTRAS)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 test-slow: install
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) -m "slow or not slow"
 
 check: install lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 format: install
 	$(BIN)/ruff check --fix --quiet .
