@@ -32,7 +32,7 @@ from corpus.decide import Decide, DecisionRules
 from corpus.decontaminate import build_index, read_tasks, task_texts
 from corpus.describe import Describe
 from corpus.dumps import find_inputs
-from corpus.engine import lock_folder, run_step, step_counts, step_seconds
+from corpus.engine import lock_folder, run_step, step_counts, step_usage
 from corpus.filters import RuleChain, rules_of
 from corpus.finish import Finish, FinishSettings
 from corpus.ingest import QUARANTINE_NAME, ChunkWriter, DumpReader, file_state, list_chunks
@@ -41,6 +41,7 @@ from corpus.report import render_report
 from corpus.vault import open_vault
 
 STEPS = ("ingest", "describe", "pairs", "decide", "finish")
+WRITTEN = ("intermediate/chunks", "intermediate/facts", "intermediate/pairs", "documents", "tokens")
 REPORT_NAME = "report.json"
 logger = logging.getLogger("corpus")
 
@@ -216,6 +217,7 @@ class Build:
         _collect_quarantine(self.intermediate / "chunks", self.working / "quarantine")
         ingest, decide, finish = (self._counts(step) for step in ("ingest", "decide", "finish"))
         decided = _by_prefix(decide, "decided_")
+        usage = {step: step_usage(self.intermediate / "steps" / step) for step in STEPS}
         counts: dict[str, Any] = {
             "read": ingest["read"],
             "quarantined": _by_prefix(ingest, "quarantined_"),
@@ -232,7 +234,9 @@ class Build:
             "author_key": key_fingerprint(self.author_key),
             "contaminated_by_task": _by_prefix(decide, "task:"),
             "near_duplicate_clusters": _by_prefix(decide, "cluster:"),
-            "cpu_seconds": {step: round(step_seconds(self.intermediate / "steps" / step), 1) for step in STEPS},
+            "cpu_seconds": {step: seconds for step, (seconds, _) in usage.items()},
+            "peak_memory_mb": {step: peak for step, (_, peak) in usage.items()},
+            "megabytes": {name: folder_megabytes(self.working / name) for name in WRITTEN},
         }
         report = {"started_at": self.started_at, "recipe": dataclasses.asdict(self.recipe), "counts": counts}
         write_atomically(self.working / "report.html", render_report(counts))
@@ -263,6 +267,11 @@ def save_tokenizer(name: str, folder: Path) -> None:
     if not (temporary / "tokenizer.json").is_file():
         raise UserError("this tokenizer has no tokenizer.json (it is not a fast one)", where=name)
     temporary.rename(folder)
+
+
+def folder_megabytes(folder: Path) -> float:
+    """Return how much the files of a folder hold, in MB of 10⁶ bytes."""
+    return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6, 3)
 
 
 def _by_prefix(counts: Counter[str], *prefixes: str) -> dict[str, int]:

@@ -13,7 +13,7 @@ from datatrove.pipeline.base import PipelineStep
 from configs.console import Progress
 from configs.errors import UserError
 from corpus.config import CorpusRecipe
-from corpus.executors import completed_tasks, run_tasks
+from corpus.executors import USAGE_FOLDER, completed_tasks, run_tasks
 
 logger = logging.getLogger("corpus")
 
@@ -47,9 +47,11 @@ def step_counts(logging_dir: Path) -> Counter[str]:
     return totals
 
 
-def step_seconds(logging_dir: Path) -> float:
-    """Return the CPU seconds that the tasks of a step took, summed."""
-    return sum(float(path.read_text(encoding="ascii")) for path in (logging_dir / "seconds").glob("[0-9]*"))
+def step_usage(logging_dir: Path) -> tuple[float, int]:
+    """Return the CPU seconds of a step's tasks, summed, and the peak memory in MB of the process that took most."""
+    usages = [json.loads(path.read_text(encoding="ascii")) for path in (logging_dir / USAGE_FOLDER).glob("*.json")]
+    peak = max((usage["peak_memory_mb"] for usage in usages), default=0)
+    return round(sum(usage["cpu_seconds"] for usage in usages), 1), peak
 
 
 def lock_folder(folder: Path) -> IO[bytes]:

@@ -7,8 +7,10 @@ even be resumed by another one.
 """
 
 import contextlib
+import json
 import multiprocessing
 import os
+import resource
 import subprocess
 import threading
 import time
@@ -31,6 +33,7 @@ from corpus.config import CorpusRecipe
 
 loguru.logger.disable("datatrove")
 
+USAGE_FOLDER = "usage"
 SECONDS_BETWEEN_CHECKS = 1.0
 SECONDS_BETWEEN_QUEUE_CHECKS = 5.0
 PRELOADED_MODULES = ["corpus.ingest", "corpus.filters", "corpus.finish", "corpus.decide"]
@@ -38,7 +41,7 @@ RAY_INSTALL = 'pip install "mindshift[ray]"'
 
 
 class TimedTask(PipelineExecutor):
-    """What all executors add to a task: it runs where the build was started, and leaves its CPU seconds."""
+    """What all executors add to a task: it runs where the build was started, and leaves what it used."""
 
     start_folder: str
 
@@ -48,9 +51,13 @@ class TimedTask(PipelineExecutor):
             step.stats = Stats(str(step))  # tasks in one process share the step objects
         started = time.process_time()
         stats = super()._run_for_rank(rank, 1, node_rank)
-        seconds = Path(self.logging_dir.path) / "seconds"
-        seconds.mkdir(exist_ok=True)
-        (seconds / f"{rank:05d}").write_text(f"{time.process_time() - started:.3f}", encoding="ascii")
+        usage = {
+            "cpu_seconds": round(time.process_time() - started, 3),
+            "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        }
+        folder = Path(self.logging_dir.path) / USAGE_FOLDER
+        folder.mkdir(exist_ok=True)
+        (folder / f"{rank:05d}.json").write_text(json.dumps(usage), encoding="ascii")
         return stats
 
 
