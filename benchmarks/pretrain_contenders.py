@@ -33,12 +33,14 @@ class Contender:
         dense: blocks of 512 joined tokens (`group_texts`) instead of one document a row or sequence.
         bf16: bfloat16 autocast, else fp32.
         dropout: None keeps the checkpoint's own.
+        rows: rows a step; ours holds that many times 512 tokens, filled.
     """
 
     side: str
     dense: bool
     bf16: bool
     dropout: float | None
+    rows: int = ROWS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,7 @@ def load_model(name: str, tokenizer_dir: Path, attention: str) -> Any:
     )
 
 
-def build_recipe(corpus: Path, learning_rate: float, steps: int, rows: int = ROWS) -> PretrainRecipe:
+def build_recipe(corpus: Path, learning_rate: float, steps: int, rows: int) -> PretrainRecipe:
     """Return the settings both sides share: constant learning rate, no warm-up, seed 0."""
     return PretrainRecipe(
         output_dir=Path("unused"),
@@ -134,7 +136,7 @@ class _Ours:
         from pretrain.optimization import build_optimizer
         from pretrain.packing import StepPlanner
 
-        self.recipe = build_recipe(corpus, learning_rate, steps)
+        self.recipe = build_recipe(corpus, learning_rate, steps, contender.rows)
         tokenizer = load_tokenizer(_local(corpus / "tokenizer"))
         masked_lm = load_model(model, corpus / "tokenizer", PACKED_ATTENTION)
         if contender.dropout is not None:
@@ -175,7 +177,7 @@ class _HuggingFace:
         from pretrain.encoder import load_tokenizer, set_dropout
 
         self.contender, self.corpus = contender, corpus
-        self.recipe = build_recipe(corpus, learning_rate, steps)
+        self.recipe = build_recipe(corpus, learning_rate, steps, contender.rows)
         self.tokenizer = load_tokenizer(_local(corpus / "tokenizer"))
         self.model = load_model(model, corpus / "tokenizer", "sdpa")
         if contender.dropout is not None:

@@ -13,6 +13,7 @@ The corpus is built from `../shared/data/dumps` when it is there, else from the 
 """
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import statistics
@@ -25,8 +26,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.pretrain_contenders import Contender, Round, load_model, work
+from benchmarks.pretrain_contenders import CONTENT_LENGTH, ROWS, Contender, Round, load_model, work
 from configs.errors import run_program
+from corpus.shards import TokenShards
 
 ROOT = Path(__file__).resolve().parents[1]
 DUMP = ROOT.parent / "shared" / "data" / "dumps" / "RS_2011.zst"
@@ -146,9 +148,7 @@ def measure(name: str, corpus: Path, *, rounds: int, steps: int) -> dict[str, An
 
 
 def _mean_square_length(corpus: Path) -> float:
-    from corpus.shards import TokenShards
-
-    lengths = TokenShards(corpus, "train").lengths.clip(max=510).astype(float) + 2
+    lengths = TokenShards(corpus, "train").lengths.clip(max=CONTENT_LENGTH).astype(float) + 2
     return float((lengths**2).sum() / lengths.sum())
 
 
@@ -170,10 +170,16 @@ def _summary(rounds: list[Round]) -> dict[str, float]:
 
 def quality(corpus: Path, *, tokens: int) -> dict[str, Any]:
     """Train both sides on the same number of real tokens and compare their held-out losses."""
-    contenders = {"ours": REDDIT["ours"], "hf": REDDIT["hf line_by_line bf16, no dropout"]}
+    # A row of line_by_line is mostly padding: so many of our full rows hold the real tokens of a step of theirs.
+    lengths = TokenShards(corpus, "train").lengths.clip(max=CONTENT_LENGTH) + 2
+    rows = max(1, round(ROWS * float(lengths.mean()) / (CONTENT_LENGTH + 2)))
+    contenders = {
+        "ours": dataclasses.replace(REDDIT["ours"], rows=rows),
+        "hf": REDDIT["hf line_by_line bf16, no dropout"],
+    }
     losses = {}
     for key, contender in contenders.items():
-        worker, read = Worker(contender, corpus, "package:minilm", 1e-4), 0
+        worker, read = Worker(contender, corpus, "package:minilm", 2e-4), 0
         while read < tokens:
             read += worker.ask(1).real_tokens
         losses[key] = worker.ask("evaluate")

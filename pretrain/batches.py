@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from corpus.shards import TokenShards
 from pretrain.config import PretrainRecipe
 from pretrain.last_layer import Asked
-from pretrain.masking import EVALUATION_SEED, MaskedSequences, Masker
-from pretrain.packing import Draw, IntArray, PackedSequences, SequencePacker, best_fit, cut_sequences
+from pretrain.masking import EVALUATION_SEED, MaskedSequences, Masker, MaskingKind
+from pretrain.packing import Documents, Draw, IntArray, PackedSequences, SequencePacker, best_fit, cut_sequences
+from pretrain.words import WordWeights, starting_ids
 
 EVALUATION_MLM_PROBABILITY = 0.15
 EVALUATION_WINDOW = 512
@@ -46,11 +46,11 @@ class MicroBatch:
     real_tokens: int
 
 
-def build_packer(shards: TokenShards, tokenizer: PreTrainedTokenizerBase, recipe: PretrainRecipe) -> SequencePacker:
+def build_packer(documents: Documents, tokenizer: PreTrainedTokenizerBase, recipe: PretrainRecipe) -> SequencePacker:
     """Return the packer of a split, with the tokenizer's special tokens."""
-    table = cut_sequences(shards.lengths, recipe.max_seq_length - 2, recipe.long_documents)
+    table = cut_sequences(documents.lengths, recipe.max_seq_length - 2, recipe.long_documents)
     return SequencePacker(
-        shards,
+        documents,
         table,
         prefix_ids=[tokenizer.cls_token_id],
         suffix_ids=[tokenizer.sep_token_id],
@@ -59,13 +59,18 @@ def build_packer(shards: TokenShards, tokenizer: PreTrainedTokenizerBase, recipe
     )
 
 
-def build_masker(tokenizer: PreTrainedTokenizerBase, seed: int) -> Masker:
-    """Return the masker of a tokenizer's vocabulary."""
+def build_masker(
+    tokenizer: PreTrainedTokenizerBase, seed: int, kind: MaskingKind = "token", weights: WordWeights | None = None
+) -> Masker:
+    """Return the masker of a tokenizer's vocabulary; see `Masker` for the rest."""
     return Masker(
         mask_id=tokenizer.mask_token_id,
         vocabulary_size=len(tokenizer),
         special_ids=tokenizer.all_special_ids,
         seed=seed,
+        kind=kind,
+        starts_word=starting_ids(tokenizer),
+        weights=weights,
     )
 
 

@@ -31,6 +31,34 @@ class PretrainRecipe(StageRecipe):
 
     mlm_probability: float = 0.15
     """Share of the tokens that are predicted (BERT, arXiv:1810.04805 §3.1)."""
+    final_mlm_probability: float | None = None
+    """Share at the end: reached over the run, or kept through the whole decay of `wsd` (Ettin, arXiv:2507.11412)."""
+    masking: Literal["token", "whole_word", "span"] = "token"
+    """What is masked as one: a token, a word, or a run of words (SpanBERT, arXiv:1907.10529)."""
+    masking_lexicon: Path | None = None
+    """Words to mask more often: one a line, its weight behind a tab (as in DisorBERT, ACL 2023)."""
+    masking_contrast: Path | None = None
+    """Corpus folder of general text: words rarer there are masked more often (Difference-Masking, arXiv:2305.14577)."""
+    masking_strength: float = 3.0
+    """How many times as often the weightiest words are masked, before the overall share is restored."""
+
+    general_corpus: Path | None = None
+    """Corpus folder of general text: its held-out loss is reported before and after, which shows forgetting."""
+    replay_share: float = 0.0
+    """Share of the training tokens drawn from `general_corpus`; 0.05 to 0.1 is usual against forgetting."""
+    soup_base_share: float = 0.0
+    """Share of the starting weights in the encoder that is saved (model soups, arXiv:2203.05482); 0.5 is the mean."""
+
+    contrastive_weight: float = 0.0
+    """Weight of a second loss: two views of one post against the batch's others (SimCSE, arXiv:2104.08821)."""
+    contrastive_views: Literal["title_body", "halves"] = "title_body"
+    """A post's title and body, or its first and second half."""
+    contrastive_pairs: int = 16
+    """Posts in a micro-batch of the contrastive loss and of the anchor."""
+    contrastive_temperature: float = 0.05
+    """Temperature of the contrastive softmax."""
+    anchor_weight: float = 0.0
+    """Weight of a loss that keeps each view's mean vector near the starting encoder's (1 − cosine)."""
 
     max_steps: int | None = None
     """Optimizer steps of the run; give this or `num_train_epochs`."""
@@ -54,6 +82,8 @@ class PretrainRecipe(StageRecipe):
     """AdamW's epsilon."""
     max_grad_norm: float = 1.0
     """Gradients are clipped to this L2 norm; 0 switches clipping off."""
+    spike_factor: float = 10.0
+    """A step is skipped if its gradient norm exceeds this many times the recent median; 0 skips only NaN."""
     dropout: float | None = None
     """Dropout of the whole model while it trains; unset keeps the checkpoint's own. 0 is much faster on CPUs."""
     mixed_precision: Literal["no", "bf16"] = "bf16"
@@ -84,6 +114,18 @@ class PretrainRecipe(StageRecipe):
         require(self.save_total_limit >= 2, "save_total_limit", self.save_total_limit, "2 or more (one may be damaged)")
         require(self.max_seq_length >= 8, "max_seq_length", self.max_seq_length, "8 or more tokens")
         require(0 < self.mlm_probability < 1, "mlm_probability", self.mlm_probability, "between 0 and 1")
+        final = self.final_mlm_probability
+        require(final is None or 0 < final < 1, "final_mlm_probability", final, "between 0 and 1, or unset")
+        require(self.masking_strength >= 1, "masking_strength", self.masking_strength, "1 or more")
+        require(0 <= self.replay_share < 1, "replay_share", self.replay_share, "0 up to 1")
+        require(
+            self.replay_share == 0 or self.general_corpus is not None, "general_corpus", None, "a folder, to replay it"
+        )
+        require(0 <= self.soup_base_share < 1, "soup_base_share", self.soup_base_share, "0 up to 1")
+        for key in ("contrastive_weight", "anchor_weight", "spike_factor"):
+            require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+        require(self.contrastive_pairs >= 2, "contrastive_pairs", self.contrastive_pairs, "2 or more")
+        require(self.contrastive_temperature > 0, "contrastive_temperature", self.contrastive_temperature, "over 0")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "0 up to 1, or unset")
         require(

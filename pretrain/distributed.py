@@ -6,8 +6,9 @@ Without an explicit gloo group accelerate reports one process on every CPU rank 
 """
 
 import contextlib
+import math
 import os
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,7 @@ from configs.errors import UserError
 from pretrain.checkpoint import MOMENT_KEYS, TrainingState, moment_name
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import PackedMaskedLM
+from pretrain.gradient_guard import is_sound
 from pretrain.last_layer import Asked
 from pretrain.optimization import set_learning_rate, trainable_parameters
 
@@ -41,8 +43,11 @@ class Backend(Protocol):
     def backward(self, loss: Tensor) -> None:
         """Add this process's gradients of `loss`, to be summed over processes."""
 
-    def step(self, learning_rate: float) -> float:
-        """Clip, update the weights, forget the gradients; return the gradient norm before clipping."""
+    def step(self, learning_rate: float, limit: float = math.inf) -> float:
+        """Clip, update the weights, forget the gradients; return the gradient norm before clipping.
+
+        A norm over `limit`, or one that is no finite number, leaves the weights and the moments as they were.
+        """
 
     def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Return a context for a micro-batch; gradients travel in the last one of a step."""
@@ -52,6 +57,9 @@ class Backend(Protocol):
 
     def restore_moments(self, state: TrainingState) -> None:
         """Take over AdamW's moments from a checkpoint; its weights were put into the model before."""
+
+    def blend(self, others: dict[str, Tensor], share: float) -> None:
+        """Move the named weights this share of the way to others; nothing may be trained afterwards."""
 
 
 def prepare(
@@ -82,13 +90,14 @@ class PlainBackend:
         """Add gradients; DDP averages over processes, so the loss is multiplied by their number."""
         (loss * self._accelerator.num_processes).backward()
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, learning_rate: float, limit: float = math.inf) -> float:
         """Clip by the norm over all parameters and update."""
         set_learning_rate(self._optimizer, learning_rate)
-        norm = nn.utils.clip_grad_norm_(trainable_parameters(self._model), self._max_norm)
-        self._optimizer.step()
+        norm = float(nn.utils.clip_grad_norm_(trainable_parameters(self._model), self._max_norm))
+        if is_sound(norm, limit):
+            self._optimizer.step()
         self._optimizer.zero_grad()
-        return float(norm)
+        return norm
 
     def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Keep DDP silent until the last micro-batch."""
@@ -114,6 +123,13 @@ class PlainBackend:
                 moments = {key: state.moments[moment_name(name, key)] for key in MOMENT_KEYS}
                 self._optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
 
+    @torch.no_grad()
+    def blend(self, others: dict[str, Tensor], share: float) -> None:
+        """Every process has all weights and does the same."""
+        for name, parameter in self._model.named_parameters():
+            if name in others:
+                parameter.lerp_(others[name].to(parameter.device), share)
+
 
 class DeepSpeedBackend:
     """DeepSpeed with ZeRO 0 to 3; see `Backend`.
@@ -134,13 +150,13 @@ class DeepSpeedBackend:
         config["train_micro_batch_size_per_gpu"] = recipe.micro_batch_size
         config["gradient_accumulation_steps"] = 1
         config["managed_gradient_accumulation"] = False  # `step` alone says when a step is complete
-        if config.get("zero_optimization", {}).get("stage", 0) == 0:
-            # Without ZeRO the engine clips but does not tell the norm.
-            self._norm, self._max_norm = 0.0, recipe.max_grad_norm or float("inf")
-            optimizer.register_step_pre_hook(self._clip)
-            config["gradient_clipping"] = 0.0
-        else:
-            config["gradient_clipping"] = recipe.max_grad_norm
+        # Without ZeRO the engine clips but does not tell the norm, so the clipping is ours.
+        zero_stage = config.get("zero_optimization", {}).get("stage", 0)
+        config["gradient_clipping"] = recipe.max_grad_norm if zero_stage else 0.0
+        self._norm, self._limit, self._max_norm = 0.0, math.inf, recipe.max_grad_norm or math.inf
+        # The engine knows the norm just before it lets the optimizer update: the one moment to refuse.
+        self._update: Any = optimizer.step
+        optimizer.step = self._update_if_sound  # type: ignore[method-assign, assignment]
         self._engine, self._optimizer = accelerator.prepare(module, optimizer)
         self.module: nn.Module = self._engine
 
@@ -152,14 +168,21 @@ class DeepSpeedBackend:
         """Add gradients; the engine averages over processes."""
         self._engine.backward(loss * self._accelerator.num_processes, scale_wrt_gas=False)
 
-    def step(self, learning_rate: float) -> float:
+    def step(self, learning_rate: float, limit: float = math.inf) -> float:
         """Let the engine clip and update."""
         set_learning_rate(self._optimizer, learning_rate)
+        self._limit = limit
         self._engine.step()
         return self._norm if self._stage == 0 else float(self._engine.get_global_grad_norm() or 0.0)
 
-    def _clip(self, *_: object) -> None:
-        self._norm = float(nn.utils.clip_grad_norm_(trainable_parameters(self._model), self._max_norm))
+    def _update_if_sound(self, *arguments: Any) -> None:
+        if self._stage == 0:
+            self._norm = float(nn.utils.clip_grad_norm_(trainable_parameters(self._model), self._max_norm))
+            norm = self._norm
+        else:
+            norm = float(self._engine.optimizer._global_grad_norm)
+        if is_sound(norm, self._limit):
+            self._update(*arguments)
 
     def accumulating(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
         """Nothing to do: the engine reduces in `step`."""
@@ -189,18 +212,34 @@ class DeepSpeedBackend:
             for moments in self._inner_optimizer.state.values():
                 moments["step"] = _like(moments["step"], state.moments[moment_name(name, "step")])
 
+    @torch.no_grad()
+    def blend(self, others: dict[str, Tensor], share: float) -> None:
+        """Change the working weights; the optimizer's own copy is not needed any more."""
+        for name, parameter in self._model.named_parameters():
+            if name not in others:
+                continue
+            with self._whole(parameter):
+                parameter.lerp_(others[name].to(self._accelerator.device), share)
+
     @property
     def _inner_optimizer(self) -> torch.optim.Optimizer:
         optimizer = self._engine.optimizer
         return optimizer if self._stage == 0 else optimizer.optimizer  # type: ignore[no-any-return]
 
     def _whole_weight(self, parameter: nn.Parameter) -> Tensor:
+        with self._whole(parameter):
+            return parameter.detach().cpu().clone()
+
+    def _whole(self, parameter: nn.Parameter) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which every process has the whole parameter and may change it alike."""
         if self._stage < 3:
-            return parameter
+            return contextlib.nullcontext()
         import deepspeed
 
-        with deepspeed.zero.GatheredParameters([parameter]):
-            return parameter.detach().cpu().clone()
+        gathered: contextlib.AbstractContextManager[None] = deepspeed.zero.GatheredParameters(
+            [parameter], modifier_rank=0
+        )
+        return gathered
 
     def _whole_moment(self, parameter: nn.Parameter, key: str) -> Tensor | None:
         if key == "step":

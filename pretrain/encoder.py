@@ -8,6 +8,7 @@ through transformers' `AttentionInterface`, so saved folders are plain Hugging F
 N = tokens of a micro-batch, M = predictions, E = hidden width, V = vocabulary.
 """
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any, cast
@@ -33,6 +34,22 @@ SUPPORTED_TYPES = ("bert", "roberta", "xlm-roberta", "camembert", "distilbert", 
 log = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """Whole texts whose mean vectors are asked for, end to end, nothing masked.
+
+    Attributes:
+        input_ids, position_ids: (N,) tokens.
+        lengths: tokens of each text, and of the padding behind the last.
+        count: how many texts there are.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    lengths: list[int]
+    count: int
+
+
 class PackedMaskedLM(nn.Module):
     """A masked language model that reads flat micro-batches.
 
@@ -48,27 +65,57 @@ class PackedMaskedLM(nn.Module):
         self._autocast_dtype = autocast_dtype
         self._position_offset = _position_offset(model)
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor, lengths: list[int], asked: Asked) -> Tensor:
-        """Return the logits at the masked positions.
+    def forward(
+        self, input_ids: Tensor, position_ids: Tensor, lengths: list[int], asked: Asked, views: Views | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Return the logits at the masked positions, and the mean vectors of `views` if there are any.
 
         Args:
             input_ids: (N,) tokens of the sequences, end to end.
             position_ids: (N,) position of each token in its own sequence, from 0.
             lengths: tokens of each sequence; they add up to N.
             asked: the M positions to predict.
+            views: whole texts, run through the encoder in the same pass.
 
         Returns:
-            (M, V) logits.
+            (M, V) logits; with views also (count, E) vectors in fp32.
         """
-        enabled = self._autocast_dtype is not None
-        with torch.autocast(input_ids.device.type, self._autocast_dtype, enabled=enabled):
-            hidden_1ME = self.model.base_model(
-                input_ids=input_ids[None],
-                position_ids=position_ids[None] + self._position_offset,
-                lengths=lengths,
-                asked=asked,
-            ).last_hidden_state
-            return _head_logits(self.model, hidden_1ME[0])
+        with self._autocast(input_ids):
+            if views is None:
+                return _head_logits(self.model, self._encode(input_ids, position_ids, lengths, asked))
+            places = torch.arange(len(views.input_ids), device=input_ids.device) + len(input_ids)
+            hidden = self._encode(
+                torch.cat([input_ids, views.input_ids]),
+                torch.cat([position_ids, views.position_ids]),
+                lengths + views.lengths,
+                Asked(torch.cat([asked.positions, places]), asked.counts + views.lengths),
+            )
+            count = len(asked.positions)
+            return _head_logits(self.model, hidden[:count]), _means(hidden[count:], views)
+
+    def mean_vectors(self, views: Views) -> Tensor:
+        """Return (count, E) mean vectors of whole texts, special tokens included, in fp32."""
+        with self._autocast(views.input_ids):
+            everything = Asked(torch.arange(len(views.input_ids), device=views.input_ids.device), views.lengths)
+            return _means(self._encode(views.input_ids, views.position_ids, views.lengths, everything), views)
+
+    def _autocast(self, input_ids: Tensor) -> torch.autocast:
+        return torch.autocast(input_ids.device.type, self._autocast_dtype, enabled=self._autocast_dtype is not None)
+
+    def _encode(self, input_ids: Tensor, position_ids: Tensor, lengths: list[int], asked: Asked) -> Tensor:
+        """Return (M, E) hidden states."""
+        output = self.model.base_model(
+            input_ids=input_ids[None],
+            position_ids=position_ids[None] + self._position_offset,
+            lengths=lengths,
+            asked=asked,
+        )
+        return cast(Tensor, output.last_hidden_state[0])
+
+
+def _means(hidden_NE: Tensor, views: Views) -> Tensor:
+    parts = torch.split(hidden_NE, views.lengths)[: views.count]
+    return torch.stack([part.float().mean(dim=0) for part in parts])
 
 
 def load_masked_lm(source: ModelSource) -> PreTrainedModel:

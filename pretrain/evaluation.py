@@ -48,6 +48,12 @@ class Evaluation:
         """Return plain values for `evaluation.json`."""
         return dataclasses.asdict(self)
 
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Evaluation":
+        """Build from what `as_json` returned."""
+        groups = {name: Score(**score) for name, score in values["by_subreddit"].items()}
+        return cls(Score(**values["overall"]), groups)
+
 
 @torch.no_grad()
 def evaluate(

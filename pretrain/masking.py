@@ -29,8 +29,8 @@ PREDICTION_MULTIPLE = 64
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 EVALUATION_SEED = 20180411
 """Held-out masks never depend on the recipe, so evaluations of different runs compare."""
-SPAN_PARAMETER, LONGEST_SPAN = 0.2, 10
-"""Span lengths in words are geometric with this parameter, cut at this many: 3.8 words in the mean, as in SpanBERT."""
+SPAN_CONTINUES = 1 - 1 / 3.8
+"""How often a span goes on to the next word: 3.8 words in the mean, as in SpanBERT."""
 HIGHEST_PROBABILITY = 0.8
 """However much a word weighs, it stays visible this rarely at most: its meaning has to come from somewhere."""
 
@@ -126,31 +126,24 @@ class Masker:
 def _spans(
     packed: PackedSequences, words: Words, keys: Uint64Array, wanted: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.bool_]:
-    """Return (W,): words covered by a span that begins at them or before, in their own sequence."""
-    count = len(words.starts)
-    survivors = np.power(1 - SPAN_PARAMETER, np.arange(LONGEST_SPAN, dtype=np.float64))  # P(length > k)
-    starting = _starting_rates(wanted, survivors.astype(np.float64))
-    begins = uniform(keys) < starting
-    drawn = uniform(mix(keys + np.uint64(3)))
-    lengths = np.minimum(1 + np.floor(np.log1p(-drawn) / np.log(1 - SPAN_PARAMETER)).astype(np.int64), LONGEST_SPAN)
-    sequence = np.searchsorted(np.cumsum(packed.lengths), words.starts, side="right")
-    last_word = np.searchsorted(sequence, sequence, side="right")  # one past the last word of the same sequence
-    ends = np.where(begins, np.minimum(np.arange(count) + lengths, last_word), 0)
-    return np.maximum.accumulate(ends) > np.arange(count) if count else begins
+    """Return (W,): words covered by a span that begins at them or before, in their own sequence.
 
-
-def _starting_rates(wanted: npt.NDArray[np.float64], survivors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return how often a span must begin at a word for it to be covered with probability `wanted`.
-
-    Coverage is 1 − Π (1 − rate · P(length > k)); the rate is found by bisection.
+    A word is covered if a span begins at it, or goes on from the word before: it does so with a fixed probability,
+    which makes lengths geometric. Spans begin as often as it takes for each word to be covered as `wanted`.
     """
-    values, back = np.unique(wanted, return_inverse=True)
-    low, high = np.zeros(len(values)), np.ones(len(values))
-    for _ in range(40):
-        middle = (low + high) / 2
-        covered = 1 - np.prod(1 - middle[:, None] * survivors, axis=1)
-        low, high = np.where(covered < values, middle, low), np.where(covered < values, high, middle)
-    return low[back]
+    count = len(words.starts)
+    if count == 0:
+        return np.zeros(0, dtype=np.bool_)
+    sequence = np.searchsorted(np.cumsum(packed.lengths), words.starts, side="right")
+    is_first = np.concatenate([[True], sequence[1:] != sequence[:-1]])
+    reached = np.where(is_first, 0.0, SPAN_CONTINUES * np.concatenate([[0.0], wanted[:-1]]))
+    begins = uniform(keys) < 1 - (1 - wanted) / (1 - reached)
+    ends_before = is_first | (uniform(mix(keys + np.uint64(3))) >= SPAN_CONTINUES)
+    numbers = np.arange(count)
+    last_begin = np.maximum.accumulate(np.where(begins, numbers, -1))
+    last_break = np.maximum.accumulate(np.where(ends_before, numbers, 0))
+    covered: npt.NDArray[np.bool_] = last_begin >= last_break
+    return covered
 
 
 def _pad_predictions(input_ids: IntArray, positions: IntArray, labels: IntArray) -> MaskedSequences:

@@ -3,6 +3,7 @@
 A resumed run drops the lines behind its checkpoint first, so that the file reads as if nothing had happened.
 """
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -25,6 +26,49 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         except ValueError:
             break
     return lines
+
+
+@dataclasses.dataclass
+class Interval:
+    """Sums since the last line of `metrics.jsonl`, over all processes."""
+
+    loss: float = 0.0
+    contrastive: float = 0.0
+    anchor: float = 0.0
+    masked_tokens: int = 0
+    real_tokens: int = 0
+    room_tokens: int = 0
+    view_batches: int = 0
+
+    def add(self, losses: list[float], *, masked: int, real: int, room: int, views: int) -> None:
+        """Add an optimizer step.
+
+        Args:
+            losses: summed over masked tokens; the contrastive and the anchor loss summed over micro-batches.
+            masked: tokens that were predicted.
+            real: tokens that were no padding.
+            room: tokens with the padding.
+            views: micro-batches.
+        """
+        loss, contrastive, anchor = losses
+        self.loss += loss
+        self.contrastive += contrastive
+        self.anchor += anchor
+        self.masked_tokens += masked
+        self.real_tokens += real
+        self.room_tokens += room
+        self.view_batches += views
+
+    @property
+    def mean_loss(self) -> float:
+        """Cross entropy of a masked token."""
+        return self.loss / max(1, self.masked_tokens)
+
+    @property
+    def mean_sentence_losses(self) -> dict[str, float]:
+        """The losses on whole texts, by their names in `metrics.jsonl`."""
+        count = max(1, self.view_batches)
+        return {"contrastive_loss": self.contrastive / count, "anchor_loss": self.anchor / count}
 
 
 class MetricsLog:

@@ -35,6 +35,21 @@ def learning_rate_factor(step: int, total_steps: int, recipe: PretrainRecipe) ->
             return 1.0 if decayed < 0 else 1.0 - math.sqrt(decayed / decay_steps)
 
 
+def mlm_probability(step: int, total_steps: int, recipe: PretrainRecipe) -> float:
+    """Return the masking rate at `step` (from 0).
+
+    With `wsd` the final rate holds through the decay, as BioClinical ModernBERT and Ettin train; with other shapes
+    the rate moves in a straight line (Yang et al., arXiv:2212.05251).
+    """
+    first, last = recipe.mlm_probability, recipe.final_mlm_probability
+    if last is None:
+        return first
+    if recipe.lr_scheduler_type == "wsd":
+        decay_steps = max(1, math.ceil(recipe.decay_ratio * total_steps))
+        return first if step < total_steps - decay_steps else last
+    return first + (last - first) * step / max(1, total_steps - 1)
+
+
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
     """Give every parameter group this learning rate."""
     for group in optimizer.param_groups:

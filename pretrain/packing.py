@@ -12,15 +12,44 @@ D = documents, S = sequences of the corpus, N = tokens of a micro-batch, K = mic
 
 import bisect
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from configs.errors import UserError
-from corpus.shards import TokenShards
 
 IntArray = npt.NDArray[np.int64]
+
+
+class Documents(Protocol):
+    """What is packed: `corpus.shards.TokenShards`, or anything that reads like them.
+
+    Attributes:
+        lengths: (D,) tokens of each document.
+    """
+
+    lengths: npt.NDArray[np.int32]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, document: int) -> npt.NDArray[Any]: ...
+
+
+class JoinedDocuments:
+    """Two corpora as one: documents of the second count on from the first's last."""
+
+    def __init__(self, first: Documents, second: Documents) -> None:
+        self._first, self._second = first, second
+        self.lengths = np.concatenate([first.lengths, second.lengths])
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, document: int) -> npt.NDArray[Any]:
+        """Return the token ids of one document."""
+        count = len(self._first)
+        return self._first[document] if document < count else self._second[document - count]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,12 +131,27 @@ class StepPlanner:
         micro_batches: K, over all processes and accumulation steps.
         micro_batch_tokens: N.
         seed: seed of the shuffles.
+        replay_from: sequences from here on are general text; None if there is none.
+        replay_share: share of an epoch's tokens that are general text, taken in turn over the epochs.
     """
 
-    def __init__(self, lengths: IntArray, *, micro_batches: int, micro_batch_tokens: int, seed: int) -> None:
-        if len(lengths) == 0:
+    def __init__(
+        self,
+        lengths: IntArray,
+        *,
+        micro_batches: int,
+        micro_batch_tokens: int,
+        seed: int,
+        replay_from: int | None = None,
+        replay_share: float = 0.0,
+    ) -> None:
+        self._domain_count = len(lengths) if replay_from is None else replay_from
+        if self._domain_count == 0:
             raise UserError("the corpus has no tokens to train on")
         self._lengths, self._seed = lengths, seed
+        self._domain_tokens = int(lengths[: self._domain_count].sum())
+        general_tokens = int(lengths[self._domain_count :].sum())
+        self._replay_share = replay_share if general_tokens else 0.0
         self._micro_batches, self._capacity = micro_batches, micro_batch_tokens
         self._epoch, self._cursor = 0, 0
         self._pool: list[Draw] = []
@@ -130,6 +174,11 @@ class StepPlanner:
         return [[pool[item] for item in items] for items in bins]
 
     @property
+    def epoch_tokens(self) -> int:
+        """Tokens of one pass, special tokens and replayed general text included."""
+        return int(self._domain_tokens / (1 - self._replay_share))
+
+    @property
     def epoch(self) -> int:
         """Passes over the corpus that have begun, counted from 0."""
         return self._epoch
@@ -146,7 +195,23 @@ class StepPlanner:
         self._order = self._shuffle(self._epoch)
 
     def _shuffle(self, epoch: int) -> IntArray:
-        return np.random.default_rng((self._seed, epoch)).permutation(len(self._lengths))
+        generator = np.random.default_rng((self._seed, epoch))
+        drawn = np.concatenate([np.arange(self._domain_count), self._replayed(epoch)])
+        return generator.permutation(drawn)
+
+    def _replayed(self, epoch: int) -> IntArray:
+        """Return the general sequences of one epoch: the next ones of an endless round through them."""
+        if self._replay_share == 0:
+            return np.arange(0)
+        general = self._domain_count + np.random.default_rng((self._seed, 0, 1)).permutation(
+            len(self._lengths) - self._domain_count
+        )
+        wanted = self._domain_tokens * self._replay_share / (1 - self._replay_share)
+        read = np.cumsum(self._lengths[general])
+        total, start = int(read[-1]), (epoch * wanted) % int(read[-1])
+        rounds = 1 + int((start + wanted) // total)
+        ends = np.concatenate([read + number * total for number in range(rounds)])
+        return np.tile(general, rounds)[(ends > start) & (ends <= start + wanted)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,7 +241,7 @@ class SequencePacker:
     """Lay drawn sequences end to end.
 
     Args:
-        shards: the split's tokens.
+        documents: the split's tokens.
         table: its sequences.
         prefix_ids, suffix_ids: special tokens before and behind each sequence (`[CLS]`, `[SEP]`).
         pad_id: the padding token.
@@ -185,7 +250,7 @@ class SequencePacker:
 
     def __init__(
         self,
-        shards: TokenShards,
+        documents: Documents,
         table: SequenceTable,
         *,
         prefix_ids: list[int],
@@ -193,7 +258,7 @@ class SequencePacker:
         pad_id: int,
         max_seq_length: int,
     ) -> None:
-        self._shards, self._table = shards, table
+        self._documents, self._table = documents, table
         self._prefix, self._suffix = prefix_ids, suffix_ids
         self._pad_id, self._max_seq_length = pad_id, max_seq_length
 
@@ -201,6 +266,10 @@ class SequencePacker:
     def sequence_lengths(self) -> IntArray:
         """(S,) tokens of each sequence, special tokens included."""
         return self._table.lengths.astype(np.int64) + len(self._prefix) + len(self._suffix)
+
+    def count_sequences(self, document_count: int) -> int:
+        """Return how many sequences the first documents were cut into."""
+        return int(np.searchsorted(self._table.documents, document_count))
 
     def pack(self, draws: list[Draw], size: int) -> PackedSequences:
         """Return the draws as one flat micro-batch of `size` tokens."""
@@ -211,7 +280,7 @@ class SequencePacker:
         lengths, start = [], 0
         for draw in draws:
             document, offset = self._table.documents[draw.sequence], self._table.offsets[draw.sequence]
-            content = self._shards[int(document)][offset : offset + self._table.lengths[draw.sequence]]
+            content = self._documents[int(document)][offset : offset + self._table.lengths[draw.sequence]]
             first = start + len(self._prefix)
             last = first + len(content)
             end = last + len(self._suffix)

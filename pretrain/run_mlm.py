@@ -22,15 +22,22 @@ def main(arguments: Sequence[str], program: str) -> None:
     try:
         recipe = load_recipe(PretrainRecipe, arguments, program)
         started_at = now()
-        accepted = []
+        accepted: list[str] = []
         if is_main:  # before the processes join, so that a mistake ends all of them
-            accepted = verify_folder(recipe.corpus, stage="corpus", accept_changes=recipe.accept_changed_inputs)
+            for folder in _corpora(recipe).values():
+                accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
             open_run_folder(recipe)
         _pretrain(recipe, started_at, accepted)
     except UserError:
         if is_main:
             raise
         sys.exit(2)  # the main process says what is wrong
+
+
+def _corpora(recipe: PretrainRecipe) -> dict[str, Path]:
+    """Return the corpus folders that the recipe reads, by key."""
+    keys = ("corpus", "general_corpus", "masking_contrast")
+    return {key: getattr(recipe, key) for key in keys if getattr(recipe, key) is not None}
 
 
 def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> None:
@@ -56,7 +63,9 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
     if accelerator.is_main_process:
         result = json.loads(evaluation_file.read_text(encoding="utf-8"))
         remove_folder(working_dir / CHECKPOINTS)
-        inputs = {"corpus": recipe.corpus} | ({"model": Path(source.name_or_path)} if source.is_local else {})
+        inputs = _corpora(recipe) | ({"model": Path(source.name_or_path)} if source.is_local else {})
+        if recipe.masking_lexicon is not None:
+            inputs["masking_lexicon"] = recipe.masking_lexicon
         counts = {
             "steps": result["steps"],
             "tokens": result["tokens"],

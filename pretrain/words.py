@@ -16,14 +16,14 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from configs.errors import UserError
-from corpus.shards import TokenShards
 from pretrain.hashing import Uint64Array, mix
-from pretrain.packing import IntArray
+from pretrain.packing import Documents, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float64]
-COUNTED_TOKENS = 20_000_000
+COUNTED_TOKENS = 5_000_000
 """Word frequencies are counted over at most this many tokens of a corpus."""
+DOCUMENTS_AT_ONCE = 5_000
 
 
 def starting_ids(tokenizer: PreTrainedTokenizerBase) -> BoolArray:
@@ -81,7 +81,7 @@ class WordWeights:
     Args:
         digests: (K,) hashes of the words that are listed.
         weights: (K,) their weights; a word that is not listed weighs 1.
-        mean_weight: the corpus's mean over its words, which leaves the overall masking rate as the recipe has it.
+        mean_weight: the corpus's mean over its tokens, which leaves the overall masking rate as the recipe has it.
     """
 
     def __init__(self, digests: Uint64Array, weights: FloatArray, mean_weight: float) -> None:
@@ -133,15 +133,20 @@ def read_lexicon(path: Path, tokenizer: PreTrainedTokenizerBase, default: float)
     return found
 
 
-def count_words(shards: TokenShards, starts_word: BoolArray) -> tuple[Uint64Array, IntArray]:
-    """Return (hashes, counts) of a split's words, hashes ascending, over at most `COUNTED_TOKENS` tokens."""
-    found, read = [], 0
-    for number in range(len(shards)):
-        token_ids = shards[number].astype(np.int64)
-        found.append(hash_words(token_ids, find_words(token_ids, np.arange(len(token_ids)), starts_word)))
-        read += len(token_ids)
-        if read >= COUNTED_TOKENS:
-            break
+def count_words(documents: Documents, starts_word: BoolArray) -> tuple[Uint64Array, IntArray]:
+    """Return (hashes, tokens) of a split's words, hashes ascending, over about its first `COUNTED_TOKENS` tokens.
+
+    A word is counted by its tokens, so that means over these counts are means over tokens.
+    """
+    count = 1 + int(np.searchsorted(np.cumsum(documents.lengths, dtype=np.int64), COUNTED_TOKENS))
+    found = []
+    for first in range(0, min(count, len(documents)), DOCUMENTS_AT_ONCE):
+        numbers = range(first, min(first + DOCUMENTS_AT_ONCE, count, len(documents)))
+        # A separator before each document, as a special token would stand there.
+        parts = [np.concatenate([[-1], documents[number].astype(np.int64)]) for number in numbers]
+        token_ids = np.concatenate(parts)
+        words = find_words(np.maximum(token_ids, 0), token_ids, starts_word)
+        found.append(hash_words(token_ids, words)[words.word_of[words.word_of >= 0]])
     digests, counts = np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *found]), return_counts=True)
     return digests, counts
 
@@ -155,7 +160,7 @@ def difference_weights(
     domain apart: the weight rises with the logarithm of the ratio of smoothed frequencies, reaching `largest` at 100.
 
     Args:
-        domain: (hashes, counts) of the corpus, from `count_words`.
+        domain: (hashes, tokens) of the corpus, from `count_words`.
         general: the same of general text.
         largest: weight of the words that set the domain apart most, over 1.
     """

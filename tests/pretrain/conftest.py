@@ -1,6 +1,7 @@
 """Synthetic corpora and tiny random models: nothing here is anybody's words."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ VOCABULARY = SPECIAL_TOKENS + WORDS + PIECES
 SUBREDDITS = ["garden", "kitchen", ""]
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(extra_words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer of 200 made-up words and pieces."""
-    vocabulary = {token: number for number, token in enumerate(VOCABULARY)}
+    vocabulary = {token: number for number, token in enumerate([*VOCABULARY, *extra_words])}
     tokenizer = Tokenizer(models.WordPiece(vocab=vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -56,12 +57,13 @@ def make_documents(count: int, seed: int, *, longest: int = 90) -> list[Tokenize
     return documents
 
 
-def write_corpus(folder: Path, *, documents: int = 120) -> Path:
+def write_corpus(folder: Path, *, documents: int = 120, first_seed: int = 0, extra_words: Sequence[str] = ()) -> Path:
     """Write a corpus folder with two train shards, one held-out shard, a tokenizer and a manifest."""
     for number in range(2):
-        write_shard(split_folder(folder, "train"), number, make_documents(documents // 2, number), len(VOCABULARY))
-    write_shard(split_folder(folder, "held_out"), 0, make_documents(20, 99), len(VOCABULARY))
-    build_tokenizer().save_pretrained(folder / "tokenizer")
+        written = make_documents(documents // 2, first_seed + number)
+        write_shard(split_folder(folder, "train"), number, written, len(VOCABULARY))
+    write_shard(split_folder(folder, "held_out"), 0, make_documents(20, first_seed + 99), len(VOCABULARY))
+    build_tokenizer(extra_words).save_pretrained(folder / "tokenizer")
     write_manifest(
         folder, stage="corpus", recipe=StageRecipe(output_dir=folder), inputs={}, counts={}, started_at=now()
     )

@@ -13,7 +13,18 @@ from safetensors.torch import load_file
 from pretrain.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = {"max_steps": 4, "global_batch_tokens": 512, "save_steps": 2, "learning_rate": 1e-3}
+STEPS = {
+    "max_steps": 4,
+    "global_batch_tokens": 512,
+    "save_steps": 2,
+    "learning_rate": 1e-3,
+    "final_mlm_probability": 0.3,
+    "masking": "whole_word",
+    "soup_base_share": 0.25,
+    "contrastive_weight": 0.5,
+    "anchor_weight": 0.5,
+    "contrastive_pairs": 4,
+}
 
 
 def launch(arguments: list[str], *, deepspeed_stage: int | None = None, folder: Path) -> subprocess.CompletedProcess:
@@ -92,7 +103,7 @@ def interrupt_after(workspace, arguments: list[str], monkeypatch: pytest.MonkeyP
 
     def stop(self, learning_rate):
         if self.step == step - 1:
-            self.ask_to_stop(0, None)
+            self.stop_request.asked = True
         return train_step(self, learning_rate)
 
     with monkeypatch.context() as patch:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from configs.errors import UserError
 from corpus.shards import TokenShards
-from pretrain.packing import SequencePacker, StepPlanner, best_fit, cut_sequences
+from pretrain.packing import JoinedDocuments, SequencePacker, StepPlanner, best_fit, cut_sequences
 
 LENGTHS = st.lists(st.integers(0, 400), min_size=1, max_size=60)
 
@@ -121,3 +121,52 @@ def test_a_packed_batch_holds_the_documents_end_to_end(corpus_dir: Path):
 def test_an_empty_split_is_refused():
     with pytest.raises(UserError, match="no tokens to train on"):
         StepPlanner(np.array([], dtype=np.int64), micro_batches=1, micro_batch_tokens=64, seed=0)
+
+
+# Replay of general text
+
+
+def replaying(share: float, general: int = 40, seed: int = 3) -> StepPlanner:
+    lengths = np.full(100 + general, 10)
+    return StepPlanner(lengths, micro_batches=1, micro_batch_tokens=100, seed=seed, replay_from=100, replay_share=share)
+
+
+def drawn_by_epoch(planner: StepPlanner, steps: int) -> dict[int, list[int]]:
+    epochs: dict[int, list[int]] = {}
+    for _ in range(steps):
+        for draw in planner.next_step()[0]:
+            epochs.setdefault(draw.epoch, []).append(draw.sequence)
+    return epochs
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5, 0.75])
+def test_replay_has_its_share_of_every_epoch_and_the_domain_is_read_once(share):
+    for epoch, sequences in list(drawn_by_epoch(replaying(share), 200).items())[:3]:
+        domain = [sequence for sequence in sequences if sequence < 100]
+        assert sorted(domain) == list(range(100)), epoch
+        assert 1 - len(domain) / len(sequences) == pytest.approx(share, abs=0.01)
+
+
+def test_replay_goes_round_all_general_text_before_it_repeats():
+    epochs = drawn_by_epoch(replaying(0.2), 40)  # 25 of 40 general sequences an epoch
+    first, second = ([s for s in epochs[epoch] if s >= 100] for epoch in (0, 1))
+    assert len(first) == len(set(first)) == 25
+    assert set(range(100, 140)) - set(first) <= set(second)
+    assert first != [s for s in drawn_by_epoch(replaying(0.2, seed=4), 40)[0] if s >= 100]
+
+
+def test_a_planner_with_replay_goes_on_where_it_was():
+    planner, again = replaying(0.3), replaying(0.3)
+    for _ in range(17):
+        planner.next_step()
+    again.load_state_dict(planner.state_dict())
+    assert [again.next_step() for _ in range(20)] == [planner.next_step() for _ in range(20)]
+
+
+def test_joined_documents_count_on(corpus_dir):
+    shards, held_out = TokenShards(corpus_dir, "train"), TokenShards(corpus_dir, "held_out")
+    joined = JoinedDocuments(shards, held_out)
+    assert len(joined) == len(shards) + len(held_out)
+    assert joined.lengths.tolist() == [*shards.lengths, *held_out.lengths]
+    np.testing.assert_array_equal(joined[len(shards)], held_out[0])
+    np.testing.assert_array_equal(joined[len(shards) - 1], shards[len(shards) - 1])

@@ -115,7 +115,7 @@ def test_a_stop_signal_saves_and_asks_for_a_requeue(workspace, monkeypatch):
 
     def stop_at_step_3(self, learning_rate):
         if self.step == 3:
-            self.ask_to_stop(0, None)
+            self.stop_request.asked = True
         return train_step(self, learning_rate)
 
     monkeypatch.setattr(PretrainingRun, "_train_step", stop_at_step_3)

@@ -1,0 +1,130 @@
+"""Everything a run reads: training and held-out documents, general text beside them, and how they are masked.
+
+Replay mixes general text into the training documents against forgetting (5 to 10 %; Ibrahim et al.,
+arXiv:2403.08763); its held-out part measures how much was forgotten.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from configs.base_models import ModelSource
+from configs.errors import UserError
+from corpus.shards import TokenShards
+from pretrain.batches import (
+    MicroBatch,
+    build_masker,
+    build_packer,
+    evaluation_masker,
+    held_out_batches,
+    to_device,
+)
+from pretrain.config import PretrainRecipe
+from pretrain.encoder import load_tokenizer
+from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner
+from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, starting_ids, weigh
+
+
+class TrainingData:
+    """The documents of a run and what is done to them before the model sees them.
+
+    Args:
+        recipe: what was asked.
+        tokenizer: the corpus's tokenizer.
+        micro_batches: how many make an optimizer step, over all processes.
+
+    Raises:
+        UserError: the general corpus was tokenized otherwise, or a lexicon cannot be read.
+    """
+
+    def __init__(self, recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase, micro_batches: int) -> None:
+        self._recipe = recipe
+        self.shards = TokenShards(recipe.corpus, "train")
+        documents: Documents = self.shards
+        held_out = {"domain": TokenShards(recipe.corpus, "held_out")}
+        if recipe.general_corpus is not None:
+            check_same_vocabulary(recipe, tokenizer)
+            held_out["general"] = TokenShards(recipe.general_corpus, "held_out")
+            if recipe.replay_share > 0:
+                documents = JoinedDocuments(self.shards, TokenShards(recipe.general_corpus, "train"))
+        self._packer = build_packer(documents, tokenizer, recipe)
+        self._held_out = {name: (shards, build_packer(shards, tokenizer, recipe)) for name, shards in held_out.items()}
+        weights = build_word_weights(recipe, tokenizer, self.shards)
+        self._masker = build_masker(tokenizer, recipe.seed, recipe.masking, weights)
+        self._evaluation_masker = evaluation_masker(tokenizer)
+        domain_sequences = int(self._packer.count_sequences(len(self.shards)))
+        self.planner = StepPlanner(
+            self._packer.sequence_lengths,
+            micro_batches=micro_batches,
+            micro_batch_tokens=recipe.micro_batch_tokens,
+            seed=recipe.seed,
+            replay_from=domain_sequences,
+            replay_share=recipe.replay_share,
+        )
+
+    def count_steps(self, micro_batches: int) -> int:
+        """Return the optimizer steps of the run: as asked, or as many as the asked epochs hold."""
+        recipe = self._recipe
+        if recipe.max_steps is not None:
+            return recipe.max_steps
+        tokens = (recipe.num_train_epochs or 0.0) * self.planner.epoch_tokens
+        return max(1, int(tokens / micro_batches / recipe.micro_batch_tokens + 0.5))
+
+    def build(self, draws: list[Draw], mlm_probability: float, device: torch.device) -> MicroBatch:
+        """Pack and mask one micro-batch."""
+        packed = self._packer.pack(draws, self._recipe.micro_batch_tokens)
+        return to_device(packed, self._masker.mask(packed, mlm_probability), device)
+
+    @property
+    def held_out_names(self) -> list[str]:
+        """`domain`, and `general` if there is general text."""
+        return list(self._held_out)
+
+    def held_out(
+        self, name: str, *, rank: int, world_size: int, device: torch.device
+    ) -> tuple[Iterator[MicroBatch], list[str]]:
+        """Return a process's held-out micro-batches, always with the same masks, and each document's subreddit."""
+        shards, packer = self._held_out[name]
+        batches = held_out_batches(
+            packer, self._evaluation_masker, self._recipe, rank=rank, world_size=world_size, device=device
+        )
+        return batches, shards.subreddits
+
+
+def check_same_vocabulary(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a second corpus that was tokenized otherwise: its token ids would mean other words."""
+    for folder in {recipe.general_corpus, recipe.masking_contrast} - {None}:
+        source = ModelSource(f"{folder}/tokenizer", is_local=True)
+        if load_tokenizer(source).get_vocab() != tokenizer.get_vocab():
+            raise UserError(
+                "tokenized with another vocabulary than the corpus",
+                where=folder,
+                fix=f"Build it with the same tokenizer as {recipe.corpus}.",
+            )
+
+
+def build_word_weights(
+    recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase, documents: Documents
+) -> WordWeights | None:
+    """Return how often each word is masked by the recipe's lexicon and contrast; None if it names neither."""
+    if recipe.masking_lexicon is None and recipe.masking_contrast is None:
+        return None
+    check_same_vocabulary(recipe, tokenizer)
+    starts = starting_ids(tokenizer)
+    here = count_words(documents, starts)
+    found: dict[int, float] = {}
+    if recipe.masking_contrast is not None:
+        there = count_words(TokenShards(recipe.masking_contrast, "train"), starts)
+        found |= difference_weights(here, there, recipe.masking_strength)
+    if recipe.masking_lexicon is not None:
+        found = _heavier(found, read_lexicon(recipe.masking_lexicon, tokenizer, recipe.masking_strength))
+    return weigh(found, here)
+
+
+def _heavier(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
+    merged: dict[int, Any] = dict(one)
+    for digest, weight in other.items():
+        merged[digest] = max(weight, merged.get(digest, 0.0))
+    return merged

@@ -1,0 +1,308 @@
+"""Each objective beside plain masked-LM does what it says, every key of it acts, and resuming stays exact."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from configs.base_models import resolve_model
+from configs.errors import UserError
+from configs.manifest import read_manifest
+from corpus.shards import TokenShards
+from pretrain.batches import build_masker, build_packer, to_device
+from pretrain.config import PretrainRecipe
+from pretrain.encoder import PackedMaskedLM, load_for_corpus, set_dropout
+from pretrain.metrics import read_metrics
+from pretrain.packing import Draw
+from pretrain.run_mlm import main
+from pretrain.sentence_losses import ViewSampler, anchor_loss, contrastive_loss
+from pretrain.training_loop import PretrainingRun
+
+from .conftest import WORDS, write_corpus
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def general_dir(tmp_path_factory):
+    """A second corpus with the same tokenizer."""
+    return write_corpus(tmp_path_factory.mktemp("general") / "corpus", documents=60, first_seed=50)
+
+
+@pytest.fixture
+def train(workspace):
+    """Run the stage and return its weights."""
+
+    def run(name: str, **overrides: object) -> dict[str, torch.Tensor]:
+        main(workspace.arguments(name, **({"max_steps": 2, "dropout": 0.0} | overrides)), "mindshift pretrain")
+        return load_file(workspace.folder / name / "model.safetensors")
+
+    return run
+
+
+def differ(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def lexicon(folder):
+    path = folder / "lexicon.txt"
+    path.write_text("# made up\n" + "\n".join(WORDS[:3]) + f"\n{WORDS[4]}\t5\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("overrides", "base"),
+    [
+        ({"final_mlm_probability": 0.5}, {}),
+        ({"masking": "whole_word"}, {}),
+        ({"masking": "span"}, {}),
+        ({"masking_lexicon": lexicon}, {}),
+        ({"masking_lexicon": lexicon, "masking_strength": 9}, {"masking_lexicon": lexicon}),
+        ({"masking_contrast": "general"}, {}),
+        ({"general_corpus": "general", "replay_share": 0.4}, {"general_corpus": "general"}),
+        ({"soup_base_share": 0.3}, {}),
+        ({"contrastive_weight": 1.0}, {}),
+        ({"contrastive_weight": 1.0, "contrastive_views": "halves"}, {"contrastive_weight": 1.0}),
+        ({"contrastive_weight": 1.0, "contrastive_pairs": 5}, {"contrastive_weight": 1.0}),
+        ({"contrastive_weight": 1.0, "contrastive_temperature": 0.5}, {"contrastive_weight": 1.0}),
+        ({"anchor_weight": 1.0}, {}),
+    ],
+    ids=lambda values: "+".join(values) or "plain",
+)
+def test_every_key_of_an_objective_acts(train, workspace, general_dir, overrides, base):
+    def resolve(values):
+        paths = {"general": general_dir, lexicon: lexicon(workspace.folder)}
+        return {key: paths.get(value, value) for key, value in values.items()}
+
+    assert differ(train("with", **resolve(overrides)), train("without", **resolve(base)))
+
+
+EVERYTHING = {
+    "max_steps": 8,
+    "mlm_probability": 0.3,
+    "final_mlm_probability": 0.15,
+    "lr_scheduler_type": "wsd",
+    "masking": "span",
+    "replay_share": 0.2,
+    "soup_base_share": 0.25,
+    "contrastive_weight": 0.5,
+    "anchor_weight": 0.5,
+    "contrastive_pairs": 4,
+    "dropout": 0.1,
+    "save_steps": 3,
+}
+
+
+def test_an_interrupted_run_with_everything_on_goes_on_to_the_same_weights(workspace, general_dir, monkeypatch):
+    settings = EVERYTHING | {"general_corpus": general_dir, "masking_lexicon": lexicon(workspace.folder)}
+    main(workspace.arguments("whole", **settings), "mindshift pretrain")
+    train_step = PretrainingRun._train_step
+
+    def die_at_step_5(self, learning_rate):
+        if self.step == 5:
+            raise MemoryError("as good as a kill")
+        return train_step(self, learning_rate)
+
+    monkeypatch.setattr(PretrainingRun, "_train_step", die_at_step_5)
+    with pytest.raises(MemoryError):
+        main(workspace.arguments("resumed", **settings), "mindshift pretrain")
+    monkeypatch.undo()
+    main(workspace.arguments("resumed", **settings), "mindshift pretrain")
+    folders = [workspace.folder / name for name in ("whole", "resumed")]
+    one, other = (load_file(folder / "model.safetensors") for folder in folders)
+    assert not differ(one, other)
+    ignored = {"tokens_per_second"}
+    lines = [[{k: v for k, v in line.items() if k not in ignored} for line in read_metrics(f)] for f in folders]
+    assert lines[0] == lines[1]
+    assert [line["mlm_probability"] for line in lines[0]] == [0.3] * 6 + [0.15] * 2
+    assert set(read_manifest(folders[0]).inputs) >= {"corpus", "general_corpus", "masking_lexicon"}
+    results = [(folder / "evaluation.json").read_text() for folder in folders]
+    assert results[0] == results[1]
+    assert {"general", "before_soup"} <= json.loads(results[0]).keys()
+
+
+def test_general_text_is_scored_before_and_after(workspace, general_dir):
+    settings = {"general_corpus": general_dir, "max_steps": 40, "learning_rate": 3e-3, "eval_steps": 20, "dropout": 0.0}
+    main(workspace.arguments(**settings), "mindshift pretrain")
+    result = json.loads((workspace.folder / "run" / "evaluation.json").read_text())
+    general = result["general"]
+    assert general["after"]["overall"]["loss"] < general["before"]["overall"]["loss"] - 0.1
+    assert general["after"]["overall"] != result["after"]["overall"]
+    assert [line["step"] for line in read_metrics(workspace.folder / "run") if "general_loss" in line] == [20]
+
+
+def test_a_general_corpus_with_another_vocabulary_is_refused(workspace, tmp_path):
+    other = write_corpus(tmp_path / "other", documents=8, extra_words=["anotherword"])
+    with pytest.raises(UserError, match="tokenized with another vocabulary than the corpus"):
+        main(workspace.arguments(general_corpus=other), "mindshift pretrain")
+    with pytest.raises(UserError, match="general_corpus is None"):
+        main(workspace.arguments("second", replay_share=0.1), "mindshift pretrain")
+
+
+def test_the_soup_is_the_weighted_mean_of_the_encoders_and_keeps_the_new_head(train, workspace):
+    base = load_file(workspace.model / "model.safetensors")
+    adapted, soup = train("adapted", max_steps=4), train("soup", max_steps=4, soup_base_share=0.25)
+    for name, weight in soup.items():
+        if name.startswith("bert."):
+            expected = 0.75 * adapted[name] + 0.25 * base[name]
+            torch.testing.assert_close(weight, expected, atol=1e-7, rtol=1e-6)
+        else:
+            assert torch.equal(weight, adapted[name])
+    results = [json.loads((workspace.folder / n / "evaluation.json").read_text()) for n in ("adapted", "soup")]
+    assert results[1]["before_soup"]["domain"] == results[0]["after"]
+    assert results[1]["after"] != results[0]["after"]
+
+
+# Losses on whole texts
+
+
+def build_parts(workspace, **overrides):
+    """A recipe, the packed model without dropout, its tokenizer and the training split."""
+    values = {"max_seq_length": 64, "max_steps": 1, "contrastive_pairs": 6, "contrastive_weight": 1.0} | overrides
+    recipe = PretrainRecipe(output_dir=workspace.folder, corpus=workspace.corpus, **values)
+    model, tokenizer = load_for_corpus(resolve_model(str(workspace.model)), workspace.corpus / "tokenizer", 64)
+    set_dropout(model, 0.0)
+    return recipe, PackedMaskedLM(model), tokenizer, TokenShards(workspace.corpus, "train")
+
+
+def test_views_are_title_and_body_of_posts_that_have_both(workspace):
+    recipe, _, tokenizer, shards = build_parts(workspace)
+    sampler = ViewSampler(shards, tokenizer, recipe)
+    views = sampler.draw(3, 1, CPU)
+    assert views.count == 12
+    assert len(views.input_ids) % 256 == 0
+    texts = [part.tolist() for part in torch.split(views.input_ids, views.lengths)[:12]]
+    posts = [shards[number].tolist() for number in sampler.posts.tolist()]
+    pairs = [([2, *post[:3], 3], [2, *post[3:][:62], 3]) for post in posts]
+    for title, body in zip(texts[:6], texts[6:], strict=True):
+        assert (title, body) in pairs
+    again = sampler.draw(3, 1, CPU)
+    assert torch.equal(again.input_ids, views.input_ids)
+    assert not torch.equal(sampler.draw(3, 2, CPU).input_ids[:20], views.input_ids[:20])
+
+
+def test_halves_hold_the_whole_post_once(workspace):
+    recipe, _, tokenizer, shards = build_parts(workspace, contrastive_views="halves", contrastive_pairs=2)
+    views = ViewSampler(shards, tokenizer, recipe).draw(0, 0, CPU)
+    texts = [part.tolist()[1:-1] for part in torch.split(views.input_ids, views.lengths)[:4]]
+    documents = [shards[number].tolist() for number in range(len(shards))]
+    for first, second in zip(texts[:2], texts[2:], strict=True):
+        assert first + second in documents
+
+
+def test_too_few_posts_with_two_views_are_refused(workspace):
+    recipe, _, tokenizer, shards = build_parts(workspace, contrastive_pairs=5000)
+    with pytest.raises(UserError, match="a batch needs 5000"):
+        ViewSampler(shards, tokenizer, recipe)
+
+
+def test_one_pass_over_masked_tokens_and_views_equals_two(workspace):
+    recipe, packed, tokenizer, shards = build_parts(workspace)
+    views = ViewSampler(shards, tokenizer, recipe).draw(0, 0, CPU)
+    flat = build_packer(shards, tokenizer, recipe).pack([Draw(0, number) for number in range(4)], 256)
+    batch = to_device(flat, build_masker(tokenizer, 1).mask(flat, 0.3), CPU)
+    inputs = (batch.input_ids, batch.position_ids, batch.lengths, batch.asked)
+    logits, vectors = packed(*inputs, views)
+    torch.testing.assert_close(logits, packed(*inputs), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(vectors, packed.mean_vectors(views), atol=1e-6, rtol=1e-5)
+    # … and equals plain Hugging Face, one text at a time.
+    from transformers import AutoModel
+
+    plain = AutoModel.from_pretrained(workspace.model, local_files_only=True).eval()
+    for number, text in enumerate(torch.split(views.input_ids, views.lengths)[: views.count]):
+        expected = plain(text[None]).last_hidden_state[0].mean(dim=0)
+        torch.testing.assert_close(vectors[number], expected, atol=1e-5, rtol=1e-4)
+
+
+def test_the_contrastive_loss_is_infonce_both_ways():
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(6, 8))
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    scores = unit[:3] @ unit[3:].T / 0.1
+    rows = [-math.log(math.exp(scores[i, i]) / np.exp(scores[i]).sum()) for i in range(3)]
+    columns = [-math.log(math.exp(scores[i, i]) / np.exp(scores[:, i]).sum()) for i in range(3)]
+    loss = contrastive_loss(torch.tensor(vectors), 0.1)
+    assert loss.item() == pytest.approx((np.mean(rows) + np.mean(columns)) / 2)
+    aligned = torch.eye(8)[:3].repeat(2, 1)
+    assert contrastive_loss(aligned, 0.01).item() < 1e-6
+
+
+def test_the_anchor_is_one_minus_cosine():
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    anchors = torch.tensor([[3.0, 0.0], [0.0, -1.0], [1.0, 0.0]])
+    assert anchor_loss(vectors, anchors).item() == pytest.approx((0 + 2 + 1 - 1 / math.sqrt(2)) / 3)
+
+
+def test_the_contrastive_loss_is_learned_and_the_anchor_holds(workspace):
+    shared = {
+        "max_steps": 40,
+        "learning_rate": 3e-3,
+        "eval_max_tokens": 200,
+        "dropout": 0.0,
+        "save_steps": 100,
+        "contrastive_pairs": 8,
+    }
+    # Titles of this corpus are drawn apart from bodies: halves share the post's length only, so learning is slow.
+    shared |= {"contrastive_views": "halves", "contrastive_temperature": 0.2}
+    main(workspace.arguments("contrastive", **shared, contrastive_weight=1.0), "mindshift pretrain")
+    losses = [line["contrastive_loss"] for line in read_metrics(workspace.folder / "contrastive")]
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 0.02
+    drifts = {}
+    for weight in (1e-6, 20.0):
+        name = f"anchor{weight:g}"
+        main(workspace.arguments(name, **shared, anchor_weight=weight), "mindshift pretrain")
+        drifts[weight] = np.mean([line["anchor_loss"] for line in read_metrics(workspace.folder / name)[-10:]])
+    assert drifts[20.0] < drifts[1e-6] / 5
+
+
+def test_the_logged_contrastive_loss_is_the_mean_over_micro_batches(train, workspace):
+    """So neither accumulation nor the number of processes changes its weight."""
+    recipe, packed, tokenizer, shards = build_parts(workspace, seed=13)
+    sampler = ViewSampler(shards, tokenizer, recipe)
+    vectors = [packed.mean_vectors(sampler.draw(0, number, CPU)) for number in range(4)]
+    expected = np.mean([contrastive_loss(found, recipe.contrastive_temperature).item() for found in vectors])
+    train("four", gradient_accumulation_steps=4, max_steps=1, contrastive_weight=1.0, contrastive_pairs=6)
+    logged = read_metrics(workspace.folder / "four")[0]["contrastive_loss"]
+    assert logged == pytest.approx(expected, rel=1e-5)
+
+
+# The guard
+
+
+def test_a_broken_step_is_skipped_counted_and_changes_nothing(workspace, monkeypatch, caplog):
+    import pretrain.training_loop as loop
+
+    real, calls = loop.summed_loss, []
+
+    def broken(module, batch):
+        calls.append(1)
+        return real(module, batch) * (math.nan if len(calls) == 3 else 1.0)
+
+    monkeypatch.setattr(loop, "summed_loss", broken)
+    with caplog.at_level("WARNING"):
+        main(workspace.arguments(save_steps=1, max_steps=4), "mindshift pretrain")
+    assert "step 3 skipped: gradient norm nan" in caplog.text
+    lines = read_metrics(workspace.folder / "run")
+    assert [line["skipped_steps"] for line in lines] == [0, 0, 1, 1]
+    assert json.loads((workspace.folder / "run" / "evaluation.json").read_text())["skipped_steps"] == 1
+    for name, weight in load_file(workspace.folder / "run" / "model.safetensors").items():
+        assert weight.isfinite().all(), name
+
+
+def test_steps_that_stay_broken_end_the_run_and_keep_the_checkpoint(workspace, monkeypatch):
+    import pretrain.training_loop as loop
+
+    real, calls = loop.summed_loss, []
+
+    def broken(module, batch):
+        calls.append(1)
+        return real(module, batch) * (math.inf if len(calls) > 4 else 1.0)
+
+    monkeypatch.setattr(loop, "summed_loss", broken)
+    with pytest.raises(UserError, match="no step of the last 10 was sound"):
+        main(workspace.arguments(max_steps=50, save_steps=4), "mindshift pretrain")
+    kept = sorted(path.name for path in (workspace.folder / "run.partial" / "checkpoints").iterdir())
+    assert kept == ["step-00000008", "step-00000012"]  # of skipped steps too: the weights are those of step 4

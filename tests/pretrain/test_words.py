@@ -1,0 +1,195 @@
+"""Words, spans and weights: what is masked together, how often, and by whose weight."""
+
+import numpy as np
+import pytest
+
+from configs.errors import UserError
+from corpus.shards import TokenizedDocument, TokenShards, split_folder, write_shard
+from pretrain.batches import build_masker
+from pretrain.masking import IGNORED_LABEL
+from pretrain.packing import PackedSequences
+from pretrain.words import (
+    count_words,
+    difference_weights,
+    find_words,
+    hash_words,
+    read_lexicon,
+    starting_ids,
+    weigh,
+)
+
+from .conftest import VOCABULARY, WORDS, build_tokenizer
+
+FIRST_PIECE = VOCABULARY.index("##piece0")
+
+
+def ids(text: str) -> np.ndarray:
+    return np.array(build_tokenizer()(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
+
+
+def stream(*, tokens: int = 60_000, longest: int = 50, seed: int = 0) -> PackedSequences:
+    """Sequences of random words of one to four pieces."""
+    rng = np.random.default_rng(seed)
+    input_ids = np.where(rng.random(tokens) < 0.4, rng.integers(FIRST_PIECE, 200, tokens), rng.integers(5, 185, tokens))
+    length = longest
+    positions = np.tile(np.arange(length), tokens // length)
+    input_ids[positions == 0], input_ids[positions == length - 1] = 2, 3
+    inside = (positions > 0) & (positions < length - 1)
+    documents = np.repeat(np.arange(tokens // length), length)
+    return PackedSequences(
+        input_ids=input_ids,
+        position_ids=positions,
+        lengths=[length] * (tokens // length),
+        documents=documents,
+        document_positions=np.where(inside, positions - 1, -1),
+        epochs=np.zeros(tokens, dtype=np.int64),
+        real_tokens=tokens,
+    )
+
+
+def masked_flags(packed: PackedSequences, probability: float, **settings: object) -> np.ndarray:
+    """(N,) whether a token is predicted."""
+    masked = build_masker(build_tokenizer(), 5, **settings).mask(packed, probability)
+    real = masked.labels != IGNORED_LABEL
+    flags = np.zeros(len(packed.input_ids), dtype=bool)
+    flags[masked.masked_positions[real]] = True
+    assert real.sum() == masked.masked_count == flags.sum()
+    return flags
+
+
+def test_a_word_is_its_first_token_and_the_pieces_behind_it():
+    token_ids = np.array([2, 10, FIRST_PIECE, FIRST_PIECE + 1, 11, 3, 2, FIRST_PIECE, 12, 3, 0])
+    document_positions = np.array([-1, 0, 1, 2, 3, -1, -1, 4, 5, -1, -1])
+    words = find_words(token_ids, document_positions, starting_ids(build_tokenizer()))
+    assert words.starts.tolist() == [1, 4, 7, 8]  # a piece at a sequence's start begins a word there
+    assert words.word_of.tolist() == [-1, 0, 0, 0, 1, -1, -1, 2, 3, -1, -1]
+
+
+def test_the_same_pieces_have_the_same_hash_anywhere_and_their_order_counts():
+    starts = starting_ids(build_tokenizer())
+
+    def digests(*token_ids: int) -> list[int]:
+        array = np.array(token_ids)
+        return hash_words(array, find_words(array, np.arange(len(array)), starts)).tolist()
+
+    one, two, three = FIRST_PIECE, FIRST_PIECE + 1, 10
+    assert digests(three, one, two)[0] == digests(11, three, one, two)[1]
+    assert digests(three, one, two) != digests(three, two, one)
+
+
+def test_byte_level_vocabularies_mark_the_start_of_words():
+    class Tokenizer:
+        def __len__(self):
+            return 4
+
+        def get_vocab(self):
+            return {"<s>": 0, "Ġhello": 1, "ness": 2, "Ċ": 3}
+
+    assert starting_ids(Tokenizer()).tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize("kind", ["token", "whole_word", "span"])
+@pytest.mark.parametrize("probability", [0.15, 0.3])
+def test_the_masked_share_is_the_asked_one(kind, probability):
+    packed = stream()
+    share = masked_flags(packed, probability, kind=kind)[packed.document_positions >= 0].mean()
+    assert share == pytest.approx(probability, rel=0.03)
+
+
+@pytest.mark.parametrize("kind", ["whole_word", "span"])
+def test_a_word_is_masked_as_a_whole(kind):
+    packed = stream()
+    flags = masked_flags(packed, 0.2, kind=kind)
+    words = find_words(packed.input_ids, packed.document_positions, starting_ids(build_tokenizer()))
+    inside = words.word_of >= 0
+    sizes = np.bincount(words.word_of[inside])
+    masked = np.bincount(words.word_of[inside], weights=flags[inside])
+    assert ((masked == 0) | (masked == sizes)).all()
+    assert (masked[sizes > 1] > 0).any()
+
+
+def test_spans_are_runs_of_words_that_end_with_their_sequence():
+    packed = stream()
+    runs = {}
+    for kind in ("whole_word", "span"):
+        flags = masked_flags(packed, 0.15, kind=kind)
+        words = find_words(packed.input_ids, packed.document_positions, starting_ids(build_tokenizer()))
+        of_word = flags[words.starts]
+        sequence = packed.documents[words.starts]
+        begins = of_word & ~(np.roll(of_word, 1) & (np.roll(sequence, 1) == sequence))
+        runs[kind] = of_word.sum() / begins.sum()
+    assert runs["whole_word"] < 1.4
+    assert 3.2 < runs["span"] < 4.6  # 3.8 words; the end of a sequence cuts, spans that touch count as one
+
+
+def test_weighty_words_are_masked_more_often_and_the_share_is_kept(tmp_path):
+    packed, tokenizer = stream(), build_tokenizer()
+    path = tmp_path / "lexicon.txt"
+    path.write_text("\n".join(WORDS[:20]) + "\n")
+    documents = write_documents(tmp_path, [packed.input_ids[packed.document_positions >= 0]])
+    weights = weigh(read_lexicon(path, tokenizer, 4.0), count_words(documents, starting_ids(tokenizer)))
+    flags = masked_flags(packed, 0.15, kind="token", weights=weights)
+    words = find_words(packed.input_ids, packed.document_positions, starting_ids(tokenizer))
+    alone = np.append(np.diff(words.starts) == 1, False)  # single-token words
+    token_ids = packed.input_ids[words.starts]
+    listed = alone & (token_ids >= 5) & (token_ids < 25)
+    other = alone & (token_ids >= 25)
+    ratio = flags[words.starts][listed].mean() / flags[words.starts][other].mean()
+    assert ratio == pytest.approx(4.0, rel=0.2)
+    assert flags[packed.document_positions >= 0].mean() == pytest.approx(0.15, rel=0.05)
+
+
+def write_documents(folder, documents) -> TokenShards:
+    rows = [TokenizedDocument(id=str(number), token_ids=found) for number, found in enumerate(documents)]
+    write_shard(split_folder(folder, "train"), 0, rows, len(VOCABULARY))
+    return TokenShards(folder, "train")
+
+
+def test_counting_is_in_tokens_of_a_word_and_never_joins_documents(tmp_path):
+    documents = write_documents(tmp_path, [[10, FIRST_PIECE, 11], [FIRST_PIECE, 11], [11]])
+    starts = starting_ids(build_tokenizer())
+    digests, counts = count_words(documents, starts)
+    found = dict(zip(digests.tolist(), counts.tolist(), strict=True))
+
+    def digest(*token_ids: int) -> int:
+        array = np.array(token_ids)
+        return int(hash_words(array, find_words(array, np.arange(len(array)), starts))[0])
+
+    assert found == {digest(10, FIRST_PIECE): 2, digest(FIRST_PIECE): 1, digest(11): 3}
+
+
+def test_words_that_set_the_domain_apart_weigh_most(tmp_path):
+    rng = np.random.default_rng(0)
+    general = [rng.integers(5, 150, 4000)]
+    domain = [np.concatenate([rng.integers(5, 150, 3000), np.full(300, 170), np.full(40, 30)])]
+    starts = starting_ids(build_tokenizer())
+    here, there = (
+        count_words(write_documents(tmp_path / name, found), starts)
+        for name, found in (("domain", domain), ("general", general))
+    )
+    weights = difference_weights(here, there, 3.0)
+
+    def weight(token_id: int) -> float:
+        array = np.array([token_id])
+        return weights.get(int(hash_words(array, find_words(array, np.arange(1), starts))[0]), 1.0)
+
+    assert weight(170) == pytest.approx(3.0)  # 300 times here, never there
+    assert 1.2 < weight(30) < 2.6  # about three times as frequent here
+    assert np.mean([weight(token_id) for token_id in range(40, 140)]) < 1.15
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("word1\tmany\n", r"lexicon.txt:1: the weight behind the tab is no positive number"),
+        ("word1\nword2\t-3\n", r"lexicon.txt:2: the weight"),
+        ("# only a comment\n\n", "holds no word that this tokenizer knows as one word"),
+    ],
+)
+def test_a_broken_lexicon_is_refused(tmp_path, content, message):
+    path = tmp_path / "lexicon.txt"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_lexicon(path, build_tokenizer(), 3.0)
+    with pytest.raises(UserError, match="cannot read the lexicon"):
+        read_lexicon(tmp_path / "absent.txt", build_tokenizer(), 3.0)
