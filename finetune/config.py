@@ -66,6 +66,9 @@ class FinetuneRecipe(StageRecipe):
     drop_leaked: bool = True
     """Take texts out of train that also stand in validation or test, and out of validation those in test."""
 
+    train_rows: int | None = None
+    """Few-label mode: train on this many rows only, drawn stratified. Learning curves are made of such runs."""
+
     max_seq_length: int = 256
     """Tokens of a text the encoder reads, special tokens included."""
     long_texts: LongTextPolicy = "head_tail"
@@ -130,6 +133,7 @@ class FinetuneRecipe(StageRecipe):
         require(precision is None or 0 < precision < 1, "abstention_precision", precision, "a fraction between 0 and 1")
         for key in ("lora_rank", "lora_alpha", "batch_size", "max_windows", "patience", "checkpoint_steps"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
+        require(self.train_rows is None or self.train_rows >= 4, "train_rows", self.train_rows, "4 or more")
         require(self.max_seq_length >= 8, "max_seq_length", self.max_seq_length, "8 tokens or more")
         require(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "more than 0")
         require(

@@ -4,6 +4,7 @@ Everything that decides (stopping, temperature, thresholds) looks at validation 
 train and validation. Test is scored once, by the saved folder.
 """
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -106,6 +107,10 @@ def load_task(recipe: FinetuneRecipe) -> Task:
         seed=recipe.seed,
     )
     task = clean_task(task, conflicts=recipe.conflicting_duplicates, drop_leaked=recipe.drop_leaked)
+    if recipe.train_rows is not None and recipe.train_rows < len(task.splits["train"]):
+        fraction = recipe.train_rows / len(task.splits["train"])
+        few = cut(task.splits["train"], task.label_set, fraction=fraction, seed=recipe.seed)[1]
+        task = dataclasses.replace(task, splits=task.splits | {"train": few})
     sizes = ", ".join(f"{len(examples):,} {split}" for split, examples in task.splits.items())
     log.info("task %s: %s, %d labels, %s", task.name, task.label_set.type, len(task.label_set.names), sizes)
     for advice in balance_advice(task):

@@ -1,0 +1,132 @@
+"""What a benchmark prints, and its self-contained `report.html`."""
+
+import html
+from typing import Any
+
+from finetune.report import NOT_A_DIAGNOSIS, figure_svg, page, table
+
+TITLES = {"majority": "majority", "tfidf_logistic_regression": "TF-IDF + logistic regression"}
+
+
+def main_table(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows: baselines, then models with mean ± SD, one column a task, then the mean."""
+    tasks = list(summary["scores"])
+    rows = []
+    for system in summary["baselines"][tasks[0]]:
+        values = [summary["baselines"][task][system] for task in tasks]
+        rows.append([TITLES.get(system, system), *(f"{100 * v:.1f}" for v in values), _mean(values)])
+    for model in summary["scores"][tasks[0]]:
+        cells = [summary["scores"][task][model] for task in tasks]
+        shown = [f"{100 * cell['mean']:.1f} ± {100 * cell['sd']:.1f}" for cell in cells]
+        rows.append([model, *shown, _mean([cell["mean"] for cell in cells])])
+    return ["", *tasks, "mean"], rows
+
+
+def text_report(summary: dict[str, Any]) -> str:
+    """Return the tables as text."""
+    headings, rows = main_table(summary)
+    lines = [f"{summary['metric']}, percent, mean ± SD over seeds {summary['seeds']}", *_align([headings, *rows]), ""]
+    for comparison in summary["comparisons"]:
+        p_value = comparison["pooled_holm_p_value"]
+        verdict = "significant" if p_value < 0.05 else "not significant"
+        lines.append(
+            f"{comparison['model']} against {comparison['reference']}: {100 * comparison['pooled_mean']:+.2f} points "
+            f"over all tasks and seeds, p = {p_value:.4f} (Holm), {verdict}"
+        )
+        lines += _align([["", "points", "95 % interval", "p (Holm)"], *_comparison_rows(comparison)])
+    lines += ["", loss_sentence(summary)]
+    return "\n".join(lines)
+
+
+def loss_sentence(summary: dict[str, Any]) -> str:
+    """Say where fine-tuning does not beat tuned TF-IDF."""
+    lost = summary["loses_to_tfidf"]
+    return (
+        f"Does NOT beat tuned TF-IDF: {'; '.join(lost)}." if lost else "Every model beats tuned TF-IDF on every task."
+    )
+
+
+def html_report(summary: dict[str, Any]) -> str:
+    """Return the page."""
+    headings, rows = main_table(summary)
+    parts = [
+        "<h1>Benchmark</h1>",
+        f'<p class="note">{summary["metric"]}, percent, mean ± SD over seeds {summary["seeds"]}.<br>',
+        f"{NOT_A_DIAGNOSIS}</p>",
+        table(headings, rows),
+        f"<p>{html.escape(loss_sentence(summary))}</p>",
+    ]
+    for comparison in summary["comparisons"]:
+        title = f"{comparison['model']} against {comparison['reference']}"
+        parts.append(f"<h2>{html.escape(title)}</h2>")
+        parts.append(
+            f"<p>Pooled: {100 * comparison['pooled_mean']:+.2f} points, "
+            f"p = {comparison['pooled_holm_p_value']:.4f} (approximate randomization, Holm).</p>"
+        )
+        parts.append(table(["task", "points", "95 % interval", "p (Holm)"], _comparison_rows(comparison)))
+    return page("mindshift: benchmark", [*parts, "<h2>Plots</h2>", *_plots(summary), *_figure_tables(summary)])
+
+
+def _comparison_rows(comparison: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
+            task,
+            f"{100 * found['mean']:+.2f}",
+            f"{100 * found['low']:+.2f} to {100 * found['high']:+.2f}",
+            f"{found['holm_p_value']:.4f}",
+        ]
+        for task, found in comparison["tasks"].items()
+    ]
+
+
+def _figure_tables(summary: dict[str, Any]) -> list[str]:
+    parts = []
+    for task, by_model in summary["figures"].items():
+        names = list(next(iter(by_model.values())))
+        rows = [
+            [
+                model,
+                *(f"{100 * f[name]['mean']:.1f} ± {100 * f[name]['sd']:.1f}" if name in f else "–" for name in names),
+            ]
+            for model, f in by_model.items()
+        ]
+        parts += [f"<h2>{html.escape(task)}</h2>", table(["", *names], rows)]
+    return parts
+
+
+def _plots(summary: dict[str, Any]) -> list[str]:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axis = plt.subplots(figsize=(5, 0.8 + 0.35 * len(summary["ranks"])))
+    ordered = sorted(summary["ranks"].items(), key=lambda item: -item[1])
+    axis.plot([rank for _, rank in ordered], [name for name, _ in ordered], "o")
+    axis.set(xlabel="mean rank over tasks (1 is best)", title="Ranks", xlim=(0.8, len(ordered) + 0.2))
+    svgs = [figure_svg(figure)]
+    for task, by_model in summary["learning_curves"].items():
+        figure, axis = plt.subplots(figsize=(4.2, 3.4))
+        for model, points in by_model.items():
+            means = [100 * point["mean"] for point in points.values()]
+            deviations = [100 * point["sd"] for point in points.values()]
+            axis.errorbar(list(points), means, yerr=deviations, marker="o", markersize=4, capsize=2, label=model)
+        axis.set(xlabel="training rows", ylabel=summary["metric"], title=task)
+        axis.legend()
+        svgs.append(figure_svg(figure))
+    return svgs
+
+
+def _mean(values: list[float]) -> str:
+    return f"{100 * sum(values) / len(values):.1f}"
+
+
+def _align(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.rjust(width) if n else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]

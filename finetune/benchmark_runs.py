@@ -1,0 +1,179 @@
+"""Run the cells of a benchmark, each a fine-tuning run in a process of its own, and keep what the tables need.
+
+A cell's figures and test decisions are kept in one file that appears when the run is complete, so a killed
+benchmark goes on where it was; the cell that was running resumes from its own checkpoint.
+"""
+
+import concurrent.futures
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from configs.base_models import resolve_model
+from configs.console import Progress
+from configs.errors import UserError
+from configs.manifest import CODE_ROOT
+from configs.recipe import load_recipe
+from configs.run_folder import remove_folder, working_folder, write_atomically
+from finetune.baselines import majority, tfidf_logistic_regression
+from finetune.benchmark_config import BenchmarkRecipe
+from finetune.config import FinetuneRecipe
+from finetune.fitting import load_task
+from finetune.frozen import frozen_encoder_regression
+from finetune.tasks import Task
+
+log = logging.getLogger("benchmark")
+CELLS, RUNNING, BASELINES = "cells", "running", "baselines"
+
+
+class Cell(NamedTuple):
+    """One run: a task, a model by name, a seed, and how many training rows (None: all)."""
+
+    task: str
+    model: str
+    seed: int
+    train_rows: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The name of the cell's file."""
+        rows = f"-rows-{self.train_rows}" if self.train_rows else ""
+        return f"{self.task}--{self.model}--seed-{self.seed}{rows}"
+
+
+def all_cells(recipe: BenchmarkRecipe) -> list[Cell]:
+    """Return every cell; those of one seed come before those of the next, so that a benchmark fills up evenly."""
+    tasks = [task_name(folder) for folder in recipe.tasks]
+    if len(set(tasks)) != len(tasks):
+        raise UserError("two tasks have the same folder name", where="tasks")
+    return [
+        Cell(task, model, seed, rows)
+        for seed in recipe.seeds
+        for rows in (None, *recipe.train_sizes)
+        for task in tasks
+        for model in recipe.named_models
+    ]
+
+
+def task_name(folder: str) -> str:
+    """Return a task's name in the tables."""
+    return Path(folder).resolve().name
+
+
+def cell_recipe(recipe: BenchmarkRecipe, task: str, *, seed: int = 1) -> FinetuneRecipe:
+    """Return the fine-tuning recipe of a task."""
+    arguments = [str(recipe.finetune_recipe)] if recipe.finetune_recipe else []
+    folder = next(folder for folder in recipe.tasks if task_name(folder) == task)
+    arguments += ["--task", folder, "--output_dir", "unused", "--seed", str(seed)]
+    return load_recipe(FinetuneRecipe, arguments, "finetune_recipe")
+
+
+def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
+    """Run the cells that are missing.
+
+    Returns:
+        whether all cells are there now (not so after `most_new_runs`).
+
+    Raises:
+        UserError: a run failed.
+    """
+    (working / CELLS).mkdir(exist_ok=True)
+    cells = all_cells(recipe)
+    missing = [cell for cell in cells if not cell_path(working, cell).is_file()]
+    now = missing if recipe.most_new_runs is None else missing[: recipe.most_new_runs]
+    threads = max(1, (os.cpu_count() or 1) // recipe.jobs)
+    with (
+        concurrent.futures.ThreadPoolExecutor(recipe.jobs) as pool,
+        Progress(description="benchmark", unit="runs", total=len(cells), initial=len(cells) - len(missing)) as bar,
+    ):
+        futures = [pool.submit(_run_cell, recipe, working, cell, threads) for cell in now]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                future.result()
+                bar.advance(1)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    return len(now) == len(missing)
+
+
+def cell_path(working: Path, cell: Cell) -> Path:
+    """Return where a finished cell is kept."""
+    return working / CELLS / f"{cell.key}.json"
+
+
+def read_cell(working: Path, cell: Cell) -> dict[str, Any]:
+    """Return a finished cell: `metrics` and the test `decisions` (label names by id)."""
+    values: dict[str, Any] = json.loads(cell_path(working, cell).read_text(encoding="utf-8"))
+    return values
+
+
+def _run_cell(recipe: BenchmarkRecipe, working: Path, cell: Cell, threads: int) -> None:
+    output = working / RUNNING / cell.key
+    output.parent.mkdir(exist_ok=True)
+    if not output.is_dir():
+        folder = next(folder for folder in recipe.tasks if task_name(folder) == cell.task)
+        command = [sys.executable, "-m", "finetune.run_classifier"]
+        command += [str(recipe.finetune_recipe.resolve())] if recipe.finetune_recipe else []
+        command += ["--task", folder, "--model", recipe.named_models[cell.model], "--seed", str(cell.seed)]
+        command += ["--output_dir", str(output), "--baselines", "false", "--drop_leaked", "true"]
+        command += ["--train_rows", str(cell.train_rows)] if cell.train_rows else []
+        log_path = output.with_name(f"{cell.key}.log")
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": _import_path()}
+        with log_path.open("w") as log_file:
+            code = subprocess.run(command, stdout=log_file, stderr=log_file, env=environment, check=False).returncode
+        if code != 0:
+            raise UserError(f"the run {cell.key} ended with code {code}", where=log_path, fix="Its log says why.")
+        log_path.unlink()
+    lines = (output / "predictions" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    records = [json.loads(line) for line in lines]
+    values = {
+        "metrics": json.loads((output / "metrics.json").read_text(encoding="utf-8")),
+        "decisions": {record["id"]: record["labels"] for record in records},
+    }
+    write_atomically(cell_path(working, cell), json.dumps(values, ensure_ascii=False))
+    remove_folder(output)
+    remove_folder(working_folder(output))
+
+
+def _import_path() -> str:
+    """Let the child import this checkout, wherever it was started from."""
+    return os.pathsep.join(part for part in (str(CODE_ROOT), os.environ.get("PYTHONPATH", "")) if part)
+
+
+def score_baselines(recipe: BenchmarkRecipe, working: Path) -> dict[str, dict[str, Any]]:
+    """Return the test figures of all baselines by task and name; each is fitted once and kept."""
+    folder = working / BASELINES
+    folder.mkdir(exist_ok=True)
+    figures: dict[str, dict[str, Any]] = {}
+    for task_folder in recipe.tasks:
+        name = task_name(task_folder)
+        settings = cell_recipe(recipe, name)
+        figures[name], task = {}, None
+        for system in _baseline_names(recipe):
+            path = folder / f"{name}--{system}.json"
+            if not path.is_file():
+                task = task or load_task(settings)
+                write_atomically(path, json.dumps(_fit_baseline(system, recipe, settings, task)))
+            figures[name][system] = json.loads(path.read_text(encoding="utf-8"))["test"]
+    return figures
+
+
+def _baseline_names(recipe: BenchmarkRecipe) -> Iterator[str]:
+    yield from ("majority", "tfidf_logistic_regression")
+    if recipe.frozen_encoder:
+        yield from (f"frozen {name}" for name in recipe.named_models)
+
+
+def _fit_baseline(system: str, recipe: BenchmarkRecipe, settings: FinetuneRecipe, task: Task) -> dict[str, Any]:
+    if system == "majority":
+        return majority(task)
+    if system == "tfidf_logistic_regression":
+        return tfidf_logistic_regression(task, seed=settings.seed)
+    source = resolve_model(recipe.named_models[system.removeprefix("frozen ")])
+    return frozen_encoder_regression(task, source, max_seq_length=settings.max_seq_length, seed=settings.seed)

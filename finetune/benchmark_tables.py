@@ -1,0 +1,151 @@
+"""The tables of a benchmark: mean ± SD over seeds, paired tests, ranks, learning curves. All on test macro-F1.
+
+S = seeds, R = resamples.
+"""
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from finetune.benchmark_config import BenchmarkRecipe
+from finetune.benchmark_runs import Cell, cell_recipe, read_cell, task_name
+from finetune.fitting import load_task
+from finetune.significance import bootstrap_difference, holm, randomization_test
+from finetune.tasks import FloatArray, Task
+from finetune.uncertainty import clusters_of, f1_resamples, resample_weights
+
+RESAMPLES = 1000
+LEVEL = 0.05
+TFIDF = "tfidf_logistic_regression"
+
+
+def summarize(recipe: BenchmarkRecipe, working: Path, baselines: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return everything the benchmark found, JSON-serialisable; every cell must be there."""
+    tasks = [task_name(folder) for folder in recipe.tasks]
+    scores = {
+        task: {model: _scores(recipe, working, task, model, None) for model in recipe.named_models} for task in tasks
+    }
+    return {
+        "metric": "test macro-F1",
+        "seeds": recipe.seeds,
+        "reference": recipe.reference_name,
+        "scores": {
+            task: {model: _mean_sd(values) for model, values in by_model.items()} for task, by_model in scores.items()
+        },
+        "figures": {
+            task: {model: _figures(recipe, working, task, model) for model in recipe.named_models} for task in tasks
+        },
+        "baselines": {task: {name: f["macro"]["f1"] for name, f in baselines[task].items()} for task in tasks},
+        "loses_to_tfidf": [
+            f"{model} on {task}"
+            for task in tasks
+            for model, values in scores[task].items()
+            if statistics.fmean(values) <= baselines[task][TFIDF]["macro"]["f1"]
+        ],
+        "ranks": _ranks(scores),
+        "comparisons": _comparisons(recipe, working, scores),
+        "learning_curves": _learning_curves(recipe, working, tasks),
+    }
+
+
+def _scores(recipe: BenchmarkRecipe, working: Path, task: str, model: str, rows: int | None) -> list[float]:
+    cells = [read_cell(working, Cell(task, model, seed, rows)) for seed in recipe.seeds]
+    return [cell["metrics"]["test"]["classifier"]["macro"]["f1"] for cell in cells]
+
+
+def _figures(recipe: BenchmarkRecipe, working: Path, task: str, model: str) -> dict[str, Any]:
+    """Return mean ± SD of the figures besides macro-F1."""
+    tests = [read_cell(working, Cell(task, model, seed))["metrics"]["test"]["classifier"] for seed in recipe.seeds]
+    columns = {
+        "macro F1 at .5": [test["macro_f1_at_default_thresholds"] for test in tests],
+        "micro F1": [test["micro"]["f1"] for test in tests],
+        "weighted F1": [test["weighted"]["f1"] for test in tests],
+        "macro average precision": [test["macro"]["average_precision"] for test in tests],
+        "ROC-AUC": [test["macro"]["roc_auc"] for test in tests],
+        "calibration error": [test["expected_calibration_error"] for test in tests],
+    }
+    if all("positive" in test for test in tests):
+        columns["F1 of the positive class"] = [test["positive"]["f1"] for test in tests]
+    return {name: _mean_sd(values) for name, values in columns.items() if None not in values}
+
+
+def _mean_sd(values: Sequence[float]) -> dict[str, float]:
+    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else 0.0}
+
+
+def _ranks(scores: dict[str, dict[str, list[float]]]) -> dict[str, float]:
+    """Return each model's mean rank over tasks (1 is best)."""
+    ranks: dict[str, list[int]] = {}
+    for by_model in scores.values():
+        ordered = sorted(by_model, key=lambda model: -statistics.fmean(by_model[model]))
+        for rank, model in enumerate(ordered, 1):
+            ranks.setdefault(model, []).append(rank)
+    return {model: statistics.fmean(values) for model, values in ranks.items()}
+
+
+def _comparisons(
+    recipe: BenchmarkRecipe, working: Path, scores: dict[str, dict[str, list[float]]]
+) -> list[dict[str, Any]]:
+    """Compare every model with the reference: per task by bootstrap, with Holm's correction, and pooled."""
+    reference, tasks = recipe.reference_name, list(scores)
+    others = [model for model in recipe.named_models if model != reference]
+    if not others:
+        return []
+    resampled = {task: _resampled(recipe, working, task) for task in tasks}
+    comparisons = []
+    for model in others:
+        differences = [
+            bootstrap_difference(resampled[task][model], resampled[task][reference], seed=recipe.seed) for task in tasks
+        ]
+        corrected = holm([difference.p_value for difference in differences])
+        pairs = np.concatenate([np.array(scores[task][model]) - np.array(scores[task][reference]) for task in tasks])
+        comparisons.append(
+            {
+                "model": model,
+                "reference": reference,
+                "tasks": {
+                    task: difference._asdict() | {"holm_p_value": p_value}
+                    for task, difference, p_value in zip(tasks, differences, corrected, strict=True)
+                },
+                "pooled_mean": float(pairs.mean()),
+                "pooled_p_value": randomization_test(pairs, seed=recipe.seed),
+            }
+        )
+    pooled = holm([comparison["pooled_p_value"] for comparison in comparisons])
+    for comparison, p_value in zip(comparisons, pooled, strict=True):
+        comparison["pooled_holm_p_value"] = p_value
+    return comparisons
+
+
+def _resampled(recipe: BenchmarkRecipe, working: Path, name: str) -> dict[str, FloatArray]:
+    """Return per model the macro-F1 (S, 1 + R) on test and on resamples of its clusters, the same for all models."""
+    task: Task = load_task(cell_recipe(recipe, name))
+    truth_NL = task.targets("test") > 0.5
+    clusters_N = clusters_of(task.splits["test"])
+    drawn_RC = resample_weights(clusters_N, resamples=RESAMPLES, seed=recipe.seed)
+    weights_RC = np.vstack([np.ones((1, drawn_RC.shape[1])), drawn_RC])
+    rows: dict[str, list[FloatArray]] = {}
+    for model in recipe.named_models:
+        for seed in recipe.seeds:
+            decisions = read_cell(working, Cell(name, model, seed))["decisions"]
+            given_NL = task.label_set.multi_hot([decisions[e.id] for e in task.splits["test"]]) > 0.5
+            rows.setdefault(model, []).append(f1_resamples(truth_NL, given_NL, clusters_N, weights_RC)["macro_f1"])
+    return {model: np.array(values) for model, values in rows.items()}
+
+
+def _learning_curves(recipe: BenchmarkRecipe, working: Path, tasks: list[str]) -> dict[str, Any]:
+    if not recipe.train_sizes:
+        return {}
+    return {
+        task: {
+            model: {
+                str(size or "all"): _mean_sd(_scores(recipe, working, task, model, size))
+                for size in (*recipe.train_sizes, None)
+            }
+            for model in recipe.named_models
+        }
+        for task in tasks
+    }

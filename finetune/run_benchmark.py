@@ -1,0 +1,53 @@
+"""Fine-tune models × tasks × seeds, compare them with tuned baselines and each other, behind a leakage gate.
+
+mindshift benchmark configs/finetune/benchmark.yaml
+"""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.base_models import resolve_model
+from configs.console import start_console
+from configs.errors import run_program
+from configs.manifest import now, write_manifest
+from configs.recipe import load_recipe
+from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
+from finetune.benchmark_config import BenchmarkRecipe
+from finetune.benchmark_gate import close_gate
+from finetune.benchmark_report import html_report, text_report
+from finetune.benchmark_runs import RUNNING, run_cells, score_baselines
+from finetune.benchmark_tables import summarize
+
+log = logging.getLogger("benchmark")
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Run the benchmark, or the next piece of it; print its tables when it is whole."""
+    recipe = load_recipe(BenchmarkRecipe, arguments, program)
+    started_at = now()
+    leaks = close_gate(recipe)
+    working = open_run_folder(recipe)
+    if not run_cells(recipe, working):
+        log.info("stopped after %d new runs: the same command goes on", recipe.most_new_runs)
+        return
+    summary = summarize(recipe, working, score_baselines(recipe, working)) | {"leaks_dropped": leaks}
+    write_atomically(working / "benchmark.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(working / "report.html", html_report(summary))
+    remove_folder(working / RUNNING)
+    sources = {name: resolve_model(model) for name, model in recipe.named_models.items()}
+    inputs = {Path(folder).resolve().name: Path(folder) for folder in recipe.tasks}
+    inputs |= {name: Path(source.name_or_path) for name, source in sources.items() if source.is_local}
+    write_manifest(
+        working, stage="benchmark", recipe=recipe, inputs=inputs, counts={"leaks": leaks}, started_at=started_at
+    )
+    finish_run_folder(recipe)
+    print(text_report(summary))
+    print(f"tables, cells and report: {recipe.output_dir}")
+
+
+if __name__ == "__main__":
+    start_console()
+    sys.exit(run_program(lambda: main(sys.argv[1:], "mindshift benchmark")))

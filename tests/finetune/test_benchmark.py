@@ -1,0 +1,99 @@
+"""The benchmark: gate first, resumable in pieces, every cell counted, losses to the baseline said."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from finetune.benchmark_config import BenchmarkRecipe
+from finetune.benchmark_report import loss_sentence, text_report
+from finetune.benchmark_runs import all_cells
+from launch.cli import main as mindshift
+
+MakeTask = Callable[..., Path]
+
+
+def write_recipe(folder: Path, tasks: list[Path], models: dict[str, Path], /, **keys: object) -> Path:
+    quick = {"task": "x", "output_dir": "x", "epochs": 1, "mixed_precision": "no", "learning_rate": 2e-3}
+    (folder / "quick.yaml").write_text(yaml.safe_dump(quick))
+    values = {
+        "tasks": [str(task) for task in tasks],
+        "models": [f"{name}={path}" for name, path in models.items()],
+        "seeds": [1, 2],
+        "finetune_recipe": str(folder / "quick.yaml"),
+        "output_dir": str(folder / "benchmark"),
+    }
+    path = folder / "benchmark.yaml"
+    path.write_text(yaml.safe_dump(values | keys))
+    return path
+
+
+def test_gate_refuses_a_leak_by_id(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = make_task("binary")
+    leaked = json.loads((task / "test.jsonl").read_text().splitlines()[4])
+    with (task / "train.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "planted", "text": leaked["text"], "labels": leaked["labels"]}) + "\n")
+    recipe = write_recipe(tmp_path, [task], {"tiny": tiny_encoder})
+    assert mindshift(["benchmark", str(recipe)]) == 2
+    message = capsys.readouterr().err
+    assert f"task/train:planted in task/test:{leaked['id']}" in message
+    assert leaked["text"] not in message
+    assert not (tmp_path / "benchmark.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"models": ["tiny"]}, "each is NAME=MODEL"),
+        ({"reference": "other"}, "reference is 'other'"),
+        ({"seeds": [1, 1]}, "each once"),
+        ({"tasks": []}, "one or more task folders"),
+    ],
+)
+def test_bad_recipe(
+    keys: dict[str, object], message: str, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path, [tmp_path], {"tiny": tiny_encoder}, **keys)
+    assert mindshift(["benchmark", str(recipe)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_cells_fill_up_seed_by_seed(tmp_path: Path) -> None:
+    recipe = BenchmarkRecipe(
+        tasks=["a", "b"], models=["x=1", "y=2"], seeds=[1, 2], train_sizes=[50], output_dir=tmp_path
+    )
+    cells = all_cells(recipe)
+    assert len(cells) == len(set(cells)) == 16
+    assert [cell.seed for cell in cells] == [1] * 8 + [2] * 8
+
+
+@pytest.mark.slow
+def test_benchmark_in_pieces(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = [make_task("binary", name="first"), make_task("multi_label", name="second")]
+    models = {"base": tiny_encoder, "same": tiny_encoder}
+    recipe = write_recipe(tmp_path, tasks, models, most_new_runs=5, leakage="drop", reference="base")
+    assert mindshift(["benchmark", str(recipe)]) == 0
+    cells = tmp_path / "benchmark.partial" / "cells"
+    first = {path.name: path.stat().st_mtime_ns for path in cells.iterdir()}
+    assert len(first) == 5
+    assert mindshift(["benchmark", str(recipe)]) == 0
+    cells = tmp_path / "benchmark" / "cells"
+    assert len(list(cells.iterdir())) == 8
+    assert all((cells / name).stat().st_mtime_ns == moment for name, moment in first.items())
+    summary = json.loads((tmp_path / "benchmark" / "benchmark.json").read_text())
+    assert set(summary["baselines"]["first"]) == {"majority", "tfidf_logistic_regression", "frozen base", "frozen same"}
+    comparison = summary["comparisons"][0]
+    assert comparison["model"] == "same"  # the same weights under another name: no difference at all
+    assert comparison["pooled_mean"] == 0
+    assert comparison["pooled_holm_p_value"] == 1
+    printed = capsys.readouterr().out
+    assert "TF-IDF + logistic regression" in printed
+    assert loss_sentence(summary) in printed
+    assert printed.startswith(text_report(summary))
+    assert "<svg" in (tmp_path / "benchmark" / "report.html").read_text()
