@@ -24,7 +24,7 @@ MASKED = ("NAME", "PLACE", "ADDRESS", "ORGANISATION")
 BUCKETS = tuple(
     (pieces, max(2, 384 // pieces)) for pieces in (12, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 128, 192)
 )
-"""(pieces, rows) of a batch; a longer window is cut."""
+"""(pieces, rows) of a batch."""
 Place = tuple[int, int, int]
 """Which text, and a stretch of it."""
 ScoredWord = tuple[tuple[int, int], list[float]]
@@ -88,9 +88,9 @@ class NameTagger:
             stretches = [texts[number][start:end] for number, start, end in places]
             encodings = self.tokenizer.encode_batch(stretches)
             for (number, start, end), stretch, encoding in zip(places, stretches, encodings, strict=True):
-                middle = stretch.rfind(" ", 1, len(stretch) // 2 + 1)
-                if len(encoding.ids) > BUCKETS[-1][0] and middle > 0:
-                    cut += [(number, start, start + middle), (number, start + middle + 1, end)]
+                if len(encoding.ids) > BUCKETS[-1][0] and len(stretch) > 1:
+                    left_end, right_start = _halves(stretch)
+                    cut += [(number, start, start + left_end), (number, start + right_start, end)]
                 else:
                     done.append((number, start, end))
                     windows.append(read_window(stretch, encoding))
@@ -102,16 +102,13 @@ class NameTagger:
         scores: list[list[list[float]]] = [[] for _ in windows]
         lower = 0
         for pieces, rows in BUCKETS:
-            upper = pieces if pieces != BUCKETS[-1][0] else 1 << 30
-            mine = [n for n, window in enumerate(windows) if lower < len(window.input_ids) <= upper]
-            lower = upper
+            mine = [n for n, window in enumerate(windows) if lower < len(window.input_ids) <= pieces]
+            lower = pieces
             for first in range(0, len(mine), rows):
                 numbers = mine[first : first + rows]
                 probabilities = self._forward([windows[n] for n in numbers], rows, pieces)
                 for row, n in enumerate(numbers):
-                    inside = [piece for piece in windows[n].first_pieces if piece < pieces]
-                    scores[n] = probabilities[row, inside].tolist()
-                    scores[n] += [[0.0] * len(MASKED)] * (len(windows[n].words) - len(inside))
+                    scores[n] = probabilities[row, windows[n].first_pieces].tolist()
         return scores
 
     def _forward(self, windows: list[Window], rows: int, pieces: int) -> torch.Tensor:
@@ -167,6 +164,15 @@ def repeat_names(text: str, spans: list[Span]) -> list[Span]:
         if not any(taken[match.start() : match.end()])
     ]
     return sorted(spans + again)
+
+
+def _halves(stretch: str) -> tuple[int, int]:
+    """Return where the first half of a stretch ends and the second starts: at a space, if there is one."""
+    middle = len(stretch) // 2
+    space = stretch.rfind(" ", 1, middle + 1)
+    if space < 0:
+        space = stretch.find(" ", middle, len(stretch) - 1)
+    return (space, space + 1) if space > 0 else (middle, middle)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from configs.errors import UserError
 from corpus.deidentify import Deidentifier, gate
 from corpus.deidentify.storage import dequantize, load_tagger, quantize, save_tagger
 from corpus.deidentify.tagger import CLASSES, Tagger, TaggerConfig, casing_of, shape_of
-from corpus.deidentify.tagging import MODEL_FOLDER
+from corpus.deidentify.tagging import MODEL_FOLDER, NameTagger
 from corpus.deidentify.words import also_names, is_ordinary, keep_words
 
 FOUND = [
@@ -92,6 +92,27 @@ def test_stretches_cover_every_candidate_of_a_long_list_of_names():
     assert stretches[0][0] == 0
     assert stretches[-1][1] == len(text)
     assert all(after[0] < before[1] for before, after in itertools.pairwise(stretches))
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        "日" * 700,
+        "日" * 50 + " " + "本" * 700,
+        "日" * 700 + " " + "本",
+        "x" * 30_000,
+        "Aé-" * 900,
+        "😢" * 900,
+        "ﷺ" * 90,
+    ],
+    ids=["no space", "space near the start", "space near the end", "one word", "hyphens", "emoji", "ligatures"],
+)
+def test_long_runs_without_spaces_are_read_and_hide_no_name(long):
+    """Such windows once broke a whole build: they have more pieces than a batch has room for."""
+    text = f"{long} and then my friend Jorgelina Okonkwo called. {long}"
+    (spans,) = NameTagger().find([text])
+    start = text.index("Jorgelina")
+    assert any(span.start <= start < span.end for span in spans)
 
 
 def test_ordinary_words_are_ordinary_and_names_are_not():
