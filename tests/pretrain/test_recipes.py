@@ -1,5 +1,6 @@
 """Each recipe of the room loads, and impossible values are refused by name."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,30 @@ def test_impossible_values_are_refused_by_name(overrides, named):
     arguments = ["--output_dir", "runs/x", "--corpus", "runs/c", "--max_steps", "5", *overrides]
     with pytest.raises(UserError, match=named):
         load_recipe(PretrainRecipe, arguments, "mindshift pretrain")
+
+
+def test_the_laptop_adapts_the_base_whose_head_was_warmed_up_on_the_replayed_text():
+    head, adaptation = (
+        load_recipe(PretrainRecipe, [str(RECIPES[0].with_name(f"{name}.yaml"))], "mindshift pretrain")
+        for name in ("laptop_head", "laptop")
+    )
+    assert head.trainable == "head"
+    assert adaptation.trainable == "all"
+    assert Path(adaptation.model) == head.output_dir
+    assert adaptation.general_corpus == head.corpus
+
+
+def test_modern_masks_30_percent_then_15_in_the_decay():
+    recipe = load_recipe(PretrainRecipe, [str(RECIPES[0].with_name("modern.yaml"))], "mindshift pretrain")
+    assert (recipe.mlm_probability, recipe.final_mlm_probability, recipe.lr_scheduler_type) == (0.3, 0.15, "wsd")
+    assert recipe.global_batch_tokens % (recipe.micro_batch_tokens * 4) == 0
+
+
+def test_mentalroberta_differs_from_mentalbert_in_the_model_only():
+    one, other = (
+        dataclasses.asdict(
+            load_recipe(PretrainRecipe, [str(RECIPES[0].with_name(f"{name}.yaml"))], "mindshift pretrain")
+        )
+        for name in ("mentalbert", "mentalroberta")
+    )
+    assert {key for key in one if one[key] != other[key]} == {"model", "corpus", "output_dir"}
