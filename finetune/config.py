@@ -6,6 +6,7 @@ from typing import Literal
 
 from configs.recipe import StageRecipe, require
 from finetune.adapters import Adapter, AdapterSettings
+from finetune.augmentation import Augmentation
 from finetune.heads import Head
 from finetune.label_formats import LabelFormat
 from finetune.long_texts import LongTextPolicy
@@ -30,6 +31,13 @@ class FinetuneRecipe(StageRecipe):
     Classes: cross_entropy, weighted_cross_entropy, focal, ordinal (grades only)."""
     sampling: Literal["uniform", "class_aware"] = "uniform"
     """class_aware shows texts with rare labels more often (repeat-factor sampling)."""
+
+    augmentation: Augmentation = "none"
+    """back_off_masking: copies of training texts with rare labels, some of their words filled in by a masked LM."""
+    augmentation_model: str | None = None
+    """The masked LM that fills in. If not set, `model` itself, which must have a masked-LM head."""
+    augmentation_target: float = 0.5
+    """How many examples a rare label should have then, as a share of the most frequent one's."""
 
     adapter: Adapter = "none"
     """Train all weights, or low-rank matrices beside frozen ones: lora, or qlora over a 4-bit base."""
@@ -134,6 +142,7 @@ class FinetuneRecipe(StageRecipe):
         for key in ("lora_rank", "lora_alpha", "batch_size", "max_windows", "patience", "checkpoint_steps"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
         require(self.train_rows is None or self.train_rows >= 4, "train_rows", self.train_rows, "4 or more")
+        require(0 < self.augmentation_target <= 1, "augmentation_target", self.augmentation_target, "over 0, up to 1")
         require(self.max_seq_length >= 8, "max_seq_length", self.max_seq_length, "8 tokens or more")
         require(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "more than 0")
         require(

@@ -19,6 +19,7 @@ from configs.base_models import ModelSource, resolve_model
 from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
+from finetune.augmentation import Augmented, back_off_masking
 from finetune.config import FinetuneRecipe
 from finetune.decisions import (
     Decision,
@@ -49,12 +50,13 @@ OUT_OF_FOLD_NAME = "out_of_fold.npz"
 
 
 class Fitted(NamedTuple):
-    """A trained model with the best weights, how it reads texts, and its evaluations while training."""
+    """A trained model with the best weights, how it reads texts, its evaluations, and what augmentation counted."""
 
     model: Any
     encoder: TextEncoder
     long_texts: dict[str, Any]
     history: list[dict[str, float]]
+    augmentation: dict[str, int]
 
 
 def fit_classifier(recipe: FinetuneRecipe) -> str | None:
@@ -81,6 +83,7 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
         if accelerator.is_main_process:
             _save(recipe, fitted, task, out_of_fold, working)
             metrics = evaluate(recipe, task, working) | {"training": fitted.history, "task": describe(task)}
+            metrics |= {"augmentation": fitted.augmentation}
             evidence = json.loads((working / EVIDENCE_NAME).read_text(encoding="utf-8"))
             write_atomically(working / REPORT_NAME, render_report(metrics, evidence))
             write_atomically(working / METRICS_NAME, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
@@ -160,6 +163,7 @@ def train_model(
     model = add_adapter(model, settings, head=recipe.head)
     long_texts = {"max_seq_length": max_seq_length, "policy": recipe.long_texts, "max_windows": recipe.max_windows}
     encoder = TextEncoder(load_tokenizer(source, max_seq_length), **long_texts)  # type: ignore[arg-type]
+    train, augmentation = _augment(recipe, source, label_set, train)
     encoded = [encoder.encode([example.text for example in examples]) for examples in (train, validation)]
     targets = [label_set.multi_hot([example.labels for example in examples]) for examples in (train, validation)]
     if accelerator.is_main_process and encoded[0].truncated:
@@ -169,7 +173,21 @@ def train_model(
     history = trainer.train()
     model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     trainer.load_best(model)
-    return Fitted(merge_adapter(model, settings).eval(), encoder, long_texts, history)
+    return Fitted(merge_adapter(model, settings).eval(), encoder, long_texts, history, augmentation)
+
+
+def _augment(recipe: FinetuneRecipe, source: ModelSource, label_set: LabelSet, train: list[Example]) -> Augmented:
+    if recipe.augmentation == "none":
+        return Augmented(train, {})
+    filler = resolve_model(recipe.augmentation_model) if recipe.augmentation_model else source
+    return back_off_masking(
+        train,
+        label_set,
+        filler,
+        target=recipe.augmentation_target,
+        seed=recipe.seed,
+        max_length=recipe.max_seq_length,
+    )
 
 
 def _out_of_fold(

@@ -17,6 +17,7 @@ from finetune.decisions import Decision, to_probabilities
 from finetune.heads import load_classifier, load_tokenizer
 from finetune.long_texts import EncodedTexts, TextEncoder
 from finetune.metrics import BoolArray
+from finetune.onnx_model import ONNX_NAME, OnnxModel
 from finetune.tasks import FloatArray
 
 BATCH_TOKENS = 8192
@@ -61,7 +62,7 @@ class Classifier:
 
     @classmethod
     def load(cls, folder: Path, *, batch_tokens: int = BATCH_TOKENS) -> Self:
-        """Load a folder that `mindshift finetune` wrote.
+        """Load a folder that `mindshift finetune` or `mindshift export` wrote.
 
         Raises:
             UserError: no classifier there, or a broken one.
@@ -69,8 +70,14 @@ class Classifier:
         decision = Decision.load(folder)
         tokenizer = load_tokenizer(ModelSource(str(folder), is_local=True), decision.long_texts["max_seq_length"])
         encoder = TextEncoder(tokenizer, **decision.long_texts)
+        if (folder / ONNX_NAME).is_file():
+            return cls(OnnxModel(folder / ONNX_NAME), encoder, decision, batch_tokens)
         model = load_adapter(folder, decision.label_set) if is_adapter(folder) else load_classifier(folder)
         return cls(model, encoder, decision, batch_tokens)
+
+    def with_model(self, model: Any) -> Self:
+        """Return the same classifier with another model behind it."""
+        return type(self)(model, self._encoder, self.decision, self.batch_tokens)
 
     def logits(self, texts: Sequence[str]) -> FloatArray:
         """Return the logits (N, L) of texts."""

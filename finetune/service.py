@@ -1,0 +1,153 @@
+"""The HTTP service of one classifier: `POST /predict`, `GET /model`, `GET /health`, documented at `/openapi.json`.
+
+Texts are never logged, kept or echoed, not even in an error's answer.
+"""
+
+import contextlib
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.security import APIKeyHeader
+from pydantic import BaseModel, Field
+
+from finetune.batching import Batcher, TooBusyError
+from finetune.deployment_config import ServeRecipe
+from finetune.inference import Classifier
+from finetune.prediction_files import prediction_record
+
+KEY_HEADER = "X-API-Key"
+BYTES_A_CHARACTER = 12  # an astral character written as two JSON escapes
+NOTICE = (
+    "Labels are a model's opinion about a text. They are no diagnosis, and must not decide anything about a person."
+)
+
+
+class Text(BaseModel):
+    """A text to classify."""
+
+    id: int | str | None = Field(default=None, description="Comes back with the prediction; numbered if absent.")
+    text: str
+
+
+class Asked(BaseModel):
+    """The body of a request."""
+
+    texts: list[Text]
+
+
+class Prediction(BaseModel):
+    """What the classifier says of one text."""
+
+    id: int | str
+    probabilities: dict[str, float]
+    labels: list[str]
+    send_to_human: bool | None = Field(default=None, description="Set where the classifier was tuned to abstain.")
+
+
+class Answered(BaseModel):
+    """The answer to a request, in the order asked."""
+
+    predictions: list[Prediction]
+
+
+def build_service(classifier: Classifier, recipe: ServeRecipe, *, api_key: str | None) -> FastAPI:
+    """Return the application.
+
+    Args:
+        classifier: what answers.
+        recipe: limits.
+        api_key: what `X-API-Key` must hold; None: no key is asked for.
+    """
+    batcher = Batcher(
+        classifier,
+        max_batch=recipe.max_texts,
+        max_waiting=recipe.max_waiting_texts,
+        wait_seconds=recipe.batch_wait_milliseconds / 1000,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with batcher:
+            yield
+
+    service = FastAPI(title="mindshift", description=NOTICE, version="1", lifespan=lifespan)
+    _limit_bodies(service, recipe.max_texts * recipe.max_characters * BYTES_A_CHARACTER)
+    _add_routes(service, classifier, recipe, batcher, _key_check(api_key))
+    return service
+
+
+def _add_routes(service: FastAPI, classifier: Classifier, recipe: ServeRecipe, batcher: Batcher, key: Any) -> None:
+    decision = classifier.decision
+
+    @service.get("/health", summary="Whether the service answers")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @service.get("/model", dependencies=[Depends(key)], summary="Labels, thresholds and limits")
+    async def model() -> dict[str, Any]:
+        return decision.label_set.to_dict() | {
+            "thresholds": dict(zip(decision.label_set.names, decision.thresholds, strict=True)),
+            "max_texts": recipe.max_texts,
+            "max_characters": recipe.max_characters,
+            "notice": NOTICE,
+        }
+
+    @service.post(
+        "/predict",
+        dependencies=[Depends(key)],
+        summary="Classify texts",
+        response_model=Answered,
+        response_model_exclude_none=True,
+        responses={413: {"description": "Too many or too long texts"}, 503: {"description": "Too busy: come again"}},
+    )
+    async def predict(asked: Asked) -> dict[str, Any]:
+        if len(asked.texts) > recipe.max_texts:
+            raise HTTPException(413, f"{len(asked.texts)} texts; at most {recipe.max_texts} a request")
+        for number, item in enumerate(asked.texts):
+            if len(item.text) > recipe.max_characters:
+                raise HTTPException(413, f"text {number} is longer than {recipe.max_characters} characters")
+        if not asked.texts:
+            return {"predictions": []}
+        try:
+            found = await batcher.predict([item.text for item in asked.texts])
+        except TooBusyError:
+            raise HTTPException(503, "too busy", headers={"Retry-After": "1"}) from None
+        rows = zip(asked.texts, *found, strict=True)
+        return {
+            "predictions": [
+                prediction_record(decision, number if item.id is None else item.id, probabilities_L, decisions_L)
+                for number, (item, probabilities_L, decisions_L) in enumerate(rows)
+            ]
+        }
+
+    @service.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Without the input that pydantic would send back: it holds the text.
+        problems = [{"where": list(found["loc"]), "what": found["msg"]} for found in error.errors()]
+        return JSONResponse({"detail": problems}, status_code=422)
+
+
+def _key_check(api_key: str | None) -> Callable[..., Awaitable[None]]:
+    header = APIKeyHeader(name=KEY_HEADER, auto_error=False)
+
+    async def check(given: Annotated[str | None, Depends(header)] = None) -> None:
+        # Compared in constant time: how long a refusal takes must not tell how much of a key was right.
+        if api_key is not None and not hmac.compare_digest((given or "").encode(), api_key.encode()):
+            raise HTTPException(401, f"the header {KEY_HEADER} is missing or wrong")
+
+    return check
+
+
+def _limit_bodies(service: FastAPI, largest_bytes: int) -> None:
+    @service.middleware("http")
+    async def limit(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        declared = request.headers.get("content-length")
+        if request.method == "POST" and (declared is None or not declared.isdigit()):
+            return JSONResponse({"detail": "Content-Length is needed"}, status_code=411)
+        if declared is not None and int(declared) > largest_bytes:
+            return JSONResponse({"detail": f"at most {largest_bytes} bytes a request"}, status_code=413)
+        return await proceed(request)
