@@ -1,0 +1,114 @@
+"""Turn conversations into training examples: what the model reads, and the one reply it is asked for.
+
+Every turn of the responder but an opening one is an example: the turns before it (at most `context_turns`), under a
+line that says who speaks and, where known, the emotion and the situation. Only the reply's tokens (and its end mark)
+are labels; everything before is -100, so that the model learns to answer, not to complain.
+
+B = examples in a batch, T = tokens of the longest of them.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from dialogue.config import DialogueRecipe
+from dialogue.conversations import Conversation, Utterance
+
+IGNORED = -100
+INSTRUCTION = (
+    "You are a program that listens with empathy. Answer in one to three short, warm sentences. "
+    "You give no diagnosis and no medical advice."
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reply:
+    """One reply to learn or to measure, with what came before it."""
+
+    id: str
+    context: tuple[Utterance, ...]
+    text: str
+    emotion: str = ""
+    situation: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodedReply:
+    """Token ids of prompt and reply, and where the reply begins."""
+
+    input_ids: tuple[int, ...]
+    reply_start: int
+
+
+def replies(conversations: Sequence[Conversation], recipe: DialogueRecipe) -> list[Reply]:
+    """Return every reply of the responder that answers something."""
+    found = []
+    for conversation in conversations:
+        for place, turn in enumerate(conversation.turns):
+            if turn.role == "assistant" and place > 0:
+                found.append(
+                    Reply(
+                        id=f"{conversation.id}/{place}",
+                        context=conversation.turns[max(0, place - recipe.context_turns) : place],
+                        text=turn.text,
+                        emotion=conversation.emotion if recipe.condition_on_emotion else "",
+                        situation=conversation.situation if recipe.condition_on_situation else "",
+                    )
+                )
+    return found
+
+
+def messages(context: Sequence[Utterance], emotion: str = "", situation: str = "") -> list[dict[str, str]]:
+    """Return a conversation in the form chat templates take, the instruction first."""
+    lines = [INSTRUCTION]
+    if emotion:
+        lines.append(f"The person feels {emotion}.")
+    if situation:
+        lines.append(f"The situation: {situation}")
+    system = {"role": "system", "content": " ".join(lines)}
+    return [system, *({"role": turn.role, "content": turn.text} for turn in context)]
+
+
+def prompt_ids(
+    tokenizer: Any, context: Sequence[Utterance], longest: int, *, emotion: str = "", situation: str = ""
+) -> list[int]:
+    """Return the ids of a prompt of at most `longest` tokens; the oldest turns give way first, then their starts."""
+    kept = list(context)
+    while True:
+        text = tokenizer.apply_chat_template(
+            messages(kept, emotion, situation), tokenize=False, add_generation_prompt=True
+        )
+        ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) <= longest:
+            return ids
+        if len(kept) <= 1:
+            return ids[-longest:]
+        kept = kept[1:]
+
+
+def encode_reply(tokenizer: Any, reply: Reply, max_seq_length: int) -> EncodedReply:
+    """Encode prompt and reply into at most `max_seq_length` tokens; a reply cut short gets no end mark."""
+    turn = Utterance("assistant", reply.text)
+    with_reply = tokenizer.apply_chat_template(messages([*reply.context, turn]), tokenize=False)
+    prompt = tokenizer.apply_chat_template(messages(reply.context), tokenize=False, add_generation_prompt=True)
+    answer = with_reply[len(prompt) :].rstrip("\n")
+    answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"][: max_seq_length // 2]
+    longest = max_seq_length - len(answer_ids)
+    ids = prompt_ids(tokenizer, reply.context, longest, emotion=reply.emotion, situation=reply.situation)
+    return EncodedReply((*ids, *answer_ids), len(ids))
+
+
+def collate(encoded: Sequence[EncodedReply], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Return `input_ids`, `attention_mask` and `labels`, each (B, T), padded on the right."""
+    longest = max(len(example.input_ids) for example in encoded)
+    input_ids_BT = torch.full((len(encoded), longest), pad_token_id)
+    labels_BT = torch.full((len(encoded), longest), IGNORED)
+    attention_mask_BT = torch.zeros((len(encoded), longest), dtype=torch.long)
+    for row, example in enumerate(encoded):
+        ids, length = torch.tensor(example.input_ids), len(example.input_ids)
+        input_ids_BT[row, :length] = ids
+        attention_mask_BT[row, :length] = 1
+        labels_BT[row, example.reply_start : length] = ids[example.reply_start :]
+    return {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "labels": labels_BT}
