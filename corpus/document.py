@@ -2,17 +2,20 @@
 
 Pushshift (2005-2023) and Arctic Shift (2023-) records differ by year: clocks come as numbers, strings or
 milliseconds, fields are absent or null. `parse_record` levels that; the original record stays beside the text
-while the filters look at it and is never written. `STORED_FIELDS` is all that goes to disk.
+while the filters look at it and is never written. `STORED_FIELDS` is all that goes to disk. Texts from elsewhere, such
+as a labelled task's (`{"id", "text"}`), are documents too.
 """
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 from datatrove.data import Document
 
 STORED_FIELDS = ("id", "title", "text", "subreddit", "month", "created_utc", "author_hash")
-SUBMISSION_PREFIX, COMMENT_PREFIX = "t3_", "t1_"
+SUBMISSION_PREFIX, COMMENT_PREFIX, OTHER_PREFIX = "t3_", "t1_", "text_"
+OTHER_ID = re.compile(r"[0-9a-zA-Z_-]{1,64}")
 MILLISECONDS_FROM = 10**11  # as seconds that is the year 5138
 EARLIEST, LATEST = 1_104_537_600, 4_102_444_800  # 2005, the year Reddit opened, to 2100
 UNKNOWN_AUTHORS = ("", "[deleted]", "[removed]")
@@ -38,24 +41,21 @@ def parse_record(record: Any) -> Document:
     """
     if not isinstance(record, dict):
         raise MalformedRecord("not_an_object")
-    is_comment = "body" in record
-    title, text = ("", record["body"]) if is_comment else (record.get("title"), record.get("selftext"))
-    if not is_comment and "selftext" not in record and "title" not in record:
-        raise MalformedRecord("no_text_field")
+    prefix, title, text = _read_texts(record)
     title, text = title or "", text or ""
     if not isinstance(title, str) or not isinstance(text, str):
         raise MalformedRecord("text_not_a_string")
     if "\0" in text or "\0" in title:
         raise MalformedRecord("nul_byte")
     identifier = record.get("id")
-    if not isinstance(identifier, str) or not identifier.isalnum() or not identifier.isascii():
+    if not isinstance(identifier, str) or not _is_identifier(identifier, prefix):
         raise MalformedRecord("no_id")
     created_utc = parse_clock(record.get("created_utc"))
     author = record.get("author")
     subreddit = record.get("subreddit")
     return Document(
         text=text,
-        id=(COMMENT_PREFIX if is_comment else SUBMISSION_PREFIX) + identifier,
+        id=prefix + identifier,
         metadata={
             "title": title,
             "subreddit": subreddit if isinstance(subreddit, str) else "",
@@ -65,6 +65,23 @@ def parse_record(record: Any) -> Document:
             "record": record,
         },
     )
+
+
+def _read_texts(record: dict[str, Any]) -> tuple[str, Any, Any]:
+    """Return the prefix of the id, the title and the body of a comment, a submission or another text."""
+    if "body" in record:
+        return COMMENT_PREFIX, "", record["body"]
+    if "selftext" in record or "title" in record:
+        return SUBMISSION_PREFIX, record.get("title"), record.get("selftext")
+    if "text" in record:
+        return OTHER_PREFIX, "", record["text"]
+    raise MalformedRecord("no_text_field")
+
+
+def _is_identifier(value: str, prefix: str) -> bool:
+    if prefix == OTHER_PREFIX:
+        return OTHER_ID.fullmatch(value) is not None
+    return value.isalnum() and value.isascii()
 
 
 def parse_clock(value: Any) -> int | None:

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 from configs.errors import UserError
 from configs.manifest import read_manifest
 from configs.recipe import load_recipe
-from corpus.canaries import ID_PREFIX
+from corpus.document import COMMENT_PREFIX, SUBMISSION_PREFIX
 from corpus.engine import lock_folder, unlock_folder
 from corpus.erasure import Erasure, erase
 from corpus.shards import DOCUMENTS_SUFFIX, SPLITS, split_folder
 
-POST_ID = re.compile(r"(?:t[13]_)?[0-9a-zA-Z]{1,32}")
+POST_ID = re.compile(r"(?:t[13]_)?[0-9a-zA-Z]{1,32}|text_[0-9a-zA-Z_-]{1,64}")
 AUTHOR_HASH = re.compile(r"[0-9a-f]{32}")
 logger = logging.getLogger("corpus")
 
@@ -31,7 +31,7 @@ class EraseRequest:
     corpus: Path
     """Folder of a finished corpus."""
     ids: Path | None = None
-    """File with one post id a line: t3_… for submissions, t1_… for comments, a bare id for either."""
+    """File with one id a line: t3_… for submissions, t1_… for comments, a bare id for either, text_… for others."""
     author_hash: str | None = None
     """Erase every post with this author_hash (32 hex digits, as in the corpus's tables)."""
     keys_dir: Path | None = None
@@ -98,10 +98,10 @@ def read_ids(path: Path) -> list[str]:
 
 
 def list_ids(corpus_dir: Path) -> list[str]:
-    """Return the full names of all posts of a corpus, without the canaries."""
+    """Return the full names of all Reddit posts of a corpus: no canaries, no texts from elsewhere."""
     tables = [path for split in SPLITS for path in sorted(split_folder(corpus_dir, split).glob(f"*{DOCUMENTS_SUFFIX}"))]
     ids = [name for path in tables for name in pq.read_table(path, columns=["id"])["id"].to_pylist()]
-    return [name for name in ids if not name.startswith(ID_PREFIX)]
+    return [name for name in ids if name.startswith((SUBMISSION_PREFIX, COMMENT_PREFIX))]
 
 
 def _keys_dir(corpus_dir: Path, given: Path | None) -> Path:

@@ -21,6 +21,7 @@ from configs.errors import UserError
 from configs.manifest import MANIFEST_NAME, Manifest, now, read_manifest, sha256_file
 from configs.run_folder import remove_folder, write_atomically
 from corpus.chunks import read_rows, write_rows
+from corpus.document import COMMENT_PREFIX, OTHER_PREFIX, SUBMISSION_PREFIX
 from corpus.shards import (
     DOCUMENTS_SUFFIX,
     SPLITS,
@@ -100,7 +101,9 @@ def erase(corpus_dir: Path, keys_dir: Path, *, ids: Iterable[str] = (), author_h
 
 def full_names(identifier: str) -> list[str]:
     """Return the full names that an id means: itself, or as a submission and as a comment."""
-    return [identifier] if identifier.startswith(("t3_", "t1_")) else [f"t3_{identifier}", f"t1_{identifier}"]
+    if identifier.startswith((SUBMISSION_PREFIX, COMMENT_PREFIX, OTHER_PREFIX)):
+        return [identifier]
+    return [SUBMISSION_PREFIX + identifier, COMMENT_PREFIX + identifier]
 
 
 def find_shards(corpus_dir: Path, ids: set[str], author_hashes: set[str]) -> list[tuple[str, int]]:

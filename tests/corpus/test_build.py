@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 from configs.errors import UserError
 from configs.manifest import read_manifest, verify_folder
 from corpus.chunks import read_rows
+from corpus.erase import list_ids
+from corpus.erasure import erase
 from corpus.shards import SPLITS, TokenShards, documents_path
 from tests.corpus.conftest import make_comment, make_post, pack_lines, pack_zstd
 
@@ -152,6 +154,19 @@ def test_a_file_of_another_schema_is_refused(build: Build, tmp_path: Path) -> No
     other.write_bytes(pack_lines([{"user": "a", "tweet": "b"}] * 5))
     with pytest.raises(UserError, match=r"other\.jsonl: none of its 5 lines is a Reddit post \(no_text_field\)"):
         build([good, other])
+
+
+def test_texts_from_elsewhere_are_documents_too(build: Build, tmp_path: Path) -> None:
+    """The training texts of a labelled task, for task-adaptive pretraining."""
+    task = tmp_path / "train.jsonl"
+    rows = [{"id": f"task-{number}", "text": make_post(number)["selftext"], "labels": ["a"]} for number in range(50)]
+    task.write_bytes(pack_lines(rows))
+    folder = build([task])
+    names = {name for split in SPLITS for name in TokenShards(folder, split).ids}
+    assert names == {f"text_task-{number}" for number in range(50)}
+    assert list_ids(folder) == []  # Reddit is not asked about them
+    erase(folder, tmp_path / "keys", ids=["text_task-7"])
+    assert "text_task-7" not in {name for split in SPLITS for name in TokenShards(folder, split).ids}
 
 
 @pytest.mark.parametrize(
