@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "launch status": Command("launch.run_launch:status", "Show where launches stand, and why a stage failed."),
     "launch cancel": Command("launch.run_launch:cancel_launch", "Cancel the jobs of a launch."),
     "benchmark": Command("finetune.run_benchmark:main", "Compare encoders over labelled tasks and seeds."),
+    "reproduce": Command("launch.reproduce:main", "Run the adaptation experiment, or what is left of it."),
     "predict": Command("finetune.predict:main", "Classify texts with a fine-tuned model folder."),
     "export": Command("finetune.run_export:main", "Write a classifier as int8 ONNX, checked against the original."),
     "serve": Command("finetune.run_serve:main", "Answer classification requests over HTTP."),

@@ -1,25 +1,20 @@
 """`mindshift demo`: the whole chain on the embedded synthetic sample, as the three commands a user would type.
 
-Each stage runs in its own process, as on a cluster. A stage that is finished is left as it is, so an interrupted
-demo goes on where it was.
+A stage that is finished is left as it is, so an interrupted demo goes on where it was.
 """
 
 import dataclasses
 import json
-import logging
-import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.errors import USER_ERROR_EXIT_CODE, UserError
-from configs.manifest import CODE_ROOT, MANIFEST_NAME, read_manifest
+from configs.manifest import read_manifest
 from configs.recipe import load_recipe
+from launch.chain import Step, run_step
 
-logger = logging.getLogger("demo")
 # Said in full, so that no configuration of the user's and no guess of accelerate's comes in.
 ONE_PROCESS = ["--quiet", "--num_processes", "1", "--num_machines", "1"]
 ONE_PROCESS += ["--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -36,15 +31,6 @@ class DemoRecipe:
 
     output_dir: Path = Path("runs/demo")
     """Folder that gets one folder a stage."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """One stage of the chain: its command and the folder it leaves."""
-
-    name: str
-    command: list[str]
-    folder: Path
 
 
 def main(arguments: Sequence[str], program: str) -> None:
@@ -74,19 +60,6 @@ def chain(output_dir: Path) -> list[Step]:
         Step("pretrain", pretrain + _options(corpus=corpus, output_dir=encoder), encoder),
         Step("finetune", finetune + _options(model=encoder, output_dir=classifier), classifier),
     ]
-
-
-def run_step(step: Step) -> None:
-    """Run one stage from the checkout's root, unless its folder is complete already."""
-    if (step.folder / MANIFEST_NAME).exists():
-        logger.info("%s: finished before, in %s", step.name, step.folder)
-        return
-    logger.info("%s: %s", step.name, shlex.join(step.command))
-    code = subprocess.run(step.command, cwd=CODE_ROOT, check=False).returncode
-    if code == USER_ERROR_EXIT_CODE:
-        raise UserError(f"the {step.name} stage stopped; its message stands above")
-    if code != 0:
-        raise RuntimeError(f"the {step.name} stage failed with exit code {code}")
 
 
 def summary(output_dir: Path, seconds: float) -> str:

@@ -1,32 +1,11 @@
 import json
-import sys
 
 import pytest
 
-from configs.errors import UserError
 from configs.manifest import write_manifest
 from configs.recipe import StageRecipe
 from launch.cli import main
-from launch.demo import Step, chain, run_step, summary
-
-
-def step(folder, program):
-    return Step("toy", [sys.executable, "-c", program], folder)
-
-
-def test_a_finished_stage_is_left_as_it_is(tmp_path):
-    (tmp_path / "manifest.json").write_text("{}")
-    run_step(step(tmp_path, "raise SystemExit(1)"))
-
-
-def test_a_users_error_in_a_stage_stops_the_chain(tmp_path):
-    with pytest.raises(UserError, match="the toy stage stopped"):
-        run_step(step(tmp_path / "new", "raise SystemExit(2)"))
-
-
-def test_a_defect_in_a_stage_is_no_users_error(tmp_path):
-    with pytest.raises(RuntimeError, match="exit code 3"):
-        run_step(step(tmp_path / "new", "raise SystemExit(3)"))
+from launch.demo import chain, summary
 
 
 def test_each_stage_reads_the_folder_of_the_one_before(tmp_path):

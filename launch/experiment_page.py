@@ -1,0 +1,108 @@
+"""The page of an experiment: every figure read from the folders that the steps left, none typed by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from configs.manifest import MANIFEST_NAME, read_manifest, sha256_file
+from configs.run_folder import write_atomically
+from finetune.benchmark_report import text_report
+
+HOURS_NAME = "hours.json"
+HEAD = """\
+# Does adaptation help?
+
+Written by `mindshift reproduce`; every figure is read from the manifests and results of the runs. Scores are agreement
+with annotators of short posts, not a diagnosis of anyone.
+"""
+
+
+def render_page(
+    path: Path,
+    *,
+    folder: Path,
+    encoders: dict[str, Path],
+    benchmarks: list[str],
+    control: str,
+    survivors: list[str],
+    share: float,
+) -> None:
+    """Write the page.
+
+    Args:
+        path: the markdown file.
+        folder: the experiment's.
+        encoders: the folders of the head and the arms by name.
+        benchmarks: names of the benchmark folders, in order.
+        control: the arm trained on general text.
+        survivors: the arms that were compared in full.
+        share: how much of the full experiment was paid for.
+    """
+    parts = [HEAD]
+    if share < 1:
+        parts.append(
+            f"**Scaled down** to {100 * share:.0f} % of the full experiment's steps and seeds by `--budget_hours`."
+        )
+    if (folder / "benchmark" / "benchmark.json").is_file():
+        parts.append(_headline(_read(folder / "benchmark" / "benchmark.json"), control))
+    parts += ["## Pretraining", _encoder_table(encoders)]
+    for name in benchmarks:
+        title = "Screening" if name == "screening" else "Comparison"
+        parts += [f"## {title}", "```text\n" + text_report(_read(folder / name / "benchmark.json")) + "\n```"]
+        if name == "screening":
+            parts.append(f"Survivors: {', '.join(survivors)}.")
+    parts += ["## Hours", _hours(folder), "## Hashes", _hashes(folder, encoders, benchmarks)]
+    write_atomically(path, "\n\n".join(parts) + "\n")
+
+
+def _headline(summary: dict[str, Any], control: str) -> str:
+    """Say the pooled effects in words."""
+    sentences = []
+    for comparison in summary["comparisons"]:
+        p_value = comparison["pooled_holm_p_value"]
+        verdict = "significant" if p_value < 0.05 else "**not** significant"
+        sentences.append(
+            f"- {comparison['model']} against {control}: {100 * comparison['pooled_mean']:+.2f} points of macro-F1 "
+            f"over all tasks and seeds, p = {p_value:.4f} after Holm: {verdict}."
+        )
+    return "\n".join(["## Result", "", *sentences])
+
+
+def _encoder_table(encoders: dict[str, Path]) -> str:
+    headings = ["", "steps", "real tokens", "domain loss before", "after", "general loss before", "after"]
+    rows = []
+    for name, encoder in encoders.items():
+        found = _read(encoder / "evaluation.json")
+        cells = [name, f"{found['steps']:,}", f"{found['tokens']:,}", *_losses(found), *_losses(found.get("general"))]
+        rows.append(cells)
+    return _table(headings, rows)
+
+
+def _losses(found: dict[str, Any] | None) -> list[str]:
+    return ["", ""] if found is None else [f"{found[when]['overall']['loss']:.4f}" for when in ("before", "after")]
+
+
+def _hours(folder: Path) -> str:
+    hours = _read(folder / HOURS_NAME) if (folder / HOURS_NAME).is_file() else {}
+    rows = [[name, f"{value:.2f}"] for name, value in hours.items()]
+    return _table(["step", "hours"], [*rows, ["all", f"{sum(hours.values()):.2f}"]])
+
+
+def _hashes(folder: Path, encoders: dict[str, Path], benchmarks: list[str]) -> str:
+    folders = {f"corpus {path.name}": path for path in sorted((folder / "corpus").iterdir()) if path.is_dir()}
+    folders |= encoders | {name: folder / name for name in benchmarks}
+    rows = [
+        [name, f"`{sha256_file(path / MANIFEST_NAME)[:16]}`", f"`{(read_manifest(path).code_revision or '')[:10]}`"]
+        for name, path in folders.items()
+        if (path / MANIFEST_NAME).is_file()
+    ]
+    return _table(["folder", "sha256 of its manifest", "code"], rows)
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> str:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,109 @@
+"""The experiment: every recipe it names loads, arms get what their source says, and the chain runs on the sample."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from configs.errors import UserError
+from configs.manifest import CODE_ROOT
+from configs.recipe import load_recipe
+from corpus.config import CorpusRecipe
+from finetune.benchmark_config import BenchmarkRecipe
+from finetune.config import FinetuneRecipe
+from launch.reproduce import Experiment, ExperimentRecipe, main, screening_scores, split_source
+from pretrain.config import PretrainRecipe
+
+RECIPE = CODE_ROOT / "configs" / "experiments" / "does-adaptation-help.yaml"
+PARTS = sorted((CODE_ROOT / "configs" / "experiments" / "adaptation").glob("*.yaml"))
+KINDS = {"corpus": CorpusRecipe, "arm": PretrainRecipe, "head": PretrainRecipe, "capped": FinetuneRecipe}
+
+
+def load(*arguments):
+    return load_recipe(ExperimentRecipe, [str(RECIPE), *arguments], "mindshift reproduce")
+
+
+@pytest.mark.parametrize("path", PARTS, ids=lambda path: path.name)
+def test_every_part_loads(path):
+    load_recipe(KINDS.get(path.stem.partition("_")[0], BenchmarkRecipe), [str(path)], "test")
+
+
+def test_every_part_is_used_and_every_arm_trains_as_long():
+    recipe = load()
+    named = {*recipe.corpora.values(), *recipe.arms.values(), recipe.head, recipe.screening, recipe.benchmark}
+    settings = load_recipe(BenchmarkRecipe, [str(recipe.benchmark)], "test")
+    assert {path.name for path in PARTS} == {path.name for path in (*named, settings.finetune_recipe)}
+    arms = {name: yaml.safe_load(path.read_text()) for name, path in recipe.arms.items()}
+    for key in ("max_steps", "micro_batch_size", "max_seq_length", "learning_rate"):
+        assert len({arm[key] for arm in arms.values()}) == 1, key
+
+
+def test_arms_read_and_start_from_what_their_source_says(tmp_path):
+    experiment = Experiment(load("--output_dir", str(tmp_path), "--budget_hours", "3"))
+    words = experiment._arm_options("domain_tapt", "general")
+    given = dict(zip(words[::2], words[1::2], strict=True))
+    assert given["--corpus"] == str(tmp_path / "corpus" / "tasks")
+    assert given["--model"] == str(tmp_path / "encoder" / "domain")
+    assert given["--general_corpus"] == str(tmp_path / "corpus" / "general")
+    assert given["--max_steps"] == "500"  # a quarter of the hours, a quarter of the steps
+    assert split_source("general") == ("general", "head")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("control", "nothing", "control"),
+        ("budget_hours", "0", "budget_hours"),
+        ("sources", '{"nobody": "domain"}', "sources"),
+        ("sources", '{"domain": "nowhere"}', "sources"),
+        ("sources", '{"domain": "domain from tapt"}', "sources"),  # tapt stands behind it
+    ],
+)
+def test_impossible_values_are_refused(key, value, message):
+    with pytest.raises(UserError, match=message):
+        load(f"--{key}", value)
+
+
+def test_screening_takes_the_mean_over_tasks():
+    scores = {"a": {"x": {"mean": 0.5}, "y": {"mean": 0.6}}, "b": {"x": {"mean": 0.9}, "y": {"mean": 0.4}}}
+    assert screening_scores({"scores": scores}) == pytest.approx({"x": 0.7, "y": 0.5})
+
+
+@pytest.mark.slow
+def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, capfd):
+    sample = CODE_ROOT / "corpus" / "sample"
+
+    def write(name: str, **values: object) -> Path:
+        (tmp_path / name).write_text(yaml.safe_dump(values))
+        return tmp_path / name
+
+    corpus = yaml.safe_load((CODE_ROOT / "configs" / "corpus" / "sample.yaml").read_text())
+    corpora = {name: write(f"{name}.yaml", **corpus | {"seed": seed}) for name, seed in (("domain", 1), ("general", 2))}
+    arm = {"corpus": "x", "model": "package:minilm", "output_dir": "x", "max_steps": 2, "max_seq_length": 32}
+    arm |= {"micro_batch_size": 2, "eval_max_tokens": 500, "dropout": 0.0}
+    capped = write("capped.yaml", task="x", model="package:minilm", output_dir="x", train_rows=60, epochs=1.0)
+    values = {
+        "page": str(tmp_path / "page.md"),
+        "output_dir": str(tmp_path / "runs"),
+        "corpora": {name: str(path) for name, path in corpora.items()},
+        "head": str(write("head.yaml", **arm | {"trainable": "head"})),
+        "arms": {name: str(write("arm.yaml", **arm)) for name in ("general", "domain", "second")},
+        "sources": {"general": "general", "second": "domain from domain"},
+        "steps": 2,
+        "survivors": 1,
+    }
+    for name in ("screening", "benchmark"):
+        cells = {"tasks": [str(sample / "task")], "models": ["base=x"], "seeds": [1, 2], "output_dir": "x"}
+        values[name] = str(write(f"{name}.yaml", **cells, finetune_recipe=str(capped), frozen_encoder=False))
+    recipe = write("experiment.yaml", **values)
+    main([str(recipe)], "mindshift reproduce")
+    page = (tmp_path / "page.md").read_text()
+    found = json.loads((tmp_path / "runs" / "benchmark" / "benchmark.json").read_text())
+    assert {comparison["reference"] for comparison in found["comparisons"]} == {"general"}
+    pooled = {c["model"]: f"{100 * c['pooled_mean']:+.2f} points" for c in found["comparisons"]}
+    assert set(pooled) in ({"base", "domain"}, {"base", "second"})
+    assert all(text in page for text in pooled.values())
+    hours = (tmp_path / "runs" / "hours.json").read_text()
+    main([str(recipe)], "mindshift reproduce")
+    assert (tmp_path / "runs" / "hours.json").read_text() == hours
