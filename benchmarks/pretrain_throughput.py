@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,6 +28,7 @@ import torch
 from benchmarks.pretrain_contenders import CONTENT_LENGTH, ROWS, Contender, Round, load_model, work
 from configs.errors import run_program
 from corpus.shards import TokenShards
+from pretrain.flops import flops_per_token, matmul_flops, model_size
 
 ROOT = Path(__file__).resolve().parents[1]
 DUMPS_DIR = ROOT.parent / "shared" / "data" / "dumps"
@@ -96,32 +96,6 @@ def build_corpus(folder: Path) -> Path:
     return output_dir
 
 
-def matmul_rate(size: int = 2048) -> float:
-    """Return the FLOP/s of a large bf16 matrix product on this machine, best of several."""
-    left, right = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
-    best = float("inf")
-    for _ in range(6):
-        started = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - started)
-    return 2 * size**3 / best
-
-
-def flops_per_token(model_name: str, mean_square_length: float) -> float:
-    """Return the model FLOP of one real token, forward and backward, at 15 % masking.
-
-    Args:
-        model_name: what the contenders load.
-        mean_square_length: Σ length² / Σ length over sequences: what attention costs depends on it.
-    """
-    model = load_model(model_name, Path(), "sdpa")
-    config = model.config
-    encoder = sum(p.numel() for name, p in model.base_model.named_parameters() if "embeddings" not in name)
-    attention = 2 * config.num_hidden_layers * config.hidden_size * mean_square_length
-    head = 0.15 * (config.hidden_size**2 + config.hidden_size * config.vocab_size)
-    return 6 * float(encoder + attention + head)
-
-
 def measure(name: str, corpus: Path, *, rounds: int, steps: int) -> dict[str, Any]:
     """Alternate the contenders of one setting and compare them."""
     model, contenders = SETTINGS[name]
@@ -133,7 +107,7 @@ def measure(name: str, corpus: Path, *, rounds: int, steps: int) -> dict[str, An
     for _ in range(rounds):
         for key, worker in workers.items():
             records[key].append(worker.ask(steps))
-        rates.append(matmul_rate())
+        rates.append(matmul_flops())
     for worker in workers.values():
         worker.close()
     result: dict[str, Any] = {"contenders": {key: _summary(found) for key, found in records.items()}, "ratios": {}}
@@ -143,7 +117,9 @@ def measure(name: str, corpus: Path, *, rounds: int, steps: int) -> dict[str, An
         cpu_ratio = statistics.median(_cpu_rate(a) / _cpu_rate(b) for a, b in pairs)
         must, aim = TARGETS.get((name, key), (None, None))
         result["ratios"][key] = {"wall": ratio, "cpu": cpu_ratio, "must": must, "aim": aim}
-    flops = flops_per_token(model, 512.0 if "dense" in name else _mean_square_length(corpus))
+    size = model_size(load_model(model, corpus / "tokenizer", "sdpa").config)
+    mean_keys = 512.0 if "dense" in name else _mean_square_length(corpus)
+    flops = flops_per_token(size, mean_keys=mean_keys, mlm_probability=0.15)
     result["matmul_gflops"] = max(rates) / 1e9
     # CPU time over threads, not wall time: a share taken from us by other programs is not ours to explain.
     speed = result["contenders"]["ours"]["tokens_per_cpu_second"] * torch.get_num_threads()

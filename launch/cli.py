@@ -34,6 +34,11 @@ COMMANDS: dict[str, Command] = {
     "corpus vault": Command("corpus.lock_files:main", "Make a vault key, lock and unlock files, destroy the key."),
     "corpus sample": Command("corpus.sample.generate:main", "Write any number of synthetic posts in dump format."),
     "pretrain": Command("pretrain.run_mlm:main", "Continue masked-LM pretraining on a corpus (one process)."),
+    "pretrain task-corpus": Command("pretrain.task_corpus:main", "A task's training texts as a corpus, for TAPT."),
+    "pretrain extend-vocabulary": Command("pretrain.vocabulary:main", "Whole tokens for a corpus's frequent words."),
+    "pretrain estimate": Command(
+        "pretrain.run_estimate:main", "Say tokens, hours, memory and cost of a recipe beforehand."
+    ),
     "finetune": Command("finetune.run_classifier:main", "Put a classification head on an encoder and evaluate it."),
     "launch": Command("launch.run_launch:main", "Start a stage here or as SLURM jobs (--on local|slurm)."),
     "launch all": Command("launch.run_launch:launch_all", "Start the chain of stages, each after the one before."),

@@ -5,13 +5,12 @@ A resumed run drops the lines behind its checkpoint first, so that the file read
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.errors import UserError
 from configs.run_folder import write_atomically
+from pretrain.trackers import start_tracker
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -77,7 +76,7 @@ class MetricsLog:
     Args:
         folder: the working folder of the run.
         step: optimizer steps done; later lines are dropped.
-        report_to: `none`, `tensorboard` or `wandb`.
+        report_to: `none`, or a tracker of `pretrain.trackers`.
         run_name: what a tracker calls the run.
     """
 
@@ -85,7 +84,7 @@ class MetricsLog:
         self._path = folder / METRICS_FILE
         kept = [line for line in read_metrics(folder) if line["step"] <= step]
         write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._tracker = _start_tracker(report_to, folder, run_name)
+        self._tracker = start_tracker(report_to, folder, run_name)
 
     def write(self, values: Mapping[str, Any]) -> None:
         """Add one line; it must have a `step`."""
@@ -99,35 +98,3 @@ class MetricsLog:
         """Finish the tracker's run."""
         if self._tracker is not None:
             self._tracker.finish()
-
-
-def _start_tracker(report_to: str, folder: Path, run_name: str) -> Any:
-    if report_to == "none":
-        return None
-    if report_to == "tensorboard":
-        return _TensorBoard(folder / "tensorboard")
-    try:
-        import wandb
-    except ImportError:
-        raise UserError("wandb is not installed", where="report_to", fix='pip install "mindshift[track]"') from None
-    if os.environ.get("WANDB_MODE", "disabled") == "disabled":  # the console's default for everything else
-        os.environ["WANDB_MODE"] = "offline"
-    return wandb.init(project="mindshift", name=run_name, dir=str(folder))
-
-
-class _TensorBoard:
-    def __init__(self, folder: Path) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise UserError(
-                "tensorboard is not installed", where="report_to", fix='pip install "mindshift[track]"'
-            ) from None
-        self._writer = SummaryWriter(str(folder))
-
-    def log(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def finish(self) -> None:
-        self._writer.close()

@@ -35,6 +35,11 @@ class TrainingData:
         tokenizer: the corpus's tokenizer.
         micro_batches: how many make an optimizer step, over all processes.
 
+    Attributes:
+        shards: the training documents of the domain.
+        planner: which documents each step reads.
+        mean_keys: how many keys a token attends to in the mean.
+
     Raises:
         UserError: the general corpus was tokenized otherwise, or a lexicon cannot be read.
     """
@@ -51,6 +56,8 @@ class TrainingData:
                 documents = JoinedDocuments(self.shards, TokenShards(recipe.general_corpus, "train"))
         self._packer = build_packer(documents, tokenizer, recipe)
         self._held_out = {name: (shards, build_packer(shards, tokenizer, recipe)) for name, shards in held_out.items()}
+        lengths = self._packer.sequence_lengths.astype(float)
+        self.mean_keys = float((lengths**2).sum() / max(1.0, lengths.sum()))
         weights = build_word_weights(recipe, tokenizer, self.shards)
         self._masker = build_masker(tokenizer, recipe.seed, recipe.masking, weights)
         self._evaluation_masker = evaluation_masker(tokenizer)

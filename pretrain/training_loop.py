@@ -25,6 +25,7 @@ from pretrain.config import PretrainRecipe
 from pretrain.distributed import accumulation_steps, prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
 from pretrain.evaluation import Evaluation, evaluate
+from pretrain.flops import utilisation
 from pretrain.gradient_guard import GradientGuard
 from pretrain.hashing import mix_integers
 from pretrain.losses import summed_cross_entropy
@@ -33,6 +34,7 @@ from pretrain.optimization import build_optimizer, learning_rate_factor, mlm_pro
 from pretrain.sentence_losses import SentenceObjective, ViewSampler
 from pretrain.stopping import Interrupted, StopRequest
 from pretrain.training_data import TrainingData
+from pretrain.training_page import write_training_page
 
 EVALUATION_FILE = "evaluation.json"
 log = logging.getLogger(__name__)
@@ -222,7 +224,7 @@ class PretrainingRun:
         interval, self._interval = self._interval, Interval()
         if metrics is None:
             return
-        line = {
+        line: dict[str, Any] = {
             "step": self.step,
             "epoch": self._data.planner.epoch,
             "tokens": self.tokens,
@@ -236,6 +238,14 @@ class PretrainingRun:
         }
         if self._sentences is not None:
             line |= interval.mean_sentence_losses
+        if self.accelerator.device.type == "cuda":
+            line["mfu"] = utilisation(
+                self.model.config,
+                torch.cuda.get_device_name(self.accelerator.device),
+                line["tokens_per_second"] / self.accelerator.num_processes,
+                mean_keys=self._data.mean_keys,
+                mlm_probability=line["mlm_probability"],
+            )
         metrics.write(line)
 
     def _write_evaluation(self, metrics: MetricsLog | None) -> None:
@@ -302,6 +312,7 @@ class PretrainingRun:
             weights = TrainingState.of(self.step, tensors, {}).weights
             self.model.save_pretrained(self.working_dir, state_dict=weights)
             self._tokenizer.save_pretrained(self.working_dir)
+            write_training_page(self.working_dir, result)
             write_atomically(self.working_dir / EVALUATION_FILE, json.dumps(result, indent=2) + "\n")
         self.accelerator.wait_for_everyone()
 

@@ -32,9 +32,9 @@ def starting_ids(tokenizer: PreTrainedTokenizerBase) -> BoolArray:
     for token, number in tokenizer.get_vocab().items():
         spelled[number] = token
     marked = [token.startswith(("Ġ", "▁")) for token in spelled]
-    if any(marked):
-        return np.array(marked)
-    return np.array([not token.startswith("##") for token in spelled])
+    starts = np.array(marked if any(marked) else [not token.startswith("##") for token in spelled])
+    starts[list(tokenizer.get_added_vocab().values())] = True  # whole words, and special tokens
+    return starts
 
 
 @dataclasses.dataclass(frozen=True)

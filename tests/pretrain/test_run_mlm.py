@@ -50,6 +50,13 @@ def test_a_run_learns_and_leaves_a_plain_model_folder(workspace):
     assert [line["step"] for line in lines if "held_out_loss" in line] == [20, 40]
     assert {"tokens", "learning_rate", "gradient_norm", "tokens_per_second"} <= lines[0].keys()
 
+    page = (run / "training.html").read_text()
+    assert page.count("<figure>") == 6
+    assert "learning" in page.lower()
+    assert "garden" in page
+    assert "http" not in page  # self-contained
+    assert "word1" not in page
+
     model, info = AutoModelForMaskedLM.from_pretrained(run, output_loading_info=True, local_files_only=True)
     assert not info["missing_keys"]
     tokenizer = AutoTokenizer.from_pretrained(run, local_files_only=True)

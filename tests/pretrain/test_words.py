@@ -85,7 +85,10 @@ def test_byte_level_vocabularies_mark_the_start_of_words():
         def get_vocab(self):
             return {"<s>": 0, "Ġhello": 1, "ness": 2, "Ċ": 3}
 
-    assert starting_ids(Tokenizer()).tolist() == [False, True, False, False]
+        def get_added_vocab(self):
+            return {"<s>": 0}
+
+    assert starting_ids(Tokenizer()).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("kind", ["token", "whole_word", "span"])

@@ -1,0 +1,227 @@
+"""`mindshift pretrain estimate RECIPE`: tokens, hours, memory and cost of a run, before anyone starts it.
+
+Speed on this machine is measured: a model of the recipe's shape with random weights trains a few steps here. Speed on
+a named GPU is projected from its peak and the share of it that Ettin's encoders reached on H100 in training (25 % at
+150M parameters, 34 % at 400M, 39 % at 1B; JHU-CLSP/ettin-encoder-vs-decoder): a guess until it was measured there,
+and printed as one; smaller encoders reach less. GPUs without bf16 are left out: no recipe would run on them.
+Memory is projected from the parameters and the activations of the micro-batch.
+"""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.base_models import resolve_model
+from configs.errors import UserError
+from configs.recipe import load_recipe, require
+from pretrain.config import PretrainRecipe
+
+REACHED_SHARES = ((0, 0.25), (400e6, 0.34), (1e9, 0.39))
+"""Parameters from which a share of the peak is assumed."""
+STATE_BYTES = 16
+"""A parameter's weight, gradient and two moments, all fp32."""
+ACTIVATION_BYTES = 34
+"""Per token, layer and unit of width, in bf16, the attention matrix not kept (Korthikanti et al., arXiv:2205.05198)."""
+LOGIT_BYTES = 10
+"""A logit in bf16, its fp32 copy and its gradient."""
+MEASURED_STEPS = 2
+
+
+@dataclasses.dataclass(kw_only=True)
+class EstimateRecipe(PretrainRecipe):
+    """Estimate tokens, hours, memory and cost of a pretraining recipe."""
+
+    output_dir: Path = Path("runs/estimate")
+    """Not used: nothing is written."""
+    gpu_count: int = 1
+    """GPUs of each kind that share the work, with no loss assumed."""
+    price_per_hour: float | None = None
+    """Price of one GPU hour in dollars, for all kinds; unset takes rough on-demand prices."""
+    measure: bool = True
+    """Train a few steps here to measure this machine's speed; with a large encoder on a CPU that takes a minute."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        super().__post_init__()
+        require(self.gpu_count >= 1, "gpu_count", self.gpu_count, "1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """What a run will do.
+
+    Attributes:
+        tokens: real tokens over the whole run.
+        steps: optimizer steps.
+        batch_tokens: tokens of a step.
+        mean_keys: keys a token attends to in the mean.
+        source: where the lengths come from.
+    """
+
+    tokens: float
+    steps: int
+    batch_tokens: int
+    mean_keys: float
+    source: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One row of the answer; `basis` says whether it was measured."""
+
+    device: str
+    tokens_per_second: float
+    hours: float
+    memory_gb: float
+    dollars: float | None
+    basis: str
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Print the estimate of the recipe named on the command line."""
+    recipe = load_recipe(EstimateRecipe, arguments, program)
+    config = load_config(recipe.model)
+    workload = plan(recipe)
+    for line in describe(recipe, workload, estimate(recipe, config, workload)):
+        print(line)
+
+
+def load_config(name: str) -> Any:
+    """Return a model's config, from its folder, the Hub's cache, the Hub, or as it is known for common encoders.
+
+    Raises:
+        UserError: it cannot be found.
+    """
+    from transformers import AutoConfig, BertConfig, ModernBertConfig, RobertaConfig
+
+    common = {
+        "google-bert/bert-base-uncased": BertConfig(),
+        "FacebookAI/roberta-base": RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1),
+        "answerdotai/ModernBERT-base": ModernBertConfig(),
+    }
+    if name in common:
+        return common[name]
+    folder = Path(name).with_name(Path(name).name + ".partial") if not Path(name).is_dir() else Path(name)
+    if name.startswith("runs/") and not folder.is_dir():
+        raise UserError("this model is the output of a recipe that has not run yet", where=name, fix="Run it first.")
+    source = resolve_model(name, needs_tokenizer=False)
+    try:
+        return AutoConfig.from_pretrained(source.name_or_path, **source.load_arguments)
+    except (OSError, ValueError) as error:
+        raise UserError("cannot load this model's config", where=name, fix="Name a folder that holds it.") from error
+
+
+def plan(recipe: EstimateRecipe) -> Workload:
+    """Count what the run will read; without the corpus rows are taken to be full.
+
+    Raises:
+        UserError: the recipe counts epochs and its corpus is not there.
+    """
+    from corpus.shards import TokenShards
+    from pretrain.packing import cut_sequences
+
+    batch_tokens = recipe.global_batch_tokens or (
+        recipe.micro_batch_tokens * recipe.gradient_accumulation_steps * recipe.gpu_count
+    )
+    if not (recipe.corpus / "tokens" / "train").is_dir():
+        if recipe.max_steps is None:
+            raise UserError("no corpus to count tokens in", where=recipe.corpus, fix="Build it, or set --max_steps.")
+        tokens = float(recipe.max_steps * batch_tokens)
+        return Workload(tokens, recipe.max_steps, batch_tokens, recipe.max_seq_length / 2, "rows taken to be full")
+    shards = TokenShards(recipe.corpus, "train")
+    lengths = cut_sequences(shards.lengths, recipe.max_seq_length - 2, recipe.long_documents).lengths + 2.0
+    per_epoch = float(lengths.sum()) / (1 - recipe.replay_share)
+    steps = recipe.max_steps or max(1, round((recipe.num_train_epochs or 0.0) * per_epoch / batch_tokens))
+    source = f"{len(shards):,} documents, {per_epoch / 1e6:,.1f}M tokens a pass"
+    return Workload(float(steps * batch_tokens), steps, batch_tokens, float((lengths**2).sum() / lengths.sum()), source)
+
+
+def estimate(recipe: EstimateRecipe, config: Any, workload: Workload) -> list[Line]:
+    """Return a row for this machine, if it is to be measured, and one for each GPU of the table."""
+    from pretrain.flops import GPUS, flops_per_token, model_size
+
+    size = model_size(config)
+    probability = recipe.mlm_probability
+    flops = flops_per_token(size, mean_keys=workload.mean_keys, mlm_probability=probability)
+    activations = recipe.micro_batch_tokens * (
+        ACTIVATION_BYTES * size.layers * size.width + LOGIT_BYTES * probability * size.vocabulary
+    )
+    memory_gb = (STATE_BYTES * size.parameters + activations) / 1e9
+    lines = []
+    if recipe.measure:
+        rate, device = measure(recipe, config, workload)
+        lines.append(Line(device, rate, workload.tokens / rate / 3600, memory_gb, None, "measured here"))
+    reached = max(share for parameters, share in REACHED_SHARES if size.parameters >= parameters)
+    for gpu in GPUS:
+        rate = reached * gpu.tflops * 1e12 / flops * recipe.gpu_count
+        hours = workload.tokens / rate / 3600
+        price = gpu.dollars_per_hour if recipe.price_per_hour is None else recipe.price_per_hour
+        fits = "" if memory_gb < gpu.memory_gb else ", does not fit: lower micro_batch_size"
+        basis = f"projected: {reached:.0%} of {gpu.tflops:.0f} TFLOP/s{fits}"
+        lines.append(
+            Line(f"{recipe.gpu_count} x {gpu.name}", rate, hours, memory_gb, hours * price * recipe.gpu_count, basis)
+        )
+    return lines
+
+
+def measure(recipe: PretrainRecipe, config: Any, workload: Workload) -> tuple[float, str]:
+    """Train random weights of this shape on random tokens; return tokens per second and the device's name."""
+    import numpy as np
+    import torch
+    from transformers import AutoModelForMaskedLM
+
+    from pretrain.attention import PACKED_ATTENTION
+    from pretrain.encoder import PackedMaskedLM, set_dropout
+    from pretrain.last_layer import Asked
+    from pretrain.losses import summed_cross_entropy
+    from pretrain.optimization import build_optimizer
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = AutoModelForMaskedLM.from_config(config, attn_implementation=PACKED_ATTENTION).to(device)
+    if recipe.dropout is not None:
+        set_dropout(model, recipe.dropout)
+    module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16 if recipe.mixed_precision == "bf16" else None)
+    optimizer = build_optimizer(module, recipe)
+    tokens = recipe.micro_batch_tokens
+    count = max(1, round(tokens / min(workload.mean_keys, recipe.max_seq_length)))
+    lengths = [len(part) for part in np.array_split(np.arange(tokens), count)]
+    input_ids = torch.randint(5, config.vocab_size, (tokens,), device=device)
+    position_ids = torch.cat([torch.arange(length) for length in lengths]).to(device)
+    asked = torch.arange(0, tokens, max(1, round(1 / recipe.mlm_probability)), device=device)
+    owners = np.searchsorted(np.cumsum(lengths), asked.cpu().numpy(), side="right")
+    places = Asked(asked, np.bincount(owners, minlength=len(lengths)).tolist())
+    started = 0.0
+    for step in range(MEASURED_STEPS + 1):
+        if step == 1:  # the first one allocates and chooses kernels
+            started = time.perf_counter()
+        logits = module(input_ids, position_ids, lengths, places)
+        torch.autograd.backward(summed_cross_entropy(logits, input_ids[asked]) / len(asked))
+        optimizer.step()
+        optimizer.zero_grad()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    rate = MEASURED_STEPS * tokens / (time.perf_counter() - started)
+    if device.type == "cuda":
+        return rate, torch.cuda.get_device_name()
+    return rate, f"this CPU ({torch.get_num_threads()} threads)"
+
+
+def describe(recipe: EstimateRecipe, workload: Workload, lines: list[Line]) -> list[str]:
+    """Return the answer as lines of text."""
+    told = [
+        f"{recipe.model} on {recipe.corpus}: {workload.source}",
+        f"{workload.steps:,} steps of {workload.batch_tokens:,} tokens: {workload.tokens / 1e6:,.1f}M tokens",
+        "",
+        f"{'device':<28}{'tokens/s':>12}{'hours':>12}{'memory GB':>11}{'cost $':>12}  basis",
+    ]
+    for line in lines:
+        cost = "-" if line.dollars is None else f"{line.dollars:,.2f}"
+        told.append(
+            f"{line.device:<28}{line.tokens_per_second:>12,.0f}{line.hours:>12,.2f}{line.memory_gb:>11.1f}{cost:>12}"
+            f"  {line.basis}"
+        )
+    if recipe.contrastive_weight > 0 or recipe.anchor_weight > 0:
+        told += ["", "Not counted: the passes over whole texts that contrastive_weight and anchor_weight add."]
+    return [*told, "", "Prices are rough on-demand prices; give yours with --price_per_hour."]

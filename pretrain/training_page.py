@@ -1,0 +1,145 @@
+"""`training.html`: a run's curves and figures as one self-contained page beside the model.
+
+Drawn from `metrics.jsonl` and `evaluation.json` as plain SVG. It holds figures and names of subreddits, never a text.
+"""
+
+import html
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.run_folder import write_atomically
+from pretrain.metrics import read_metrics
+
+TRAINING_PAGE = "training.html"
+STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
+figure{display:inline-block;width:29rem;margin:.4rem .6rem .4rem 0;vertical-align:top}figcaption{color:#5b6875}
+svg{width:100%;height:auto}text{font-size:11px;fill:#5b6875}.note{color:#5b6875}
+table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:right}
+td:first-child,th:first-child{text-align:left}"""
+COLOURS = ("#3b7a9e", "#c9803f", "#4d8f5b")
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 200, 52, 22, 8
+PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    (
+        "Loss",
+        (("loss", "training"), ("held_out_loss", "held out"), ("general_loss", "held out, general text")),
+    ),
+    ("Real tokens a second", (("tokens_per_second", ""),)),
+    ("Learning rate", (("learning_rate", ""),)),
+    ("Gradient norm, before clipping", (("gradient_norm", ""),)),
+    ("Share of padding", (("padding_share", ""),)),
+    ("Share of the tokens that are masked", (("mlm_probability", ""),)),
+    ("Losses on whole texts", (("contrastive_loss", "contrastive"), ("anchor_loss", "anchor"))),
+    ("Model FLOP utilisation", (("mfu", ""),)),
+)
+MOST_POINTS = 600
+TOP_SUBREDDITS = 30
+MOST_TICKS = 4
+
+
+def write_training_page(folder: Path, result: dict[str, Any]) -> None:
+    """Write the page of a run.
+
+    Args:
+        folder: the working folder, with `metrics.jsonl`.
+        result: the content of `evaluation.json`.
+    """
+    lines = read_metrics(folder)
+    figures = [_panel(title, _series(lines, keys)) for title, keys in PANELS]
+    parts = [
+        "<h1>Pretraining</h1><p class=note>Figures only, no texts. A lower loss says that the model predicts words of "
+        "this corpus better; it is no measure of anybody's health and no diagnosis.</p>",
+        f"<p>{result['steps']:,} steps, {result['tokens']:,} tokens, {result['skipped_steps']} steps skipped.</p>",
+        *figures,
+        "<h2>Held out</h2>",
+        _scores(result),
+        "<h2>By subreddit</h2>",
+        _subreddits(result),
+    ]
+    page = (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Pretraining</title><style>{STYLE}</style>"
+        f"{''.join(parts)}</html>\n"
+    )
+    write_atomically(folder / TRAINING_PAGE, page)
+
+
+def _series(
+    lines: list[dict[str, Any]], keys: Sequence[tuple[str, str]]
+) -> list[tuple[str, list[tuple[float, float]]]]:
+    """Return (name, points) of each key that was written; at most `MOST_POINTS` points, evenly chosen."""
+    found = []
+    for key, name in keys:
+        points = [(line["step"], line[key]) for line in lines if line.get(key) is not None and math.isfinite(line[key])]
+        stride = -(-len(points) // MOST_POINTS) or 1
+        if points:
+            found.append((name, points[::stride]))
+    return found
+
+
+def _panel(title: str, series: list[tuple[str, list[tuple[float, float]]]]) -> str:
+    if not series:
+        return ""
+    steps = [step for _, points in series for step, _ in points]
+    values = [value for _, points in series for _, value in points]
+    low, high = min(values), max(values)
+    if high - low < 1e-12 * max(1.0, abs(high)):
+        low, high = low - (abs(low) or 1.0) * 0.5, high + (abs(high) or 1.0) * 0.5
+    first, last = min(steps), max(max(steps), min(steps) + 1)
+
+    def place(step: float, value: float) -> str:
+        x = LEFT + (step - first) / (last - first) * (WIDTH - LEFT - 6)
+        y = HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - BOTTOM - TOP)
+        return f"{x:.1f},{y:.1f}"
+
+    drawn = []
+    for number in range(MOST_TICKS + 1):
+        value = low + (high - low) * number / MOST_TICKS
+        x, y = place(first, value).split(",")
+        drawn.append(f'<line x1="{x}" x2="{WIDTH - 6}" y1="{y}" y2="{y}" stroke="#e3e8ec"/>')
+        drawn.append(f'<text x="{LEFT - 5}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+    drawn.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">{first:,}</text>')
+    drawn.append(f'<text x="{WIDTH - 6}" y="{HEIGHT - 6}" text-anchor="end">step {last:,}</text>')
+    for (_, points), colour in zip(series, COLOURS, strict=False):
+        line = " ".join(place(step, value) for step, value in points)
+        drawn.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+    legend = " ".join(
+        f'<span style="color:{colour}">{html.escape(name)}</span>'
+        for (name, _), colour in zip(series, COLOURS, strict=False)
+        if name
+    )
+    caption = f"<figcaption>{html.escape(title)} {legend}</figcaption>"
+    return f'<figure>{caption}<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(drawn)}</svg></figure>'
+
+
+def _scores(result: dict[str, Any]) -> str:
+    rows = [("corpus, before", result["before"]["overall"]), ("corpus, after", result["after"]["overall"])]
+    if "general" in result:
+        general = result["general"]
+        rows += [(f"general text, {when}", general[when]["overall"]) for when in ("before", "after")]
+    if "before_soup" in result:
+        rows.append(("corpus, before averaging with the base", result["before_soup"]["domain"]["overall"]))
+    cells = [[name, *_figures(score)] for name, score in rows]
+    return _table(["text", "loss", "perplexity", "accuracy", "masked tokens"], cells)
+
+
+def _subreddits(result: dict[str, Any]) -> str:
+    before, after = result["before"]["by_subreddit"], result["after"]["by_subreddit"]
+    largest = sorted(after, key=lambda name: (-after[name]["masked_tokens"], name))[:TOP_SUBREDDITS]
+    cells = [[name, f"{before[name]['loss']:.4f}", *_figures(after[name])] for name in largest]
+    return _table(["subreddit", "loss before", "loss", "perplexity", "accuracy", "masked tokens"], cells)
+
+
+def _figures(score: dict[str, Any]) -> list[str]:
+    return [
+        f"{score['loss']:.4f}",
+        f"{score['perplexity']:,.2f}",
+        f"{score['accuracy']:.3f}",
+        f"{score['masked_tokens']:,}",
+    ]
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> str:
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in headings)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"

@@ -1,0 +1,145 @@
+"""Give an encoder whole tokens for the domain's words (Sachidananda et al., arXiv:2109.07460).
+
+Words that the tokenizer cuts into pieces and that save most tokens become tokens of their own. Their embedding rows
+start as the mean of their pieces' rows, so that the model begins where it was; the corpus is then cut anew by the new
+tokenizer and adaptation goes on from there.
+
+A vocabulary is published with the model. So a word must stand in many documents, and only letters count as a word:
+no names of few people, no numbers, no handles.
+"""
+
+import dataclasses
+import io
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import torch
+import zstandard
+from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+
+from configs.base_models import ModelSource, resolve_model
+from configs.errors import UserError
+from configs.manifest import now, verify_folder, write_manifest
+from configs.recipe import StageRecipe, load_recipe, require
+from configs.run_folder import finish_run_folder, open_run_folder
+from corpus.shards import documents_path
+from pretrain.encoder import load_tokenizer
+
+WORD = re.compile(r"[^\W\d_]{4,30}")
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(kw_only=True)
+class VocabularyRecipe(StageRecipe):
+    """Add a corpus's frequent words to an encoder's vocabulary."""
+
+    corpus: Path
+    """Corpus folder whose words are counted. It must be built anew with the tokenizer that this writes."""
+    model: str
+    """Encoder to extend: a Hub id, a folder, or `package:minilm`."""
+    new_tokens: int = 2_000
+    """Most words to add; the paper added 10,000 on corpora of billions of words."""
+    min_documents: int = 50
+    """Documents a word must stand in: what few people write must not show in a published vocabulary."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        require(self.new_tokens >= 1, "new_tokens", self.new_tokens, "1 or more")
+        require(self.min_documents >= 2, "min_documents", self.min_documents, "2 or more")
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Write the extended encoder of the recipe named on the command line."""
+    recipe = load_recipe(VocabularyRecipe, arguments, program)
+    started_at = now()
+    accepted = verify_folder(recipe.corpus, stage="corpus", accept_changes=recipe.accept_changed_inputs)
+    working_dir, source = open_run_folder(recipe), resolve_model(recipe.model)
+    tokenizer = load_tokenizer(source)
+    words = choose_words(read_texts(recipe.corpus), tokenizer, recipe.new_tokens, recipe.min_documents)
+    if not words:
+        raise UserError(
+            f"no word of {recipe.min_documents} documents is cut into pieces",
+            where=recipe.corpus,
+            fix="Lower min_documents, or leave the vocabulary as it is.",
+        )
+    torch.manual_seed(recipe.seed)  # a head that is missing from the checkpoint
+    model = extend(_load(source), tokenizer, words)
+    model.save_pretrained(working_dir)
+    tokenizer.save_pretrained(working_dir)
+    inputs = {"corpus": recipe.corpus} | ({"model": Path(source.name_or_path)} if source.is_local else {})
+    counts = {"new_tokens": len(words), "vocabulary": len(tokenizer)}
+    write_manifest(
+        working_dir,
+        stage="vocabulary",
+        recipe=recipe,
+        inputs=inputs,
+        counts=counts,
+        started_at=started_at,
+        accepted=accepted,
+    )
+    finish_run_folder(recipe)
+    log.info("%d words added: %d tokens now", len(words), len(tokenizer))
+
+
+def read_texts(corpus: Path) -> Iterator[str]:
+    """Yield title and body of each training document."""
+    folder = documents_path(corpus, "train", 0).parent
+    reader = zstandard.ZstdDecompressor(max_window_size=2**31)
+    for path in sorted(folder.glob("*.jsonl.zst")):
+        with path.open("rb") as file:
+            for line in io.BufferedReader(cast(Any, reader.stream_reader(file))):
+                row = orjson.loads(line)
+                yield f"{row['title']}\n{row['text']}"
+
+
+def choose_words(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, most: int, min_documents: int) -> list[str]:
+    """Return the words that save most tokens: documents they stand in × (pieces − 1), the largest first."""
+    counts: Counter[str] = Counter()
+    is_cased = tokenizer.tokenize("Aa") != tokenizer.tokenize("aa")
+    for text in texts:
+        counts.update(set(WORD.findall(text if is_cased else text.lower())))
+    frequent = [word for word, count in counts.items() if count >= min_documents]
+    # Behind a space: byte-level BPE has other tokens for a word inside a sentence.
+    pieces = tokenizer([" " + word for word in frequent], add_special_tokens=False)["input_ids"] if frequent else []
+    saved = {word: counts[word] * (len(ids) - 1) for word, ids in zip(frequent, pieces, strict=True) if len(ids) > 1}
+    return sorted(saved, key=lambda word: (-saved[word], word))[:most]
+
+
+def extend(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: list[str]) -> PreTrainedModel:
+    """Add words as tokens; input and output rows and biases of a word are the mean of its pieces'. Changes both."""
+    from tokenizers import AddedToken
+
+    pieces = tokenizer([" " + word for word in words], add_special_tokens=False)["input_ids"]
+    first = len(tokenizer)
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
+    if model.config.vocab_size < len(tokenizer):
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        for rows in _vocabulary_tensors(model):
+            for offset, ids in enumerate(pieces):
+                rows[first + offset] = rows[ids].mean(dim=0)
+    return model
+
+
+def _vocabulary_tensors(model: PreTrainedModel) -> list[Tensor]:
+    """Return every tensor with one row a token, tied ones once: embeddings, the output layer and its bias."""
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    tensors = [inputs.weight]
+    if isinstance(outputs, nn.Linear):
+        tensors += [outputs.weight] if outputs.weight is not inputs.weight else []
+        tensors += [outputs.bias] if outputs.bias is not None else []
+    return tensors
+
+
+def _load(source: ModelSource) -> PreTrainedModel:
+    try:
+        model = AutoModelForMaskedLM.from_pretrained(source.name_or_path, dtype=torch.float32, **source.load_arguments)
+    except (OSError, ValueError) as error:
+        raise UserError("cannot load this masked language model", where=source.name_or_path) from error
+    return cast(PreTrainedModel, model)

@@ -1,0 +1,106 @@
+"""Estimates: arithmetic as the model does it, tokens as the stage reads them, guesses called guesses."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig
+
+from configs.errors import UserError
+from pretrain.flops import GPUS, flops_per_token, model_size, peak_flops, utilisation
+from pretrain.metrics import read_metrics
+from pretrain.run_estimate import EstimateRecipe, estimate, load_config, main, plan
+from pretrain.run_mlm import main as pretrain
+
+TINY = BertConfig(vocab_size=500, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256)
+
+
+def test_flops_of_a_token_are_those_that_torch_counts():
+    """At 100 % masking the plain model, which projects every position, does what the formula says."""
+    model = AutoModelForMaskedLM.from_config(TINY, attn_implementation="eager")
+    input_ids = torch.randint(0, 500, (4, 128))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids).logits.sum().backward()
+    counted = counter.get_total_flops() / input_ids.numel()
+    expected = flops_per_token(model_size(TINY), mean_keys=128, mlm_probability=1.0)
+    assert counted == pytest.approx(expected, rel=0.03)
+
+
+def test_local_layers_attend_to_fewer_keys():
+    config = ModernBertConfig()
+    size = model_size(config)
+    assert size.local_layers > size.layers / 2
+    far = flops_per_token(size, mean_keys=4096, mlm_probability=0.15)
+    all_global = flops_per_token(
+        model_size(ModernBertConfig(local_attention=8192)), mean_keys=4096, mlm_probability=0.15
+    )
+    assert far < all_global
+
+
+def test_parameters_of_bert_base():
+    assert model_size(BertConfig()).parameters == pytest.approx(109.5e6, rel=0.01)
+
+
+def test_utilisation_is_a_share_of_the_named_peak():
+    assert peak_flops("NVIDIA H200") == 989e12
+    assert peak_flops("Some Accelerator") is None
+    size = model_size(TINY)
+    rate = 0.4 * 989e12 / flops_per_token(size, mean_keys=100, mlm_probability=0.15)
+    share = utilisation(TINY, "NVIDIA H200", rate, mean_keys=100, mlm_probability=0.15)
+    assert share == pytest.approx(0.4)
+    assert utilisation(TINY, "Some Accelerator", rate, mean_keys=100, mlm_probability=0.15) is None
+
+
+def recipe_for(workspace, **values) -> EstimateRecipe:
+    return EstimateRecipe(
+        **(
+            {"corpus": workspace.corpus, "model": str(workspace.model), "max_seq_length": 64, "micro_batch_size": 4}
+            | values
+        )
+    )
+
+
+def test_the_plan_counts_what_the_stage_then_reads(workspace):
+    workload = plan(recipe_for(workspace, num_train_epochs=2))
+    words = workspace.arguments(num_train_epochs=2, logging_steps=100)
+    place = words.index("--max_steps")
+    pretrain(words[:place] + words[place + 2 :], "mindshift pretrain")
+    last = read_metrics(workspace.folder / "run")[-1]
+    assert last["step"] == workload.steps
+    assert last["tokens"] == pytest.approx(workload.tokens, rel=0.05)  # micro-batches this small are not full
+
+
+def test_a_gpu_that_shares_the_work_takes_half_as_long_and_costs_the_same(workspace):
+    one = estimate(*_parts(recipe_for(workspace, max_steps=100, global_batch_tokens=512, measure=False)))
+    two = estimate(*_parts(recipe_for(workspace, max_steps=100, global_batch_tokens=512, measure=False, gpu_count=2)))
+    assert len(one) == len(two) == len(GPUS)
+    for single, pair in zip(one, two, strict=True):
+        assert pair.hours == pytest.approx(single.hours / 2)
+        assert pair.dollars == pytest.approx(single.dollars)
+        assert single.basis.startswith("projected")
+
+
+def _parts(recipe):
+    return recipe, load_config(recipe.model), plan(recipe)
+
+
+def test_this_machine_is_measured_and_the_others_are_called_projected(workspace, capsys):
+    words = workspace.arguments(max_steps=10, price_per_hour=7)
+    main(words, "mindshift pretrain estimate")
+    printed = capsys.readouterr().out
+    assert "measured here" in printed
+    assert printed.count("projected") == len(GPUS)
+    assert not (workspace.folder / "run").exists()
+
+
+def test_epochs_without_a_corpus_cannot_be_counted(workspace):
+    recipe = recipe_for(workspace, corpus=workspace.folder / "absent", num_train_epochs=1)
+    with pytest.raises(UserError, match="no corpus to count tokens in"):
+        plan(recipe)
+    full = plan(recipe_for(workspace, corpus=workspace.folder / "absent", max_steps=10))
+    assert (full.tokens, full.source) == (10 * 256, "rows taken to be full")
+
+
+def test_known_encoders_need_no_network_and_a_recipe_that_has_not_run_is_named():
+    assert load_config("google-bert/bert-base-uncased").hidden_size == 768
+    with pytest.raises(UserError, match="has not run yet"):
+        load_config("runs/pretrain/never")
