@@ -42,6 +42,7 @@ COMMANDS: dict[str, Command] = {
     "launch cancel": Command("launch.run_launch:cancel_launch", "Cancel the jobs of a launch."),
     "benchmark": Command("finetune.run_benchmark:main", "Compare encoders over labelled tasks and seeds."),
     "predict": Command("finetune.predict:main", "Classify texts with a fine-tuned model folder."),
+    "explain": Command("finetune.run_explain:main", "Which words decisions rest on, and how faithful that is."),
     "export": Command("finetune.run_export:main", "Write a classifier as int8 ONNX, checked against the original."),
     "serve": Command("finetune.run_serve:main", "Answer classification requests over HTTP."),
     "chat": Command("dialogue.chat:main", "Route recorded conversations by the safety layer (--screen FILE)."),
