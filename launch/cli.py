@@ -40,6 +40,7 @@ COMMANDS: dict[str, Command] = {
     "launch sweep": Command("launch.sweep:main", "Start many small runs of a stage, as one array of jobs."),
     "launch status": Command("launch.run_launch:status", "Show where launches stand, and why a stage failed."),
     "launch cancel": Command("launch.run_launch:cancel_launch", "Cancel the jobs of a launch."),
+    "search": Command("finetune.run_search:main", "Search for fine-tuning settings; keep the best classifier."),
     "benchmark": Command("finetune.run_benchmark:main", "Compare encoders over labelled tasks and seeds."),
     "predict": Command("finetune.predict:main", "Classify texts with a fine-tuned model folder."),
     "explain": Command("finetune.run_explain:main", "Which words decisions rest on, and how faithful that is."),

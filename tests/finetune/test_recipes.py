@@ -12,6 +12,7 @@ import yaml
 from configs.recipe import load_recipe
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.config import FinetuneRecipe
+from finetune.search_config import SearchRecipe
 from launch.cli import main as mindshift
 from tests.finetune.conftest import CUES, FILLERS
 
@@ -29,7 +30,8 @@ def run(name: str, output: Path, options: list[str]) -> dict:
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_recipe_loads_and_says_what_it_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    kind = BenchmarkRecipe if "tasks" in yaml.safe_load(text) else FinetuneRecipe
+    keys = yaml.safe_load(text)
+    kind = BenchmarkRecipe if "tasks" in keys else SearchRecipe if "trials" in keys else FinetuneRecipe
     assert load_recipe(kind, [str(path)], "mindshift").output_dir
     assert all(f"# {word}:" in text for word in ("What", "Why", "Hardware", "Command"))
 
