@@ -12,7 +12,6 @@ from finetune.label_formats import LabelFormat
 from finetune.long_texts import LongTextPolicy
 from finetune.losses import LossName
 from finetune.task_checks import ConflictPolicy
-from finetune.tasks import TaskType
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -62,7 +61,7 @@ class FinetuneRecipe(StageRecipe):
     """Columns by whose values the evidence is split, such as subreddit. Found by name if not set."""
     label_format: LabelFormat = "auto"
     """How labels are written: names, lists, joined (names joined by ; | or ,), one_hot, or auto."""
-    task_type: TaskType | None = None
+    task_type: Literal["multi_label", "multi_class", "binary"] | None = None
     """multi_label, multi_class or binary. Taken from labels.json, or from the training labels, if not set."""
     validation_fraction: float = 0.1
     """Share of train that becomes validation where there is none."""

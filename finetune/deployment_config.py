@@ -1,9 +1,30 @@
-"""The recipes of what is done with a finished classifier: export it, serve it."""
+"""The recipes of what is done with a finished classifier: explain it, export it, serve it."""
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 from configs.recipe import StageRecipe, require
+
+
+@dataclasses.dataclass(kw_only=True)
+class ExplainRecipe(StageRecipe):
+    """Attribute a classifier's decisions to the words it read, and measure how faithful the attributions are."""
+
+    model: Path
+    """Classifier folder that `mindshift finetune` wrote."""
+    task: str
+    """Labelled task whose texts are explained."""
+    split: Literal["validation", "test"] = "test"
+    """Which of its splits."""
+    texts: int = 100
+    """How many texts, drawn at random."""
+    steps: int = 24
+    """Steps of the integral; the work grows with them."""
+
+    def __post_init__(self) -> None:
+        require(self.texts >= 1, "texts", self.texts, "1 or more")
+        require(self.steps >= 2, "steps", self.steps, "2 or more")
 
 
 @dataclasses.dataclass(kw_only=True)

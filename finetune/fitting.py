@@ -40,7 +40,7 @@ from finetune.score_table import score_table
 from finetune.splitting import cut, stratified_folds
 from finetune.task_checks import balance_advice, clean_task
 from finetune.task_files import Columns, read_task
-from finetune.tasks import Example, FloatArray, LabelSet, Task
+from finetune.tasks import Example, FloatArray, LabelSet, Task, TaskType
 from finetune.training import Trainer, TrainingData, remove_checkpoints
 
 log = logging.getLogger("finetune")
@@ -100,7 +100,7 @@ def load_task(recipe: FinetuneRecipe) -> Task:
         group=recipe.group_column,
         slices=recipe.slice_columns,
         label_format=recipe.label_format,
-        task_type=recipe.task_type,
+        task_type=TaskType(recipe.task_type) if recipe.task_type else None,
     )
     task = read_task(
         recipe.task,

@@ -20,6 +20,7 @@ from finetune.decisions import (
     tune_temperature,
     tune_thresholds,
 )
+from finetune.metrics import score
 from finetune.tasks import LabelSet, TaskType
 
 MULTI = LabelSet(TaskType.MULTI_LABEL, ("a", "b", "c"))
@@ -130,3 +131,26 @@ def test_broken_decision_file(content: str, tmp_path: Path) -> None:
     (tmp_path / "decision.json").write_text(content)
     with pytest.raises(UserError, match=r"decision\.json"):
         Decision.load(tmp_path)
+
+
+def test_rare_classes_are_given_more_often_and_balanced_ones_alike() -> None:
+    generator = np.random.default_rng(0)
+    label_set = LabelSet(TaskType.MULTI_CLASS, ("a", "b", "c"))
+    shares = np.array([0.8, 0.15, 0.05])
+
+    def draw(rows: int) -> tuple[np.ndarray, np.ndarray]:
+        classes = generator.choice(3, size=rows, p=shares)
+        evidence = generator.normal(size=(rows, 3)) + np.eye(3)[classes]
+        weights = shares * np.exp(evidence)  # exactly P(class | evidence)
+        return weights / weights.sum(1, keepdims=True), np.eye(3)[classes]
+
+    def macro_f1(thresholds: tuple[float, ...], probabilities: np.ndarray, targets: np.ndarray) -> float:
+        decisions = Decision(label_set, thresholds).decide(probabilities)
+        return score(targets, probabilities, decisions, label_set)["macro"]["f1"]
+
+    tuned = tune_thresholds(*draw(300), label_set)
+    assert tuned[0] > tuned[1] > tuned[2]
+    fresh = draw(20_000)
+    assert macro_f1(tuned, *fresh) > macro_f1(default_thresholds(label_set), *fresh) + 0.02
+    even = np.full((30, 3), 1 / 3)
+    assert tune_thresholds(even, np.eye(3)[np.arange(30) % 3], label_set) == pytest.approx([1 / 3] * 3)

@@ -1,0 +1,95 @@
+"""`mindshift explain`: which words a classifier's decisions rest on, and how faithful that answer is.
+
+mindshift explain --model DIR --task FOLDER --output_dir DIR
+
+Writes `attributions.jsonl` (id, label, per token where it stands and its score; never a text) and
+`faithfulness.json`.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from configs.base_models import ModelSource
+from configs.console import start_console
+from configs.errors import UserError, run_program
+from configs.manifest import now, verify_folder, write_manifest
+from configs.recipe import load_recipe
+from configs.run_folder import finish_run_folder, open_run_folder, write_atomically
+from finetune.adapters import is_adapter
+from finetune.attributions import Attribution, Explainer, explain
+from finetune.deployment_config import ExplainRecipe
+from finetune.heads import load_classifier, load_tokenizer
+from finetune.inference import Classifier
+from finetune.task_files import Columns, read_task
+from finetune.tasks import Example
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Explain some texts of a task; print faithfulness and the words that weigh most."""
+    recipe = load_recipe(ExplainRecipe, arguments, program)
+    started_at = now()
+    if importlib.util.find_spec("captum") is None:
+        raise UserError("package 'captum' is not installed", where=program, fix='pip install "mindshift[explain]"')
+    accepted = verify_folder(recipe.model, stage="finetune", accept_changes=recipe.accept_changed_inputs)
+    if is_adapter(recipe.model):
+        raise UserError("gradients of a 4-bit base are too coarse to explain with", where=recipe.model)
+    classifier = Classifier.load(recipe.model)
+    label_set, length = classifier.decision.label_set, int(classifier.decision.long_texts["max_seq_length"])
+    task = read_task(recipe.task, Columns(), validation_fraction=0.1, test_fraction=0.2, seed=recipe.seed)
+    examples = _draw(task.splits[recipe.split], recipe)
+    given_N = classifier.predict([example.text for example in examples]).probabilities_NL.argmax(axis=1)
+    tokenizer = load_tokenizer(ModelSource(str(recipe.model), is_local=True), length)
+    explainer = Explainer(
+        load_classifier(recipe.model), tokenizer, label_set, max_seq_length=length, steps=recipe.steps
+    )
+    working = open_run_folder(recipe)
+    found = explain(explainer, [example.text for example in examples], given_N.tolist(), seed=recipe.seed)
+    lines = [
+        _line(example, label_set.names[attribution.label], attribution)
+        for example, attribution in zip(examples, found["attributions"], strict=True)
+        if attribution is not None
+    ]
+    words = {label_set.names[label]: rows for label, rows in sorted(found["words"].items())}
+    summary = {"texts": len(lines), "faithfulness": found["faithfulness"], "words": words}
+    write_atomically(working / "attributions.jsonl", "".join(lines))
+    write_atomically(working / "faithfulness.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    inputs = {"model": recipe.model} | ({"task": Path(recipe.task)} if Path(recipe.task).exists() else {})
+    write_manifest(
+        working,
+        stage="explain",
+        recipe=recipe,
+        inputs=inputs,
+        counts={"texts": len(lines)} | found["faithfulness"],
+        started_at=started_at,
+        accepted=accepted,
+    )
+    finish_run_folder(recipe)
+    for name, figures in found["faithfulness"].items():
+        print(f"{name.replace('_', ' ')}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
+    for label, rows in words.items():
+        print(f"{label}: {', '.join(row['word'] for row in rows) or '–'}")
+    print(f"attributions by id: {recipe.output_dir}")
+
+
+def _draw(examples: Sequence[Example], recipe: ExplainRecipe) -> list[Example]:
+    count = min(recipe.texts, len(examples))
+    drawn = np.random.default_rng(recipe.seed).choice(len(examples), size=count, replace=False)
+    return [examples[index] for index in sorted(drawn.tolist())]
+
+
+def _line(example: Example, label: str, attribution: Attribution) -> str:
+    scored = [
+        [start, end, round(float(score), 5)]
+        for (start, end), score in zip(attribution.spans, attribution.scores_T, strict=True)
+    ]
+    return json.dumps({"id": example.id, "label": label, "tokens": scored}, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    start_console()
+    sys.exit(run_program(lambda: main(sys.argv[1:], "mindshift explain")))

@@ -1,0 +1,159 @@
+"""Hyperparameter search: Optuna's tree-structured Parzen estimator (Bergstra et al. 2011) over a recipe's keys.
+
+A trial trains one model and is judged by its best average precision on validation. The best trial's checkpoint is
+kept and becomes the classifier without another training; those of the others are removed at once. Trials are kept
+in a file, so a killed search goes on with the next one.
+"""
+
+import dataclasses
+import json
+import logging
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from configs.base_models import resolve_model
+from configs.manifest import now, write_manifest
+from configs.recipe import load_recipe, recipe_values
+from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
+from finetune.config import FinetuneRecipe
+from finetune.fitting import fit_classifier, load_task, train_model
+from finetune.losses import MULTI_LABEL_LOSSES, SINGLE_LABEL_LOSSES
+from finetune.search_config import SearchRecipe
+from finetune.tasks import LabelSet, Task
+
+log = logging.getLogger("search")
+CLASSIFIER, STUDY_NAME, TRIALS_NAME = "classifier", "study.db", "trials.json"
+
+
+def search(recipe: SearchRecipe) -> str | None:
+    """Run the search.
+
+    Returns:
+        the score table of the best classifier, whose folder is OUTPUT_DIR/classifier.
+    """
+    started_at = now()
+    base = base_recipe(recipe)
+    task = load_task(base)
+    working = open_run_folder(recipe)
+    classifier = working / CLASSIFIER
+    chosen = dataclasses.replace(base, output_dir=classifier)
+    table = None
+    if not classifier.is_dir():
+        study = _open_study(recipe, working, base)
+        _run_trials(recipe, study, base, task, working)
+        chosen = dataclasses.replace(chosen, **study.best_params)
+        write_atomically(working / TRIALS_NAME, json.dumps(_trial_rows(study), indent=1) + "\n")
+        _hand_over(working / f"trial-{study.best_trial.number}", chosen)
+        table = fit_classifier(chosen)
+    for leftover in (*working.glob("trial-*"), working / STUDY_NAME):
+        remove_folder(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    source = resolve_model(base.model)
+    inputs = {"task": Path(recipe.task)} if Path(recipe.task).exists() else {}
+    inputs |= {"model": Path(source.name_or_path)} if source.is_local else {}
+    trials = json.loads((working / TRIALS_NAME).read_text(encoding="utf-8"))
+    counts = {"trials": len(trials), "best": trials[0]}
+    write_manifest(working, stage="search", recipe=recipe, inputs=inputs, counts=counts, started_at=started_at)
+    finish_run_folder(recipe)
+    return table
+
+
+def base_recipe(recipe: SearchRecipe) -> FinetuneRecipe:
+    """Return the fine-tuning recipe that the trials vary."""
+    arguments = [str(recipe.finetune_recipe)] if recipe.finetune_recipe else []
+    arguments += ["--task", recipe.task, "--output_dir", "unused", "--seed", str(recipe.seed)]
+    return load_recipe(FinetuneRecipe, arguments, "finetune_recipe")
+
+
+def search_space(label_set: LabelSet) -> dict[str, Callable[[Any], Any]]:
+    """Return, by key, a function that takes an Optuna trial and returns the key's value in it."""
+    losses: tuple[str, ...] = MULTI_LABEL_LOSSES if label_set.is_multi_label else SINGLE_LABEL_LOSSES
+    losses = tuple(name for name in losses if name != "ordinal" or label_set.ordinal)
+    return {
+        "learning_rate": lambda trial: trial.suggest_float("learning_rate", 1e-5, 5e-4, log=True),
+        "head": lambda trial: trial.suggest_categorical("head", ("cls", "mean", "label_attention")),
+        "loss": lambda trial: trial.suggest_categorical("loss", ("auto", *losses[1:])),  # the first is what auto is
+        "sampling": lambda trial: trial.suggest_categorical("sampling", ("uniform", "class_aware")),
+        "batch_size": lambda trial: trial.suggest_categorical("batch_size", (8, 16, 32)),
+        "hidden_dropout": lambda trial: trial.suggest_float("hidden_dropout", 0.0, 0.3),
+        "layer_learning_rate_decay": lambda trial: trial.suggest_float("layer_learning_rate_decay", 0.7, 1.0),
+    }
+
+
+def _open_study(recipe: SearchRecipe, working: Path, base: FinetuneRecipe) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=f"sqlite:///{working / STUDY_NAME}",
+        study_name="search",
+        load_if_exists=True,
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=5),
+    )
+    for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # it was killed
+    if not study.get_trials(deepcopy=False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the recipe's own value may lie outside the range that is searched
+            study.enqueue_trial({key: recipe_values(base)[key] for key in recipe.searched_keys})
+    return study
+
+
+def _run_trials(recipe: SearchRecipe, study: Any, base: FinetuneRecipe, task: Task, working: Path) -> None:
+    import optuna
+
+    space = search_space(task.label_set)
+    while True:
+        done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
+        hours = sum(trial.duration.total_seconds() for trial in done) / 3600
+        if len(done) >= recipe.trials or (recipe.budget_hours is not None and done and hours >= recipe.budget_hours):
+            return
+        trial = study.ask()
+        settings: dict[str, Any] = {key: space[key](trial) for key in recipe.searched_keys}
+        folder = working / f"trial-{trial.number}"
+        folder.mkdir(exist_ok=True)
+        varied = dataclasses.replace(base, **settings)
+        fitted = train_model(
+            varied,
+            resolve_model(varied.model),
+            task.label_set,
+            task.splits["train"],
+            task.splits["validation"],
+            folder,
+        )
+        Accelerator().free_memory()
+        study.tell(trial, max(record["validation_average_precision"] for record in fitted.history))
+        log.info("trial %d of %d: %s", len(done) + 1, recipe.trials, _shown(settings))
+        for other in working.glob("trial-*"):
+            if other.name != f"trial-{study.best_trial.number}":
+                remove_folder(other)
+
+
+def _hand_over(trial_folder: Path, chosen: FinetuneRecipe) -> None:
+    """Put the best trial's finished checkpoint where the fine-tuning run resumes from: it then trains nothing."""
+    open_run_folder(chosen)
+    target = working_folder(chosen.output_dir)
+    if trial_folder.is_dir():
+        for path in trial_folder.iterdir():
+            if not (target / path.name).exists():
+                shutil.move(path, target / path.name)
+
+
+def _trial_rows(study: Any) -> list[dict[str, Any]]:
+    rows = [
+        {"trial": trial.number, "validation_average_precision": trial.value, "settings": trial.params}
+        for trial in study.get_trials(deepcopy=False)
+        if trial.value is not None
+    ]
+    return sorted(rows, key=lambda row: -float(row["validation_average_precision"]))
+
+
+def _shown(settings: dict[str, Any]) -> str:
+    return ", ".join(
+        f"{key} {value:.2g}" if isinstance(value, float) else f"{key} {value}" for key, value in settings.items()
+    )

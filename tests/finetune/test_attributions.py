@@ -1,0 +1,52 @@
+"""Attributions find the words that matter, beat a random order, and leave no text behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from launch.cli import main as mindshift
+from tests.finetune.conftest import CUES, make_rows, write_jsonl
+
+pytest.importorskip("captum")
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    """A classifier that has learned its cue words, and its explanation."""
+    folder = tmp_path_factory.mktemp("explained")
+    for seed, split in enumerate(("train", "validation", "test")):
+        write_jsonl(folder / f"{split}.jsonl", make_rows("multi_class", 160 if split == "train" else 48, seed))
+    options = ["--model", str(tiny_encoder), "--epochs", "8", "--learning_rate", "2e-3", "--mixed_precision", "no"]
+    run = ["finetune", "--task", str(folder), "--output_dir", str(folder / "run"), "--baselines", "false"]
+    assert mindshift([*run, *options]) == 0
+    arguments = ["--model", str(folder / "run"), "--task", str(folder), "--texts", "40", "--steps", "12"]
+    assert mindshift(["explain", *arguments, "--output_dir", str(folder / "explanation")]) == 0
+    return folder
+
+
+def test_cue_words_weigh_most(explained: Path) -> None:
+    summary = json.loads((explained / "explanation" / "faithfulness.json").read_text())
+    for label, cues in CUES.items():
+        words = [row["word"] for row in summary["words"][label][:3]]
+        assert set(words) & set(cues), f"{label}: {words}"
+
+
+def test_faithful_beyond_chance(explained: Path) -> None:
+    figures = json.loads((explained / "explanation" / "faithfulness.json").read_text())["faithfulness"]
+    assert figures["attributions"]["comprehensiveness"] > figures["random_order"]["comprehensiveness"] + 0.05
+    assert figures["attributions"]["sufficiency"] < figures["random_order"]["sufficiency"] - 0.05
+
+
+def test_offsets_not_texts(explained: Path) -> None:
+    texts = {row["id"]: row["text"] for row in map(json.loads, (explained / "test.jsonl").read_text().splitlines())}
+    lines = (explained / "explanation" / "attributions.jsonl").read_text().splitlines()
+    assert len(lines) == 40
+    right = 0
+    for record in map(json.loads, lines):
+        assert set(record) == {"id", "label", "tokens"}
+        start, end, _ = max(record["tokens"], key=lambda token: token[2])
+        right += texts[record["id"]][start:end] in CUES[record["label"]]
+    assert right > 30  # the heaviest token is nearly always a cue word of the label given
+    assert np.mean([len(record["tokens"]) for record in map(json.loads, lines)]) > 5
