@@ -79,6 +79,7 @@ def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, ca
         return tmp_path / name
 
     corpus = yaml.safe_load((CODE_ROOT / "configs" / "corpus" / "sample.yaml").read_text())
+    corpus |= {"deidentifier": "rules", "inputs": [str(sample / "RS_2023.zst")]}
     corpora = {name: write(f"{name}.yaml", **corpus | {"seed": seed}) for name, seed in (("domain", 1), ("general", 2))}
     arm = {"corpus": "x", "model": "package:minilm", "output_dir": "x", "max_steps": 2, "max_seq_length": 32}
     arm |= {"micro_batch_size": 2, "eval_max_tokens": 500, "dropout": 0.0}
