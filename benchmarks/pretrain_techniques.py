@@ -69,7 +69,8 @@ def fused_attention(module: PackedMaskedLM, batch: MicroBatch) -> Tensor:
 
     def sdpa(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], asked: list[int], *rest: Any) -> Tensor:
         scaling, dropout, _ = rest
-        parts = zip(query.split(asked, 2), key.split(lengths, 2), value.split(lengths, 2), strict=True)
+        sizes = ((query, asked), (key, lengths), (value, lengths))
+        parts = zip(*(torch.split(tensor, size, dim=2) for tensor, size in sizes), strict=True)
         outputs = [F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, scale=scaling) for q, k, v in parts]
         return torch.cat([output.transpose(1, 2) for output in outputs], dim=1)
 

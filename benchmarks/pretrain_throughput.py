@@ -194,9 +194,10 @@ def main(arguments: Sequence[str]) -> None:
         "mean_tokens": float(lengths.mean()),
         "threads": torch.get_num_threads(),
     }
-    result["settings"] = {
-        name: measure(name, corpus, rounds=options.rounds, steps=options.steps) for name in options.settings
-    }
+    result["settings"] = {}
+    for name in options.settings:
+        result["settings"][name] = measure(name, corpus, rounds=options.rounds, steps=options.steps)
+        print(f"{name}: {json.dumps(result['settings'][name]['ratios'])}", file=sys.stderr)  # minutes before the rest
     if options.quality_tokens:
         result["quality"] = quality(corpus, tokens=options.quality_tokens)
     if options.memory_steps:
