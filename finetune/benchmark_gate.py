@@ -1,9 +1,12 @@
 """The gate in front of a benchmark: no test text may have been seen, in training or in pretraining."""
 
+import json
 import logging
 from pathlib import Path
 
 from configs.base_models import resolve_model
+from configs.manifest import record_input
+from configs.run_folder import working_folder, write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_runs import cell_recipe, task_name
 from finetune.leakage import leaks_between, leaks_from_pretraining, refuse_leaks
@@ -11,9 +14,11 @@ from finetune.task_files import Columns, read_task
 from finetune.tasks import Task
 
 log = logging.getLogger("benchmark")
+GATE_NAME = "gate.json"
+Counts = dict[str, int]
 
 
-def close_gate(recipe: BenchmarkRecipe) -> dict[str, int]:
+def close_gate(recipe: BenchmarkRecipe) -> Counts:
     """Check every task and model.
 
     A run trains on one task, so the texts that tasks of one family share do no harm here and are only counted.
@@ -26,23 +31,48 @@ def close_gate(recipe: BenchmarkRecipe) -> dict[str, int]:
             model was pretrained on.
     """
     tasks = [_read(recipe, task_name(folder)) for folder in recipe.tasks]
-    found: dict[str, int] = {}
-    for task in tasks:
-        own = leaks_between(task, task)
-        if recipe.leakage == "refuse":
-            refuse_leaks(own, fix="Take them out of train, or set leakage: drop to have that done and counted.")
-        for other in tasks:
-            leaks = own if other is task else leaks_between(task, other)
-            if leaks:
-                found[f"{task.name} → {other.name}"] = len({leak.target_id for leak in leaks})
+    leaks = leaks_between(tasks)
+    if recipe.leakage == "refuse":
+        for task in tasks:
+            fix = "Take them out of train, or set leakage: drop to have that done and counted."
+            refuse_leaks(leaks.get((task.name, task.name), []), fix=fix)
+    found = {f"{source} → {target}": len({leak.target_id for leak in some}) for (source, target), some in leaks.items()}
     for name, model in recipe.named_models.items():
-        source = resolve_model(model)
-        if source.is_local:
-            leaks = leaks_from_pretraining(Path(source.name_or_path), tasks)
-            refuse_leaks(leaks, fix=f"Adapt {name} again on a corpus without them (corpus decontamination).")
+        located = resolve_model(model)
+        if located.is_local:
+            seen = leaks_from_pretraining(Path(located.name_or_path), tasks)
+            refuse_leaks(seen, fix=f"Adapt {name} again on a corpus without them (corpus decontamination).")
     for pair, count in found.items():
         log.info("leakage: %s, %d test texts", pair, count)
     return found
+
+
+def close_gate_once(recipe: BenchmarkRecipe) -> tuple[Counts, str]:
+    """Check, unless an earlier piece of this benchmark has checked the very same tasks and models.
+
+    Returns:
+        the counts, and what to write into the run folder for the next piece.
+    """
+    inputs = _fingerprints(recipe)
+    path = working_folder(recipe.output_dir) / GATE_NAME
+    if path.is_file():
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        if earlier["inputs"] == inputs:
+            return earlier["leaks"], json.dumps(earlier)
+    found = close_gate(recipe)
+    return found, json.dumps({"inputs": inputs, "leaks": found}, ensure_ascii=False)
+
+
+def keep_gate(working: Path, record: str) -> None:
+    """Write down that the gate was passed, and with what."""
+    write_atomically(working / GATE_NAME, record)
+
+
+def _fingerprints(recipe: BenchmarkRecipe) -> dict[str, str]:
+    folders = {task_name(folder): Path(folder) for folder in recipe.tasks if Path(folder).exists()}
+    sources = {name: resolve_model(model) for name, model in recipe.named_models.items()}
+    folders |= {f"model {name}": Path(source.name_or_path) for name, source in sources.items() if source.is_local}
+    return {name: record_input(folder).sha256 for name, folder in folders.items()}
 
 
 def _read(recipe: BenchmarkRecipe, name: str) -> Task:

@@ -23,8 +23,8 @@ class FinetuneRecipe(StageRecipe):
     or a Hub dataset."""
     model: str = "package:minilm"
     """Encoder: a model folder, a Hub id such as google-bert/bert-base-uncased, or package:minilm."""
-    head: Head = "cls"
-    """What the classifier reads: the first token, the mean of all tokens, or one attention a label."""
+    head: Head = "mean"
+    """What the classifier reads: the first token (cls), the mean of all tokens, or one attention a label."""
     loss: LossName = "auto"
     """auto is bce or cross_entropy. Multi-label: bce, pos_weight, focal, asymmetric, distribution_balanced, zlpr.
     Classes: cross_entropy, weighted_cross_entropy, focal, ordinal (grades only)."""
@@ -87,8 +87,9 @@ class FinetuneRecipe(StageRecipe):
     """Passes over train at most. If not set, by the size of train: small sets get more."""
     batch_size: int = 16
     """Texts per optimizer step, over all processes."""
-    learning_rate: float = 5e-5
-    """Peak learning rate of the encoder (AdamW with bias correction, arXiv:2006.05987)."""
+    learning_rate: float | None = None
+    """Peak learning rate of the encoder (AdamW with bias correction, arXiv:2006.05987). If not set, by its width:
+    1e-4 up to 512, 3e-5 up to 768, else 1e-5; five times that for the matrices of an adapter."""
     head_learning_rate_factor: float = 5.0
     """The head's learning rate, as a multiple of the encoder's: the head starts at random."""
     layer_learning_rate_decay: float = 1.0
@@ -151,7 +152,8 @@ class FinetuneRecipe(StageRecipe):
             "0 to 1",
         )
         require(self.reinitialize_layers >= 0, "reinitialize_layers", self.reinitialize_layers, "0 or more")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
+        rate = self.learning_rate
+        require(rate is None or rate > 0, "learning_rate", rate, "more than 0")
         require(0 <= self.hidden_dropout < 1, "hidden_dropout", self.hidden_dropout, "0 up to (not including) 1")
         require(0 <= self.warmup_ratio <= 1, "warmup_ratio", self.warmup_ratio, "0 to 1")
 

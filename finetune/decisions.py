@@ -52,8 +52,8 @@ class Decision:
         """Return which labels each text gets, (N, L)."""
         thresholds_L = np.array(self.thresholds)
         if self.label_set.is_multi_label:
-            chosen: BoolArray = probabilities_NL >= thresholds_L
-            return chosen
+            chosen_NL = (probabilities_NL >= thresholds_L).astype(np.float64)
+            return self.label_set.close_upwards(chosen_NL) > 0.5
         winners_N = (probabilities_NL / thresholds_L).argmax(axis=1)
         classes: BoolArray = winners_N[:, None] == np.arange(len(thresholds_L))
         return classes
@@ -105,9 +105,9 @@ class Decision:
 
 
 def to_probabilities(logits_NL: FloatArray, label_set: LabelSet) -> FloatArray:
-    """Return sigmoid (multi-label) or softmax (else) of logits (N, L)."""
+    """Return sigmoid (multi-label; a broader label is at least as likely as a narrower) or softmax of logits (N, L)."""
     if label_set.is_multi_label:
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits_NL)))
+        return label_set.close_upwards(np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits_NL))))
     shifted = np.exp(logits_NL - logits_NL.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 

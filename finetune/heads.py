@@ -48,6 +48,12 @@ def build_classifier(
         if head == "mean" and hasattr(config, "classifier_pooling"):
             config.classifier_pooling = "mean"  # ModernBERT has mean pooling of its own
         elif head == "label_attention" or (head == "mean" and config.model_type not in BERT_LIKE):
+            if quantization_config is not None:
+                raise UserError(
+                    f"head {head!r} of a {config.model_type} model has no 4-bit form",
+                    where="head",
+                    fix="Set head: cls.",
+                )
             return _pooled_classifier(source, config, labels, head)
         model, report = AutoModelForSequenceClassification.from_pretrained(
             source.name_or_path,
@@ -166,6 +172,14 @@ def longest_sequence(config: Any, asked: int) -> int:
     if config.model_type in ("roberta", "xlm-roberta", "camembert", "longformer"):
         positions -= config.pad_token_id + 1  # their positions start behind the padding index
     return min(asked, int(positions))
+
+
+def hidden_size(config: Any) -> int:
+    """Return the width of a classifier's encoder."""
+    encoder = getattr(config, "encoder", None)
+    if isinstance(encoder, dict):  # our own heads keep the encoder's configuration inside theirs
+        return int(encoder.get("hidden_size") or encoder.get("dim") or encoder["d_model"])
+    return int(config.hidden_size)
 
 
 def last_linear(model: Any) -> nn.Linear:

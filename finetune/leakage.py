@@ -8,7 +8,7 @@ import io
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,15 +60,22 @@ def _keys(text: str) -> Iterator[int]:
         yield hash(tuple(words[start : start + RUN_WORDS]))
 
 
-def leaks_between(source: Task, target: Task, *, splits: Iterable[str] = ("train", "validation")) -> list[Leak]:
-    """Return the texts of `source`'s splits that stand in `target`'s test split."""
-    index = TextIndex((example.id, example.text) for example in target.splits["test"])
-    return [
-        Leak(f"{source.name}/{split}", example.id, f"{target.name}/test", target_id)
-        for split in splits
-        for example in source.splits[split]
-        for target_id in sorted(index.matches(example.text))
-    ]
+def leaks_between(tasks: Sequence[Task]) -> dict[tuple[str, str], list[Leak]]:
+    """Return the training and validation texts that stand in a test split, by source task and target task.
+
+    One index over all test splits, and one pass over the others: pair by pair would read everything anew for each.
+    """
+    tests = {(task.name, example.id): example.text for task in tasks for example in task.splits["test"]}
+    keys = list(tests)
+    index = TextIndex((str(number), tests[key]) for number, key in enumerate(keys))
+    leaks: dict[tuple[str, str], list[Leak]] = defaultdict(list)
+    for source in tasks:
+        for split in ("train", "validation"):
+            for example in source.splits[split]:
+                for target, target_id in sorted(keys[int(number)] for number in index.matches(example.text)):
+                    leak = Leak(f"{source.name}/{split}", example.id, f"{target}/test", target_id)
+                    leaks[source.name, target].append(leak)
+    return leaks
 
 
 def leaks_from_pretraining(model_folder: Path, tasks: list[Task]) -> list[Leak]:

@@ -15,7 +15,7 @@ from finetune.heads import last_linear
 LAYER_NUMBER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 
 
-def build_optimizer(model: Any, recipe: FinetuneRecipe) -> torch.optim.Optimizer:
+def build_optimizer(model: Any, recipe: FinetuneRecipe, learning_rate: float) -> torch.optim.Optimizer:
     """Return AdamW over the trainable parameters, none of its decay on vectors (biases and norms)."""
     head = {id(parameter) for parameter in last_linear(model).parameters()}
     depths = {name: layer_number(name) for name, _ in model.named_parameters()}
@@ -29,10 +29,10 @@ def build_optimizer(model: Any, recipe: FinetuneRecipe) -> torch.optim.Optimizer
         if id(parameter) in head:
             factor = recipe.head_learning_rate_factor
         decay = recipe.weight_decay if parameter.ndim > 1 else 0.0
-        groups.setdefault((recipe.learning_rate * factor, decay), []).append(parameter)
+        groups.setdefault((learning_rate * factor, decay), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()],
-        lr=recipe.learning_rate,
+        lr=learning_rate,
         fused=True,
     )
 

@@ -16,7 +16,7 @@ from configs.manifest import now, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
-from finetune.benchmark_gate import close_gate
+from finetune.benchmark_gate import close_gate_once, keep_gate
 from finetune.benchmark_report import html_report, text_report
 from finetune.benchmark_runs import RUNNING, run_cells, score_baselines
 from finetune.benchmark_tables import summarize
@@ -28,8 +28,9 @@ def main(arguments: Sequence[str], program: str) -> None:
     """Run the benchmark, or the next piece of it; print its tables when it is whole."""
     recipe = load_recipe(BenchmarkRecipe, arguments, program)
     started_at = now()
-    leaks = close_gate(recipe)
+    leaks, record = close_gate_once(recipe)
     working = open_run_folder(recipe)
+    keep_gate(working, record)
     if not run_cells(recipe, working):
         log.info("stopped after %d new runs: the same command goes on", recipe.most_new_runs)
         return

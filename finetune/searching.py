@@ -100,7 +100,8 @@ def _open_study(recipe: SearchRecipe, working: Path, base: FinetuneRecipe) -> An
     if not study.get_trials(deepcopy=False):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the recipe's own value may lie outside the range that is searched
-            study.enqueue_trial({key: recipe_values(base)[key] for key in recipe.searched_keys})
+            asked = recipe_values(base)
+            study.enqueue_trial({key: asked[key] for key in recipe.searched_keys if asked[key] is not None})
     return study
 
 

@@ -40,6 +40,8 @@ class LabelSet:
     """The class that a binary task is about."""
     ordinal: bool = False
     """Whether the classes are grades, in rising order."""
+    parents: tuple[tuple[str, str], ...] = ()
+    """A hierarchy of a multi-label set: (label, the broader label it is a kind of). Whoever has the first has both."""
 
     @property
     def is_multi_label(self) -> bool:
@@ -58,6 +60,8 @@ class LabelSet:
             values["positive"] = self.positive
         if self.ordinal:
             values["ordinal"] = True
+        if self.parents:
+            values["parents"] = dict(self.parents)
         return values
 
     @classmethod
@@ -82,16 +86,35 @@ class LabelSet:
         positive = values.get("positive")
         if positive is not None and positive not in names:
             raise UserError(f"positive class {positive!r} is not among the labels", where=where)
-        return cls(TaskType(kind), names, positive, bool(values.get("ordinal", False)))
+        label_set = cls(TaskType(kind), names, positive, bool(values.get("ordinal", False)))
+        return dataclasses.replace(label_set, parents=_checked_parents(values.get("parents"), label_set, where))
+
+    def ancestors(self) -> list[tuple[int, int]]:
+        """Return (label, broader label) by number, the broadest pairs last, for one pass that carries upwards."""
+        parent = {self.names.index(child): self.names.index(broader) for child, broader in self.parents}
+
+        def depth(label: int) -> int:
+            return 1 + depth(parent[label]) if label in parent else 0
+
+        return [(label, parent[label]) for label in sorted(parent, key=lambda label: (-depth(label), label))]
+
+    def close_upwards(self, values_NL: FloatArray) -> FloatArray:
+        """Return values (N, L) where no label's exceeds its broader label's (max, as in arXiv:2010.10151 §3)."""
+        closed_NL = values_NL
+        for label, broader in self.ancestors():
+            if closed_NL is values_NL:
+                closed_NL = values_NL.copy()
+            closed_NL[:, broader] = np.maximum(closed_NL[:, broader], closed_NL[:, label])
+        return closed_NL
 
     def multi_hot(self, labels: Sequence[Sequence[str]]) -> FloatArray:
-        """Return the targets (N, L) of N rows of label names."""
+        """Return the targets (N, L) of N rows of label names; the broader labels of a label are set with it."""
         index = {name: number for number, name in enumerate(self.names)}
         targets_NL = np.zeros((len(labels), len(self.names)))
         for row, names in enumerate(labels):
             for name in names:
                 targets_NL[row, index[name]] = 1.0
-        return targets_NL
+        return self.close_upwards(targets_NL)
 
     def check(self, labels: Sequence[str], *, where: object) -> None:
         """Refuse labels that a row of this task cannot have."""
@@ -104,6 +127,28 @@ class LabelSet:
                 )
         if not self.is_multi_label and len(set(labels)) != 1:
             raise UserError(f"a {self.type} row has exactly one label, not {len(set(labels))}", where=where)
+
+
+def _checked_parents(values: object, label_set: LabelSet, where: object) -> tuple[tuple[str, str], ...]:
+    """Return the hierarchy of `labels.json`.
+
+    Raises:
+        UserError: it is no mapping between the labels, runs in a circle, or the task is not multi-label.
+    """
+    if not values:
+        return ()
+    if not isinstance(values, dict) or not {*values, *values.values()} <= set(label_set.names):
+        raise UserError('parents is no {"label": "broader label"} mapping between the labels', where=where)
+    if not label_set.is_multi_label:
+        raise UserError(f"a {label_set.type} task has no hierarchy: a text would have several labels", where=where)
+    for start in values:
+        seen, label = {start}, start
+        while label in values:
+            label = values[label]
+            if label in seen:
+                raise UserError(f"parents of {start!r} run in a circle", where=where)
+            seen.add(label)
+    return tuple(values.items())
 
 
 def read_label_set(path: Path) -> LabelSet:

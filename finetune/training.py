@@ -24,6 +24,7 @@ from configs.run_folder import remove_folder
 from finetune.batches import collate, epoch_order, forward, training_batches
 from finetune.config import FinetuneRecipe
 from finetune.decisions import log_loss, to_probabilities
+from finetune.heads import hidden_size
 from finetune.inference import predict_logits
 from finetune.long_texts import EncodedTexts
 from finetune.losses import Loss
@@ -35,6 +36,8 @@ log = logging.getLogger("finetune")
 logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs five lines a checkpoint
 CHECKPOINT_NAME = "checkpoint"
 BEST_NAME = "best.safetensors"
+LEARNING_RATES = {512: 1e-4, 768: 3e-5, float("inf"): 1e-5}  # by the widest encoder they are for
+ADAPTER_FACTOR = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +78,13 @@ class TrainingState:
 
 def automatic_epochs(rows: int) -> float:
     """Return the passes over a train split of `rows` texts: few rows need more of them (arXiv:2006.05987)."""
-    return float(np.clip(round(10_000 / max(rows, 1)), 3, 20))
+    return float(np.clip(round(6_000 / max(rows, 1)), 3, 15))
+
+
+def automatic_learning_rate(hidden_size: int, *, has_adapter: bool) -> float:
+    """Return a peak learning rate: the wider the encoder, the smaller; low-rank matrices learn from nothing."""
+    rate = next(rate for width, rate in LEARNING_RATES.items() if hidden_size <= width)
+    return rate * (ADAPTER_FACTOR if has_adapter else 1.0)
 
 
 class Trainer:
@@ -103,7 +112,10 @@ class Trainer:
         self.working, self.state = working, TrainingState()
         epochs = recipe.epochs if recipe.epochs is not None else automatic_epochs(len(data.train))
         self.total_steps = max(1, round(epochs * len(self._epoch_batches(0))))
-        optimizer = build_optimizer(model, recipe)
+        learning_rate = recipe.learning_rate or automatic_learning_rate(
+            hidden_size(model.config), has_adapter=recipe.adapter != "none"
+        )
+        optimizer = build_optimizer(model, recipe, learning_rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.schedule = schedule

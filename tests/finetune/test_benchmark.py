@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configs.errors import UserError
+from configs.recipe import load_recipe
 from finetune.benchmark_config import BenchmarkRecipe
+from finetune.benchmark_gate import close_gate_once, keep_gate
 from finetune.benchmark_report import loss_sentence, text_report
 from finetune.benchmark_runs import all_cells
 from launch.cli import main as mindshift
@@ -69,6 +72,23 @@ def test_cells_fill_up_seed_by_seed(tmp_path: Path) -> None:
     cells = all_cells(recipe)
     assert len(cells) == len(set(cells)) == 16
     assert [cell.seed for cell in cells] == [1] * 8 + [2] * 8
+
+
+def test_gate_is_not_closed_twice_on_the_same_files(make_task: MakeTask, tiny_encoder: Path, tmp_path: Path) -> None:
+    task = make_task("binary")
+    recipe = load_recipe(BenchmarkRecipe, [str(write_recipe(tmp_path, [task], {"tiny": tiny_encoder}))], "benchmark")
+    _, record = close_gate_once(recipe)
+    working = tmp_path / "benchmark.partial"
+    working.mkdir()
+    keep_gate(working, record)
+    leaked = json.loads((task / "test.jsonl").read_text().splitlines()[4])
+    stamped = json.loads(record) | {"leaks": {"from": 1}}
+    (working / "gate.json").write_text(json.dumps(stamped))
+    assert close_gate_once(recipe)[0] == {"from": 1}  # believed: the files are the same
+    with (task / "train.jsonl").open("a") as file:
+        file.write(json.dumps(leaked | {"id": "planted"}) + "\n")
+    with pytest.raises(UserError, match="planted"):
+        close_gate_once(recipe)
 
 
 @pytest.mark.slow

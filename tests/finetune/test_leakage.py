@@ -32,7 +32,9 @@ def test_whole_texts_and_runs_of_13_words_match() -> None:
 
 
 def test_leaks_across_tasks_are_refused_by_id() -> None:
-    leaks = leaks_between(task("a", [f"x {LONG}", "fine"], []), task("b", [], ["other", LONG]))
+    found = leaks_between([task("a", [f"x {LONG}", "fine"], []), task("b", [], ["other", LONG])])
+    assert list(found) == [("a", "b")]
+    leaks = found["a", "b"]
     assert leaks == [Leak("a/train", "a-train-0", "b/test", "b-test-1")]
     with pytest.raises(UserError, match="a/train:a-train-0 in b/test:b-test-1") as error:
         refuse_leaks(leaks, fix="Take them out.")

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import UserError
+from finetune.decisions import Decision, to_probabilities
 from finetune.label_formats import sniff_labels
 from finetune.splitting import cut, stratified_folds
 from finetune.task_checks import balance_advice, clean_task
@@ -203,3 +205,36 @@ def test_folder_without_train(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(json.dumps({"type": "binary", "labels": ["a", "b"]}))
     with pytest.raises(UserError, match="no train split here"):
         read(tmp_path)
+
+
+HIERARCHY = {"distress": "feeling", "panic": "distress"}
+
+
+def test_a_hierarchy_closes_targets_probabilities_and_decisions() -> None:
+    values = {"type": "multi_label", "labels": ["panic", "distress", "feeling", "joy"], "parents": HIERARCHY}
+    label_set = LabelSet.from_dict(values, where="labels.json")
+    assert LabelSet.from_dict(label_set.to_dict(), where="") == label_set
+    assert label_set.multi_hot([["panic"], ["distress"], ["joy"]]).tolist() == [
+        [1, 1, 1, 0],
+        [0, 1, 1, 0],
+        [0, 0, 0, 1],
+    ]
+    logits_NL = np.array([[2.0, -1.0, 0.0, 1.0]])
+    probabilities_NL = to_probabilities(logits_NL, label_set)
+    assert probabilities_NL[0, :3] == pytest.approx([1 / (1 + np.exp(-2.0))] * 3)
+    decided_NL = Decision(label_set, (0.5, 0.95, 0.99, 0.9)).decide(probabilities_NL)
+    assert decided_NL.tolist() == [[True, True, True, False]]
+
+
+@pytest.mark.parametrize(
+    ("kind", "parents", "message"),
+    [
+        ("multi_label", {"a": "b", "b": "a"}, "run in a circle"),
+        ("multi_label", {"a": "elsewhere"}, "no .* mapping between the labels"),
+        ("multi_label", ["a"], "no .* mapping between the labels"),
+        ("multi_class", {"a": "b"}, "has no hierarchy"),
+    ],
+)
+def test_broken_hierarchies(kind: str, parents: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        LabelSet.from_dict({"type": kind, "labels": ["a", "b", "c"], "parents": parents}, where="labels.json")
