@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= runs/demo
-TEST_EXTRAS := demo,deepspeed,dev,release,vault,track,qlora
+TEST_EXTRAS := demo,deepspeed,dev,release,vault,track,qlora,responder,studio
 
 .PHONY: help demo test test-slow check format lint types install lock clean
 

@@ -203,9 +203,7 @@ class Trainer:
         if self.accelerator.is_main_process:
             lines = "".join(json.dumps(row) + "\n" for row in state.history)
             (self.working / METRICS_LOG).write_text(lines, encoding="utf-8")
-            log.info(
-                "step %d: loss %.3f, validation %.3f", state.step, record["train_loss"], record["validation_loss"]
-            )
+            log.info("step %d: loss %.3f, validation %.3f", state.step, record["train_loss"], record["validation_loss"])
             if is_better:
                 self._save_best()
 

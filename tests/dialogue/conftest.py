@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-FEELINGS = {"joyful": ["party", "medal", "garden"], "afraid": ["storm", "exam", "spider"], "sad": ["rain", "loss", "tears"]}
+FEELINGS = {
+    "joyful": ["party", "medal", "garden"],
+    "afraid": ["storm", "exam", "spider"],
+    "sad": ["rain", "loss", "tears"],
+}
 ANSWERS = {"joyful": "that sounds wonderful !", "afraid": "that must be scary .", "sad": "i am so sorry ."}
 
 
