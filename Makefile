@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= runs/demo
 PYTEST_OPTIONS := -n 2 --dist loadgroup
-TEST_EXTRAS := demo,deepspeed,dev,release,vault,track,qlora,onnx,serve,explain,search
+TEST_EXTRAS := demo,deepspeed,dev,release,vault,track,qlora,onnx,serve,explain,search,responder,studio
 
 .PHONY: help demo test test-slow check format lint types install lock clean
 

