@@ -163,6 +163,7 @@ def quality(corpus: Path, *, tokens: int) -> dict[str, Any]:
         while read < tokens:
             read += worker.ask(1).real_tokens
         losses[key] = worker.ask("evaluate")
+        print(f"quality, {key}: held-out loss {losses[key]:.4f} after {read:,} tokens", file=sys.stderr)
         worker.close()
     return {"tokens": tokens, "held_out_loss": losses, "ours_over_hf": losses["ours"] / losses["hf"]}
 
@@ -179,9 +180,9 @@ def main(arguments: Sequence[str]) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pretrain_throughput")
     parser.add_argument("--json", action="store_true", help="print JSON instead of lines")
-    parser.add_argument("--rounds", type=int, default=5, help="alternations of the contenders")
-    parser.add_argument("--steps", type=int, default=3, help="optimizer steps a round")
-    parser.add_argument("--quality_tokens", type=int, default=200_000, help="real tokens of the quality gate; 0: none")
+    parser.add_argument("--rounds", type=int, default=3, help="alternations of the contenders")
+    parser.add_argument("--steps", type=int, default=2, help="optimizer steps a round")
+    parser.add_argument("--quality_tokens", type=int, default=60_000, help="real tokens of the quality gate; 0: none")
     parser.add_argument("--memory_steps", type=int, default=0, help="steps of the memory check; 0: none")
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS), help="which settings to measure")
     parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "benchmarks", help="where the corpus is kept")

@@ -30,10 +30,11 @@ class GradientGuard:
 
     Args:
         factor: how many times the recent median is a spike; 0 lets every finite norm pass.
+        tells: whether this process logs what is skipped; all see the same norms.
     """
 
-    def __init__(self, factor: float) -> None:
-        self._factor = factor
+    def __init__(self, factor: float, *, tells: bool = True) -> None:
+        self._factor, self._tells = factor, tells
         self._norms: deque[float] = deque(maxlen=REMEMBERED_NORMS)
         self._in_a_row = 0
         self.skipped = 0
@@ -58,7 +59,8 @@ class GradientGuard:
             return
         self.skipped += 1
         self._in_a_row += 1
-        log.warning("step %d skipped: gradient norm %.3g, at most %.3g is sound", step + 1, norm, limit)
+        if self._tells:
+            log.warning("step %d skipped: gradient norm %.3g, at most %.3g is sound", step + 1, norm, limit)
         if self._in_a_row == MOST_IN_A_ROW:
             raise UserError(
                 f"the gradient norm was {norm:.3g} at step {step + 1}, and no step of the last {MOST_IN_A_ROW} was "

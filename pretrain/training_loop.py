@@ -65,7 +65,7 @@ class PretrainingRun:
         self._data = TrainingData(recipe, tokenizer, self._micro_batches)
         self.total_steps = self._data.count_steps(self._micro_batches)
         self.step, self.tokens, self._interval = 0, 0, Interval()
-        self._guard = GradientGuard(recipe.spike_factor)
+        self._guard = GradientGuard(recipe.spike_factor, tells=accelerator.is_main_process)
         self._before: dict[str, Evaluation] | None = None
         self.stop_request = StopRequest()
         self._autocast_dtype = torch.bfloat16 if recipe.mixed_precision == "bf16" else None

@@ -95,6 +95,23 @@ def test_deepspeed_trains_the_same_model_and_resumes_on_one_process(workspace, s
     check_equal_to_one_process(workspace, "two")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [None, 0, 1, 2, 3])
+def test_every_backend_skips_the_same_steps(workspace, stage):
+    """Behind the first 16 steps, which give the median, any norm is over a limit of next to nothing."""
+    if stage is not None:
+        pytest.importorskip("deepspeed")
+    settings = {"max_steps": 20, "global_batch_tokens": 512, "save_steps": 50, "spike_factor": 1e-9}
+    run_alone(workspace.arguments("alone", **settings))
+    done = launch(workspace.arguments("two", **settings), deepspeed_stage=stage, folder=workspace.folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    skipped = [
+        [line["skipped_steps"] for line in read_metrics(workspace.folder / name)[15:]] for name in ("alone", "two")
+    ]
+    assert skipped == [[0, 1, 2, 3, 4]] * 2
+    assert largest_difference(workspace.folder / "alone", workspace.folder / "two") < 1e-5
+
+
 def interrupt_after(workspace, arguments: list[str], monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Run alone up to `step`, stop there with a checkpoint."""
     from pretrain.training_loop import PretrainingRun
