@@ -93,12 +93,24 @@ def quantize(full: Path, small: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(str(full))
-    del graph.graph.value_info[:]  # torch's shape notes contradict those that the quantizer infers
+    _strip_notes(graph)
     with tempfile.TemporaryDirectory(dir=small.parent) as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         bare = Path(folder) / "bare.onnx"
         onnx.save(graph, str(bare))
         quantize_dynamic(bare, small, per_channel=True, weight_type=QuantType.QInt8)
+
+
+def _strip_notes(model: Any) -> None:
+    """Take out what the exporter noted for its own debugging: half a megabyte, with paths of this machine.
+
+    Its shape notes must go in any case: they contradict those that the quantizer infers.
+    """
+    graph = model.graph
+    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def require_onnx() -> None:
