@@ -9,8 +9,10 @@ R = windows, T = tokens, L = labels.
 import contextlib
 import importlib.util
 import io
+import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -71,8 +73,7 @@ def write_onnx(model: Any, path: Path) -> None:
     example = {name: torch.ones((2, 16), dtype=torch.int64) for name in INPUTS}
     example["attention_mask"][1, 8:] = 0  # else the exporter sees that no mask is needed
     axes = {0: torch.export.Dim("texts", min=1), 1: torch.export.Dim("tokens", min=2)}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter warns of its own parts
+    with _quietly():
         torch.onnx.export(
             _LogitsOnly(model.eval()),
             kwargs=example,
@@ -94,11 +95,23 @@ def quantize(full: Path, small: Path) -> None:
 
     graph = onnx.load(str(full))
     _strip_notes(graph)
-    with tempfile.TemporaryDirectory(dir=small.parent) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory(dir=small.parent) as folder, _quietly():
         bare = Path(folder) / "bare.onnx"
         onnx.save(graph, str(bare))
         quantize_dynamic(bare, small, per_channel=True, weight_type=QuantType.QInt8)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep exporter and quantizer from writing a line for every tensor."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
 
 
 def _strip_notes(model: Any) -> None:
