@@ -38,6 +38,10 @@ class FinetuneRecipe(StageRecipe):
     augmentation_target: float = 0.5
     """How many examples a rare label should have then, as a share of the most frequent one's."""
 
+    auxiliary_tasks: list[str] = dataclasses.field(default_factory=list)
+    """Task folders that train the same encoder beside `task`, with labels of their own that are not kept. Texts that
+    stand in validation or test of `task` are left out."""
+
     adapter: Adapter = "none"
     """Train all weights, or low-rank matrices beside frozen ones: lora, or qlora over a 4-bit base."""
     lora_rank: int = 16
@@ -143,6 +147,8 @@ class FinetuneRecipe(StageRecipe):
             require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
         require(self.train_rows is None or self.train_rows >= 4, "train_rows", self.train_rows, "4 or more")
         require(0 < self.augmentation_target <= 1, "augmentation_target", self.augmentation_target, "over 0, up to 1")
+        allowed = "none, or lora, together with auxiliary_tasks"
+        require(not self.auxiliary_tasks or self.adapter != "qlora", "adapter", self.adapter, allowed)
         require(self.max_seq_length >= 8, "max_seq_length", self.max_seq_length, "8 tokens or more")
         require(self.epochs is None or self.epochs > 0, "epochs", self.epochs, "more than 0")
         require(

@@ -7,6 +7,7 @@ train and validation. Test is scored once, by the saved folder.
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,13 @@ from finetune.evaluation import EVIDENCE_NAME, evaluate
 from finetune.heads import build_classifier, divide_logits, load_tokenizer, longest_sequence, quiet_transformers
 from finetune.inference import predict_logits
 from finetune.long_texts import TextEncoder
-from finetune.losses import build_loss
+from finetune.multi_task import (
+    AuxiliaryTask,
+    build_multi_task_loss,
+    combine,
+    keep_main_labels,
+    read_auxiliary_tasks,
+)
 from finetune.optimization import reinitialize_layers
 from finetune.report import render_report
 from finetune.score_table import score_table
@@ -78,8 +85,11 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
     accelerator.wait_for_everyone()
     working = working_folder(recipe.output_dir)
     if not (working / METRICS_NAME).is_file():  # else killed after the last figure, before the folder got its name
+        auxiliary = read_auxiliary_tasks(recipe.auxiliary_tasks, task, seed=recipe.seed)
         out_of_fold = _out_of_fold(recipe, source, task, working) if recipe.folds else None
-        fitted = train_model(recipe, source, task.label_set, task.splits["train"], task.splits["validation"], working)
+        fitted = train_model(
+            recipe, source, task.label_set, task.splits["train"], task.splits["validation"], working, auxiliary
+        )
         if accelerator.is_main_process:
             _save(recipe, fitted, task, out_of_fold, working)
             metrics = evaluate(recipe, task, working) | {"training": fitted.history, "task": describe(task)}
@@ -145,14 +155,17 @@ def train_model(
     train: list[Example],
     validation: list[Example],
     folder: Path,
+    auxiliary: Sequence[AuxiliaryTask] = (),
 ) -> Fitted:
     """Train one model, resuming from the checkpoint in `folder` if there is one; returns it with its best weights."""
     accelerator = new_accelerator(recipe)
     set_seed(recipe.seed)
     settings = recipe.adapter_settings
+    augmented = _augment(recipe, source, label_set, train)
+    combined = combine(label_set, augmented.examples, auxiliary)
     model = build_classifier(
         source,
-        label_set,
+        combined.label_set,
         head=recipe.head,
         hidden_dropout=recipe.hidden_dropout,
         quantization_config=quantization(settings),
@@ -163,17 +176,25 @@ def train_model(
     model = add_adapter(model, settings, head=recipe.head)
     long_texts = {"max_seq_length": max_seq_length, "policy": recipe.long_texts, "max_windows": recipe.max_windows}
     encoder = TextEncoder(load_tokenizer(source, max_seq_length), **long_texts)  # type: ignore[arg-type]
-    train, augmentation = _augment(recipe, source, label_set, train)
-    encoded = [encoder.encode([example.text for example in examples]) for examples in (train, validation)]
-    targets = [label_set.multi_hot([example.labels for example in examples]) for examples in (train, validation)]
-    if accelerator.is_main_process and encoded[0].truncated:
-        log.info("%d of %d training texts lose tokens (%s)", encoded[0].truncated, len(train), long_texts)
-    data = TrainingData(label_set, encoded[0], targets[0], encoded[1], targets[1], encoder.pad_token_id)
-    trainer = Trainer(recipe, model, data, build_loss(recipe.loss, targets[0], label_set), accelerator, folder)
+    data = TrainingData(
+        label_set,
+        encoder.encode([example.text for example in combined.examples]),
+        combined.targets_NL,
+        encoder.encode([example.text for example in validation]),
+        label_set.multi_hot([example.labels for example in validation]),
+        encoder.pad_token_id,
+        combined.task_N,
+    )
+    if accelerator.is_main_process and data.train.truncated:
+        log.info("%d of %d training texts lose tokens (%s)", data.train.truncated, len(data.train), long_texts)
+    loss = build_multi_task_loss(recipe.loss, combined, label_set, auxiliary)
+    trainer = Trainer(recipe, model, data, loss, accelerator, folder)
     history = trainer.train()
     model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     trainer.load_best(model)
-    return Fitted(merge_adapter(model, settings).eval(), encoder, long_texts, history, augmentation)
+    model = merge_adapter(model, settings)
+    keep_main_labels(model, label_set)
+    return Fitted(model.eval(), encoder, long_texts, history, augmented.counts)
 
 
 def _augment(recipe: FinetuneRecipe, source: ModelSource, label_set: LabelSet, train: list[Example]) -> Augmented:
@@ -285,6 +306,7 @@ def _finish(
     for fold in working.glob("fold-*"):
         remove_folder(fold)
     inputs = {"task": Path(recipe.task)} if Path(recipe.task).exists() else {}
+    inputs |= {f"auxiliary task {folder}": Path(folder) for folder in recipe.auxiliary_tasks if Path(folder).exists()}
     inputs |= {"model": Path(source.name_or_path)} if source.is_local else {}
     write_manifest(
         working,

@@ -9,8 +9,10 @@ R = windows, T = tokens, L = labels.
 import contextlib
 import importlib.util
 import io
+import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -71,8 +73,7 @@ def write_onnx(model: Any, path: Path) -> None:
     example = {name: torch.ones((2, 16), dtype=torch.int64) for name in INPUTS}
     example["attention_mask"][1, 8:] = 0  # else the exporter sees that no mask is needed
     axes = {0: torch.export.Dim("texts", min=1), 1: torch.export.Dim("tokens", min=2)}
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")  # the exporter warns of its own parts
+    with _quietly():
         torch.onnx.export(
             _LogitsOnly(model.eval()),
             kwargs=example,
@@ -93,12 +94,36 @@ def quantize(full: Path, small: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     graph = onnx.load(str(full))
-    del graph.graph.value_info[:]  # torch's shape notes contradict those that the quantizer infers
-    with tempfile.TemporaryDirectory(dir=small.parent) as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    _strip_notes(graph)
+    with tempfile.TemporaryDirectory(dir=small.parent) as folder, _quietly():
         bare = Path(folder) / "bare.onnx"
         onnx.save(graph, str(bare))
         quantize_dynamic(bare, small, per_channel=True, weight_type=QuantType.QInt8)
+
+
+@contextlib.contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep exporter and quantizer from writing a line for every tensor."""
+    before = logging.root.manager.disable
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def _strip_notes(model: Any) -> None:
+    """Take out what the exporter noted for its own debugging: half a megabyte, with paths of this machine.
+
+    Its shape notes must go in any case: they contradict those that the quantizer infers.
+    """
+    graph = model.graph
+    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
+    for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""
 
 
 def require_onnx() -> None:

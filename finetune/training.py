@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
@@ -50,6 +51,8 @@ class TrainingData:
     validation: EncodedTexts
     validation_targets_NL: FloatArray
     pad_token_id: int
+    task_N: npt.NDArray[np.int64]
+    """Which task a training text is of: 0 the one that counts, others auxiliary. Batches do not mix them."""
 
 
 @dataclasses.dataclass
@@ -110,7 +113,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.data, self.loss, self.accelerator = recipe, data, loss, accelerator
         self.working, self.state = working, TrainingState()
-        epochs = recipe.epochs if recipe.epochs is not None else automatic_epochs(len(data.train))
+        epochs = recipe.epochs if recipe.epochs is not None else automatic_epochs(int((data.task_N == 0).sum()))
         self.total_steps = max(1, round(epochs * len(self._epoch_batches(0))))
         learning_rate = recipe.learning_rate or automatic_learning_rate(
             hidden_size(model.config), has_adapter=recipe.adapter != "none"
@@ -164,7 +167,7 @@ class Trainer:
         state.finished = state.step >= self.total_steps or state.evaluations_without_gain >= self.recipe.patience
         self._save_checkpoint()
 
-    def _step(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> float:
+    def _step(self, indices: npt.NDArray[np.int64]) -> float:
         """Take one optimizer step on the texts of one global batch; returns the loss of this process's part."""
         rank, world_size = self.accelerator.process_index, self.accelerator.num_processes
         mine = indices[rank::world_size]
@@ -183,11 +186,21 @@ class Trainer:
         self.optimizer.zero_grad()
         return float(loss.detach())
 
-    def _epoch_batches(self, epoch: int) -> list[np.ndarray[Any, np.dtype[np.int64]]]:
+    def _epoch_batches(self, epoch: int) -> list[npt.NDArray[np.int64]]:
         generator = np.random.default_rng([self.recipe.seed, epoch])
         class_aware = self.recipe.sampling == "class_aware"
-        order = epoch_order(self.data.train_targets_NL, class_aware=class_aware, generator=generator)
-        return training_batches(order, self.data.train.lengths, batch_size=self.recipe.batch_size, generator=generator)
+        batches: list[npt.NDArray[np.int64]] = []
+        for task in range(int(self.data.task_N.max()) + 1):
+            rows = np.flatnonzero(self.data.task_N == task)
+            targets_NL = self.data.train_targets_NL[rows]
+            own_NL = targets_NL[:, ~np.isnan(targets_NL[0])]
+            order = rows[epoch_order(own_NL, class_aware=class_aware, generator=generator)]
+            batches += training_batches(
+                order, self.data.train.lengths, batch_size=self.recipe.batch_size, generator=generator
+            )
+        if not self.data.task_N.any():
+            return batches
+        return [batches[number] for number in generator.permutation(len(batches))]
 
     def _evaluate(self) -> None:
         """Score the validation texts and keep the weights if they are the best so far."""
@@ -195,7 +208,7 @@ class Trainer:
         # Every process scores everything: validation is small, and all must agree on when to stop.
         logits_NL = predict_logits(
             self.model, self.data.validation, pad_token_id=self.data.pad_token_id, device=self.accelerator.device
-        )
+        )[:, : len(self.data.label_set.names)]
         probabilities_NL = to_probabilities(logits_NL, self.data.label_set)
         average_precision = macro_average_precision(self.data.validation_targets_NL, probabilities_NL)
         validation_loss = log_loss(probabilities_NL, self.data.validation_targets_NL, self.data.label_set)

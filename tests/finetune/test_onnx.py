@@ -29,6 +29,7 @@ def test_predicts_like_the_original(trained: Path, exported: Path, tmp_path: Pat
     verify_folder(exported, stage="export")
     figures = json.loads((exported / "export.json").read_text())
     assert figures["int8_megabytes"] < figures["float32_megabytes"]
+    assert b"site-packages" not in (exported / "model.onnx").read_bytes()  # the exporter's notes, with our paths
     original, small = Classifier.load(trained).predict(TEXTS), Classifier.load(exported).predict(TEXTS)
     assert np.abs(original.probabilities_NL - small.probabilities_NL).max() < 0.05
     assert not np.array_equal(original.probabilities_NL, small.probabilities_NL)  # it was the ONNX file that answered
