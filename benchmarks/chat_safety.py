@@ -12,35 +12,19 @@ import math
 import time
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from dialogue.safety import Route, Turn, screen_conversation
+from dialogue.safety import Route, screen_conversation
+from dialogue.safety.cases import Case, read_cases
 
 CASES_DIR = Path(__file__).resolve().parent.parent / "tests" / "dialogue" / "cases"
 HALVES = ("development", "final")
 Z = 1.959964
 
 
-class Case(NamedTuple):
-    """One conversation of the tables and the route it must take."""
-
-    route: Route
-    category: str
-    turns: list[Turn]
-
-
-def read_cases(half: str) -> list[Case]:
+def half_cases(half: str) -> list[Case]:
     """Read one half of the cases."""
-    cases = []
-    for line in (CASES_DIR / f"{half}.tsv").read_text(encoding="utf-8").splitlines():
-        if line and not line.startswith("#"):
-            route, category, text = line.split("\t")
-            turns = [
-                Turn("assistant", turn.removeprefix("bot: ")) if turn.startswith("bot: ") else Turn("user", turn)
-                for turn in text.split(" || ")
-            ]
-            cases.append(Case(Route(route), category, turns))
-    return cases
+    return read_cases(CASES_DIR / f"{half}.tsv")
 
 
 def wilson(successes: int, total: int) -> tuple[float, float]:
@@ -68,7 +52,7 @@ def measure(half: str) -> dict[str, Any]:
     sadness: list[bool] = []
     others: list[bool] = []
     started = time.perf_counter()
-    cases = read_cases(half)
+    cases = half_cases(half)
     for case in cases:
         route = screen_conversation(case.turns).route
         exact[f"{case.route}/{case.category}"].append(route == case.route)

@@ -35,7 +35,7 @@ class DialogueRecipe(StageRecipe):
     """Train all weights, or a low-rank adapter (LoRA, arXiv:2106.09685) that is merged afterwards."""
     lora_rank: int = 16
     """Rank of the adapter."""
-    lora_alpha: float = 32.0
+    lora_alpha: int = 32
     """Scale of the adapter; its effect is alpha / rank."""
     lora_dropout: float = 0.05
     """Dropout in front of the adapter."""

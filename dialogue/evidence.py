@@ -32,10 +32,8 @@ Similarity = Callable[[Sequence[str], Sequence[str]], list[float]]
 Emotions = Callable[[Sequence[str]], list[str]]
 
 
-def perplexity_per_word(
-    model: Any, encoded: Sequence[EncodedReply], replies: Sequence[Reply], *, batch_size: int, pad_token_id: int
-) -> float:
-    """Return exp(loss summed over the reply tokens / words of the replies)."""
+def perplexity_per_word(model: Any, encoded: Sequence[EncodedReply], *, batch_size: int, pad_token_id: int) -> float:
+    """Return exp(loss summed over the reply tokens / words of the replies); a reply cut short counts as far as read."""
     model.eval()
     device = next(model.parameters()).device
     total = 0.0
@@ -44,7 +42,7 @@ def perplexity_per_word(
             batch = collate(encoded[start : start + batch_size], pad_token_id)
             loss, _ = token_losses(model, {key: value.to(device) for key, value in batch.items()})
             total += float(loss)
-    return math.exp(total / max(1, sum(len(reply.text.split()) for reply in replies)))
+    return math.exp(total / max(1, sum(example.words for example in encoded)))
 
 
 def answer_metrics(

@@ -36,10 +36,11 @@ class Reply:
 
 @dataclasses.dataclass(frozen=True)
 class EncodedReply:
-    """Token ids of prompt and reply, and where the reply begins."""
+    """Token ids of prompt and reply, where the reply begins, and how many of its words are in them."""
 
     input_ids: tuple[int, ...]
     reply_start: int
+    words: int
 
 
 def replies(conversations: Sequence[Conversation], recipe: DialogueRecipe) -> list[Reply]:
@@ -94,10 +95,13 @@ def encode_reply(tokenizer: Any, reply: Reply, max_seq_length: int) -> EncodedRe
     with_reply = tokenizer.apply_chat_template(messages([*reply.context, turn]), tokenize=False)
     prompt = tokenizer.apply_chat_template(messages(reply.context), tokenize=False, add_generation_prompt=True)
     answer = with_reply[len(prompt) :].rstrip("\n")
-    answer_ids = tokenizer(answer, add_special_tokens=False)["input_ids"][: max_seq_length // 2]
+    all_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
+    answer_ids = all_ids[: max_seq_length // 2]
+    is_whole = len(answer_ids) == len(all_ids)
+    words = len((reply.text if is_whole else tokenizer.decode(answer_ids)).split())
     longest = max_seq_length - len(answer_ids)
     ids = prompt_ids(tokenizer, reply.context, longest, emotion=reply.emotion, situation=reply.situation)
-    return EncodedReply((*ids, *answer_ids), len(ids))
+    return EncodedReply((*ids, *answer_ids), len(ids), words)
 
 
 def collate(encoded: Sequence[EncodedReply], pad_token_id: int) -> dict[str, torch.Tensor]:

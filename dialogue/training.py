@@ -125,12 +125,7 @@ class Trainer:
         main = self.accelerator.is_main_process
         with Progress(description="train", unit="steps", total=total, initial=done, enabled=main) as bar:
             while not self.state.finished:
-                epoch, place = divmod(self.state.step, self.steps_per_epoch)
-                batches = epoch_batches(self.train_replies, self.recipe.batch_size, self.recipe.seed, epoch)
-                for batch in batches[place:]:
-                    self._advance(batch, bar)
-                    if self.state.finished:
-                        break
+                self._train_epoch(bar)
         return self.state.history
 
     def load_best(self, model: Any) -> None:
@@ -147,6 +142,14 @@ class Trainer:
                 total, count = total + float(loss), count + tokens
         self.model.train()
         return total / max(count, 1)
+
+    def _train_epoch(self, bar: Progress) -> None:
+        epoch, place = divmod(self.state.step, self.steps_per_epoch)
+        batches = epoch_batches(self.train_replies, self.recipe.batch_size, self.recipe.seed, epoch)
+        for batch in batches[place:]:
+            self._advance(batch, bar)
+            if self.state.finished:
+                return
 
     def _advance(self, batch: list[int], bar: Progress) -> None:
         state, recipe = self.state, self.recipe

@@ -147,7 +147,7 @@ def _measure(recipe: DialogueRecipe, name: str, test: list[Reply], answered: lis
     model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     encoded: list[EncodedReply] = [encode_reply(tokenizer, reply, recipe.max_seq_length) for reply in test]
     perplexity = perplexity_per_word(
-        model, encoded, test, batch_size=recipe.micro_batch_size, pad_token_id=tokenizer.pad_token_id
+        model, encoded, batch_size=recipe.micro_batch_size, pad_token_id=tokenizer.pad_token_id
     )
     answers: list[str] = []
     with Progress(description=f"answer ({Path(name).name})", unit="replies", total=len(answered)) as bar:

@@ -34,7 +34,6 @@ COMMANDS: dict[str, Command] = {
     "corpus vault": Command("corpus.lock_files:main", "Make a vault key, lock and unlock files, destroy the key."),
     "corpus sample": Command("corpus.sample.generate:main", "Write any number of synthetic posts in dump format."),
     "pretrain": Command("pretrain.run_mlm:main", "Continue masked-LM pretraining on a corpus (one process)."),
-    "pretrain task-corpus": Command("pretrain.task_corpus:main", "A task's training texts as a corpus, for TAPT."),
     "pretrain extend-vocabulary": Command("pretrain.vocabulary:main", "Whole tokens for a corpus's frequent words."),
     "pretrain estimate": Command(
         "pretrain.run_estimate:main", "Say tokens, hours, memory and cost of a recipe beforehand."

@@ -1,8 +1,7 @@
 """The studio's pages and what they ask: Starlette, Jinja templates, one style sheet, one script, nothing from outside.
 
-Gradio is the field's habit; it was left because its page asks other servers for scripts and fonts, needs inline code
-that a strict content policy forbids, and hides what a screen reader gets. Here every page is readable HTML without a
-script; the script only asks the three trying pages' questions and refreshes a running curve.
+Gradio is the field's habit; docs/studio.md says why it was left. Here every page is readable HTML without a script; the
+script only asks the three trying pages' questions and refreshes a running curve.
 """
 
 import json

@@ -4,6 +4,7 @@ Every chart has a title and stands beside, or can open, the table of its numbers
 """
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 
 WIDTH, HEIGHT = 640, 260
@@ -53,7 +54,9 @@ def line_chart(title: str, series: Mapping[str, Points], *, x: str, y: str, diag
     return _figure(title, parts, f'<ul class="legend">{legend}</ul>' if len(series) > 1 else "")
 
 
-def bar_table(title: str, rows: Sequence[tuple[str, float, str]], *, heading: str, unit: str) -> str:
+def bar_table(
+    title: str, rows: Sequence[tuple[str, float, str]], *, heading: str, unit: str, full: float | None = None
+) -> str:
     """Return a table whose numbers are bars as well: it reads the same with eyes and ears.
 
     Args:
@@ -61,8 +64,9 @@ def bar_table(title: str, rows: Sequence[tuple[str, float, str]], *, heading: st
         rows: name, value (0 or more), the value as shown.
         heading: what the names are.
         unit: what the values are.
+        full: value of a whole bar; without it the largest.
     """
-    largest = max((value for _, value, _ in rows), default=0) or 1
+    largest = full or max((value for _, value, _ in rows), default=0) or 1
     body = "".join(
         f'<tr><th scope="row">{html.escape(name)}</th><td class="number">{html.escape(shown)}</td>'
         f'<td class="bar" aria-hidden="true"><svg viewBox="0 0 100 8" preserveAspectRatio="none">'
@@ -79,22 +83,28 @@ def bar_table(title: str, rows: Sequence[tuple[str, float, str]], *, heading: st
 
 def _axes(x_low: float, x_high: float, y_low: float, y_high: float, x: str, y: str) -> list[str]:
     parts = []
-    for tick in range(TICKS):
-        share = tick / (TICKS - 1)
-        down = HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
-        across = LEFT + share * (WIDTH - LEFT - RIGHT)
+    for value in _ticks(y_low, y_high):
+        down = HEIGHT - BOTTOM - (value - y_low) / (y_high - y_low) * (HEIGHT - TOP - BOTTOM)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down:.1f}" y2="{down:.1f}"/>')
-        value = _short(y_low + share * (y_high - y_low))
-        parts.append(f'<text x="{LEFT - 8}" y="{down + 4:.1f}" text-anchor="end">{value}</text>')
-        value = _short(x_low + share * (x_high - x_low))
-        anchor = "end" if tick == TICKS - 1 else "middle"
-        parts.append(f'<text x="{across:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}">{value}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{down + 4:.1f}" text-anchor="end">{_short(value)}</text>')
+    for value in _ticks(x_low, x_high):
+        across = LEFT + (value - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT)
+        anchor = "end" if across > WIDTH - RIGHT - 12 else "middle"
+        parts.append(f'<text x="{across:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}">{_short(value)}</text>')
     parts.append(f'<text x="{(WIDTH + LEFT) / 2}" y="{HEIGHT - 3}" text-anchor="middle">{html.escape(x)}</text>')
     middle = (HEIGHT - BOTTOM + TOP) / 2
     parts.append(
         f'<text x="12" y="{middle}" text-anchor="middle" transform="rotate(-90 12 {middle})">{html.escape(y)}</text>'
     )
     return parts
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Return round values between `low` and `high`, a step of 1, 2 or 5 times a power of ten apart."""
+    rough = (high - low) / TICKS
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    return [number * step for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
 def _figure(title: str, parts: Sequence[str], below: str) -> str:
@@ -114,4 +124,6 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
 def _short(value: float) -> str:
     if abs(value) >= 10_000:
         return f"{value / 1000:,.0f}k"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+    if value and abs(value) < 0.001:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{round(value, 6):g}"

@@ -6,6 +6,7 @@ No text a person tries is kept or logged; what comes back is figures, words of t
 import dataclasses
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,7 @@ class Models:
         filled = {}
         for title, name in names.items():
             with self._lock:
-                filler = self._get(f"mask {name}", lambda name=name: _MaskFiller(name))
-                filled[title] = filler(text)
+                filled[title] = self._get(f"mask {name}", partial(_MaskFiller, name))(text)
         return filled
 
     def classify(self, text: str) -> dict[str, Any]:

@@ -125,7 +125,9 @@ def evaluation_sections(run: Run, figures: dict[str, Any]) -> list[Section]:
             "Averages over labels on the test part, which nothing was tuned on.",
             table(["", "precision", "recall", "F1", "ROC-AUC"], systems),
         ),
-        Section("F1 label by label", "", bar_table("F1 of each label on test", bars, heading="label", unit="F1")),
+        Section(
+            "F1 label by label", "", bar_table("F1 of each label on test", bars, heading="label", unit="F1", full=1.0)
+        ),
         Section("All figures", "", _label_table(labels)),
     ]
     evidence = read_json(run.path / EVIDENCE_NAME) or figures.get("evidence") or {}

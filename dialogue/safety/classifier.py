@@ -22,7 +22,7 @@ import numpy.typing as npt
 from configs.errors import UserError
 
 WEIGHTS_FILE = Path(__file__).parent / "weights.npz"
-FEATURE_BITS = 17
+FEATURE_BITS = 18
 NUMBER_OF_FEATURES = 2**FEATURE_BITS
 LABELS = ("ok", "hint", "crisis", "third_person", "harm_others", "abuse", "medical_advice", "about_program")
 

@@ -1,9 +1,9 @@
 """Helplines by country, from `helplines.tsv`.
 
-The table was written on 2026-11-22 from the lines' own published numbers and compared, where a stored copy was at
-hand, with other published lists; nobody dialled them, and no line's page could be opened from the machine it was
-written on. `CHECKED_ON` says so wherever the lines are shown. Whoever offers this program to people must call the
-numbers of their own country first, and again every few months.
+The table was written from the lines' own published numbers and compared, where a stored copy was at hand, with other
+published lists; nobody dialled them, and no line's page could be opened from the machine it was written on. Each row
+holds its source and the day it was last compared; `CHECKED_ON` is the oldest of these days and is shown with the lines.
+Whoever offers this program to people must call the numbers of their own country first, and again every few months.
 """
 
 import functools
@@ -15,7 +15,6 @@ from typing import NamedTuple
 from configs.errors import UserError
 
 HELPLINES_FILE = Path(__file__).parent / "helplines.tsv"
-CHECKED_ON = "2026-11-22"
 ANYWHERE = "ANY"
 KINDS = ("crisis", "abuse", "child", "emergency")
 
@@ -29,6 +28,7 @@ class Helpline(NamedTuple):
     contact: str
     hours: str
     source: str
+    checked: str
 
     def __str__(self) -> str:
         """Return the line as a person reads it."""
@@ -40,7 +40,7 @@ def all_helplines() -> tuple[Helpline, ...]:
     """Read the table.
 
     Raises:
-        UserError: a line without six columns, or of an unknown kind.
+        UserError: a line without seven columns, or of an unknown kind.
     """
     helplines = []
     for number, line in enumerate(HELPLINES_FILE.read_text(encoding="utf-8").splitlines(), start=1):
@@ -48,7 +48,9 @@ def all_helplines() -> tuple[Helpline, ...]:
             continue
         cells = line.split("\t")
         if len(cells) != len(Helpline._fields) or cells[1] not in KINDS:
-            raise UserError("not a helpline (country, kind, name, contact, hours, source)", where=f"line {number}")
+            raise UserError(
+                "not a helpline (country, kind, name, contact, hours, source, checked)", where=f"line {number}"
+            )
         helplines.append(Helpline(*cells))
     return tuple(helplines)
 
@@ -68,3 +70,6 @@ def helplines(kind: str, locale: str | None = None) -> list[Helpline]:
     country = country_of(locale)
     own = [helpline for helpline in all_helplines() if (helpline.country, helpline.kind) == (country, kind)]
     return own or [helpline for helpline in all_helplines() if (helpline.country, helpline.kind) == (ANYWHERE, kind)]
+
+
+CHECKED_ON = min(helpline.checked for helpline in all_helplines())

@@ -25,14 +25,15 @@ from dialogue.safety.rules import (
 )
 from dialogue.safety.spelling import LAUGH, plain_words
 
-# Chosen on the development half of the cases and on real talk without a crisis; see docs/dialogue.md.
-CUE_THRESHOLD = 0.55
-NO_CUE_THRESHOLD = 0.97
-STRIPPED_THRESHOLD = 0.80
+# Chosen by 3-fold cross-validation on the development half and on real talk without a crisis; docs/experiments.md.
+CUE_THRESHOLD = 0.40
+NO_CUE_THRESHOLD = 0.75
+STRIPPED_THRESHOLD = 0.70
 OTHER_ROUTE_THRESHOLD = 0.60
 HINT_THRESHOLD = 0.45
 HINTS_FOR_A_CRISIS = 2
 TURNS_READ_TOGETHER = 3
+UNSAFE_ANSWER = r"^(?:no|nope|not|i am not|i do not (?:think so|know|feel safe)|hardly|maybe not|i am unsure)\b"
 CRISIS_LABELS = ("crisis", "third_person", "harm_others")
 
 
@@ -189,7 +190,7 @@ def _answer(question: str, plain: str) -> str:
             return "" if re.search(r"\b(?:but|though|except|just)\b", plain) and read_message(plain).reasons else "no"
         if in_context("yes", plain):
             return "yes"
-    if in_context("question_about_safety", question) and re.search(r"^(?:no|not really|i am not|not)\b", plain):
+    if in_context("question_about_safety", question) and re.search(UNSAFE_ANSWER, plain):
         return "yes"
     return ""
 

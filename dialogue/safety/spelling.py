@@ -43,6 +43,15 @@ MISSPELLED = {
     "every1": "everyone", "evry1": "everyone", "evryone": "everyone", "no1": "no one", "b4": "before", "gr8": "great",
     "bttr": "better", "beter": "better", "w/o": "without", "withuot": "without", "witout": "without",
     "tierd": "tired", "slep": "sleep", "evr": "ever", "frend": "friend", "freind": "friend", "endd": "end",
+    "livng": "living", "lving": "living", "liveing": "living", "alife": "alive", "jmup": "jump",
+    "jmp": "jump", "meny": "many", "rist": "wrist", "rists": "wrists", "writs": "wrists", "cutt": "cut",
+    "poin": "point", "badley": "badly", "wsh": "wish", "wihs": "wish", "pil": "pill", "pils": "pills", "pilz": "pills",
+    "agen": "again", "agin": "again", "agian": "again", "nevr": "never", "forevr": "forever", "reson": "reason",
+    "wud": "would", "wuld": "would", "shud": "should", "cud": "could", "coud": "could", "slef": "self", "hert": "hurt",
+    "bridg": "bridge", "brige": "bridge", "sed": "said", "sumone": "someone", "sum1": "someone", "lik": "like",
+    "dis": "this", "dat": "that", "thots": "thoughts", "thougts": "thoughts", "hangin": "hanging", "hangng": "hanging",
+    "dyeing": "dying", "wen": "when", "bcoz": "because", "becuz": "because", "alredy": "already", "alot": "a lot",
+    "tok": "took", "tryed": "tried", "wasnt": "was not", "tn": "tonight", "hav": "have", "goin": "going",
     "breath": "breath", "sry": "sorry", "sory": "sorry", "goodby": "goodbye", "gudbye": "goodbye", "byee": "bye",
 }  # fmt: skip
 SHORT_FORMS = {

@@ -1,20 +1,36 @@
-"""Train the safety classifier: `python -m dialogue.safety.train [--output FILE]`.
+"""Train the safety classifier: `python -m dialogue.safety.train --cases TABLE [--ordinary FILE.jsonl ...]`.
 
-Reads nothing but the synthetic cases of `training_cases/`. The same code and seed write the same weights.
+Reads the grammar's synthetic cases, a table of cases to learn from (never the half that is reported), and, where
+given, open data sets of ordinary talk whose texts the rules find nothing in. Only hashed weights are written; no text
+is. The same inputs and seed write the same weights.
 """
 
 import argparse
+import json
 import logging
+import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from configs.console import start_console
-from configs.errors import run_program
-from dialogue.safety.classifier import LABELS, NUMBER_OF_FEATURES, WEIGHTS_FILE, feature_scale, hashed_features
+from configs.errors import UserError, run_program
+from dialogue.safety.cases import Case, read_cases
+from dialogue.safety.classifier import (
+    LABELS,
+    NUMBER_OF_FEATURES,
+    WEIGHTS_FILE,
+    Weights,
+    feature_scale,
+    hashed_features,
+)
 from dialogue.safety.grammar import TRAINING_CASES_DIR, training_cases
+from dialogue.safety.rules import explicit_signals, strip_harmless
+from dialogue.safety.screening import Route
 from dialogue.safety.spelling import plain_words
 
 LOG = logging.getLogger(__name__)
@@ -26,45 +42,100 @@ LABEL_OF_CATEGORY = {
     "quote": "ok", "grief": "ok", "third_ok": "ok", "info": "ok",
 }  # fmt: skip
 REGULARIZATION_C = 60.0
-CASES_PER_TEMPLATE = {"ordinary": 150}
-DEFAULT_CASES_PER_TEMPLATE = 24
+CASES_PER_TEMPLATE = {"ordinary": 60}
+DEFAULT_CASES_PER_TEMPLATE = 12
 CATEGORY_WEIGHTS = {"ordinary": 2.0}
+CASE_WEIGHT = 1.0
+ORDINARY_TEXTS, ORDINARY_WEIGHT = 2000, 0.25
+SMALLEST_COEFFICIENT = 0.02
 
 
-def train(output: Path, seed: int) -> None:
-    """Fit the classifier and write its weights, float16, without the rows that are zero."""
+class Row(NamedTuple):
+    """A text in plain words, its label, and how much it counts."""
+
+    plain: str
+    label: str
+    weight: float
+
+
+def grammar_rows(seed: int) -> list[Row]:
+    """Return the synthetic cases."""
+    cases = training_cases(TRAINING_CASES_DIR, DEFAULT_CASES_PER_TEMPLATE, seed, CASES_PER_TEMPLATE)
+    return [
+        Row(plain_words(c.text), LABEL_OF_CATEGORY[c.category], c.weight * CATEGORY_WEIGHTS.get(c.category, 1.0))
+        for c in cases
+    ]
+
+
+def case_rows(cases: Sequence[Case]) -> list[Row]:
+    """Return the cases of a single turn; what several turns mean together is not the classifier's to learn."""
+    rows = []
+    for case in cases:
+        if len(case.turns) == 1:
+            label = case.category if case.category in ("third_person", "harm_others") else case.route.value
+            if case.route != Route.CRISIS:
+                label = case.route.value
+            rows.append(Row(plain_words(case.turns[0].text), label, CASE_WEIGHT))
+    return rows
+
+
+def ordinary_rows(path: Path, seed: int) -> list[Row]:
+    """Return texts of a JSONL file with `text` in which the rules find nothing, as `ok`.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        texts = [str(json.loads(line)["text"]) for line in path.read_text(encoding="utf-8").splitlines() if line]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"cannot be read as JSON lines with `text` ({type(error).__name__})", where=path) from error
+    chosen = random.Random(f"{seed} {path.name}").sample(texts, min(ORDINARY_TEXTS, len(texts)))
+    plain = [plain_words(text) for text in chosen]
+    return [Row(text, "ok", ORDINARY_WEIGHT) for text in plain if not explicit_signals(strip_harmless(text)[0])]
+
+
+def fit(rows: Sequence[Row]) -> Weights:
+    """Fit a multinomial logistic regression on the rows' hashed features."""
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
 
-    cases = training_cases(TRAINING_CASES_DIR, DEFAULT_CASES_PER_TEMPLATE, seed, CASES_PER_TEMPLATE)
-    rows = [hashed_features(plain_words(case.text)) for case in cases]
-    values = np.concatenate([np.full(len(row), feature_scale(len(row)), dtype=np.float32) for row in rows])
-    starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
-    matrix = csr_matrix((values, np.concatenate(rows), starts), shape=(len(rows), NUMBER_OF_FEATURES))
-    labels = [LABELS.index(LABEL_OF_CATEGORY[case.category]) for case in cases]
-    weights = [case.weight * CATEGORY_WEIGHTS.get(case.category, 1.0) for case in cases]
-    model = LogisticRegression(C=REGULARIZATION_C, max_iter=400, tol=1e-4)
-    model.fit(matrix, labels, sample_weight=weights)
-    seen = np.flatnonzero(np.abs(model.coef_).max(axis=0) > 0.02)
+    features = [hashed_features(row.plain) for row in rows]
+    values = np.concatenate([np.full(len(found), feature_scale(len(found)), dtype=np.float32) for found in features])
+    starts = np.concatenate([[0], np.cumsum([len(found) for found in features])])
+    matrix = csr_matrix((values, np.concatenate(features), starts), shape=(len(rows), NUMBER_OF_FEATURES))
+    model = LogisticRegression(C=REGULARIZATION_C, max_iter=300, tol=1e-3)
+    model.fit(matrix, [LABELS.index(row.label) for row in rows], sample_weight=[row.weight for row in rows])
+    coefficients: npt.NDArray[np.float32] = model.coef_.T.astype(np.float32)
+    return Weights(coefficients, model.intercept_.astype(np.float32))
+
+
+def save(weights: Weights, output: Path) -> int:
+    """Write weights as float16, without the rows that are all but zero; returns how many rows stay."""
+    seen = np.flatnonzero(np.abs(weights.coefficients).max(axis=1) > SMALLEST_COEFFICIENT)
     with output.open("wb") as file:
         np.savez_compressed(
             file,
             labels=np.array(LABELS),
             features=seen.astype(np.int32),
-            coefficients=model.coef_[:, seen].T.astype(np.float16),
-            intercepts=model.intercept_.astype(np.float32),
+            coefficients=weights.coefficients[seen].astype(np.float16),
+            intercepts=weights.intercepts,
         )
-    size = output.stat().st_size / 1e6
-    LOG.info("%d synthetic cases, %d features, %.2f MB: %s", len(cases), len(seen), size, output)
+    return len(seen)
 
 
 def main(arguments: Sequence[str], program: str) -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--cases", type=Path, action="append", default=[], help="Table of cases to learn from.")
+    parser.add_argument("--ordinary", type=Path, action="append", default=[], help="JSONL file of ordinary talk.")
     parser.add_argument("--output", type=Path, default=WEIGHTS_FILE, help="File to write.")
-    parser.add_argument("--seed", type=int, default=13, help="Seed of the grammar's choices.")
+    parser.add_argument("--seed", type=int, default=13, help="Seed of everything random.")
     options = parser.parse_args(arguments)
-    train(options.output, options.seed)
+    rows = grammar_rows(options.seed)
+    rows += [row for path in options.cases for row in case_rows(read_cases(path))]
+    rows += [row for path in options.ordinary for row in ordinary_rows(path, options.seed)]
+    kept = save(fit(rows), options.output)
+    LOG.info("%d rows, %d features, %.2f MB: %s", len(rows), kept, options.output.stat().st_size / 1e6, options.output)
 
 
 if __name__ == "__main__":

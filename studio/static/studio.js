@@ -1,6 +1,9 @@
 // Asks the three trying pages' questions and refreshes a running report. No text is kept: a reload forgets everything.
 "use strict";
 
+// On a phone the pages stand in one row: bring the present one into sight.
+document.querySelector("header [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
 const OWN = { "content-type": "application/json", "x-mindshift-studio": "1" };
 
 function element(name, className, text) {

@@ -151,6 +151,9 @@ def test_only_the_reply_is_a_label_and_old_turns_give_way(tiny_decoder: Path) ->
     assert prompt.endswith("Person: turn number 4\nListener:")
     assert "feels sad" in prompt
     assert len(short.input_ids) <= 280
+    assert (long.words, short.words) == (3, 3)
+    cut = encode_reply(tokenizer, Reply(id="y", context=context, text="one two three " * 40), 280)
+    assert cut.words < 45  # only the words that are in the tokens count
     shorter = tokenizer.decode(short.input_ids)
     assert "turn number 0" in prompt
     assert "turn number 0" not in shorter
@@ -250,5 +253,5 @@ def test_perplexity_of_a_uniform_model_is_the_vocabulary_to_the_power_of_tokens_
     reply = Reply(id="x", context=(Utterance("user", "hm"),), text="abc")
     encoded = encode_reply(tokenizer, reply, 300)
     tokens = len(encoded.input_ids) - encoded.reply_start
-    found = perplexity_per_word(model, [encoded], [reply], batch_size=1, pad_token_id=0)
+    found = perplexity_per_word(model, [encoded], batch_size=1, pad_token_id=0)
     assert found == pytest.approx(float(len(tokenizer)) ** tokens, rel=1e-3)

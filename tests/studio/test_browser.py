@@ -103,7 +103,8 @@ def test_chat_answers_and_a_crisis_shows_the_helplines(page: Any, studio: Any) -
     message = page.get_by_label("Your message")
     message.fill("my day was long")
     message.press("Enter")
-    page.locator("#chat button:not([disabled])").first.wait_for(timeout=60_000)
+    page.locator(".turn.assistant p:not(:empty)").wait_for(timeout=60_000)
+    page.locator("#chat button:first-child:not([disabled])").wait_for(timeout=60_000)
     assert page.locator(".turn.assistant").count() == 1
     assert page.locator(".turn.assistant p").inner_text().strip()
     message.fill("i want to die")
