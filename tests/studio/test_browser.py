@@ -51,7 +51,11 @@ def page(chromium: Any) -> Iterator[Any]:
     problems: list[str] = []
     opened.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     opened.on("pageerror", lambda error: problems.append(str(error)))
-    opened.on("requestfailed", lambda request: problems.append(f"failed: {request.url}"))
+    # Leaving a page aborts an answer that is still streaming; that is no failure.
+    opened.on(
+        "requestfailed",
+        lambda r: None if r.failure == "net::ERR_ABORTED" else problems.append(f"failed: {r.url} {r.failure}"),
+    )
     opened.on("request", lambda r: None if r.url.startswith(("http://127.0.0.1:", "data:")) else problems.append(r.url))
     opened.problems = problems
     yield opened
