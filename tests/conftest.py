@@ -6,6 +6,8 @@ loadgroup`) use its cores instead: a file's tests stay together, as do all that 
 """
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,3 +22,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = "slurm" if item.path.is_relative_to(slurm) else str(item.path.relative_to(slurm.parent))
         item.add_marker(pytest.mark.xdist_group(name))
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """Let the next test choose its own precision: accelerate keeps the first choice for the life of the process."""
+    yield
+    if "accelerate.state" in sys.modules:
+        from accelerate.state import AcceleratorState, GradientState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
