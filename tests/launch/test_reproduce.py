@@ -96,7 +96,9 @@ def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, ca
     }
     for name in ("screening", "benchmark"):
         cells = {"tasks": [str(sample / "task")], "models": ["base=x"], "seeds": [1, 2], "output_dir": "x"}
-        values[name] = str(write(f"{name}.yaml", **cells, finetune_recipe=str(capped), frozen_encoder=False))
+        values[name] = str(
+            write(f"{name}.yaml", **cells, finetune_recipe=str(capped), leakage="drop", frozen_encoder=False)
+        )
     recipe = write("experiment.yaml", **values)
     main([str(recipe)], "mindshift reproduce")
     page = (tmp_path / "page.md").read_text()
