@@ -71,6 +71,7 @@ def test_screening_takes_the_mean_over_tasks():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, capfd):
     sample = CODE_ROOT / "corpus" / "sample"
 
