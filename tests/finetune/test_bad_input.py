@@ -143,6 +143,7 @@ def test_mostly_malformed_is_refused(
         ("texts.parquet", b"PAR1", "broken or truncated"),
         ("texts.jsonl.gz", gzip.compress(b'{"text": "tired"}\n' * 1000)[:-20], "broken or truncated"),
     ],
+    ids=["empty", "no_text_column", "not_utf8", "docx", "csv_without_text", "broken_parquet", "broken_gzip"],
 )
 def test_predict_refuses(
     name: str, content: bytes, expected: str, capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path
