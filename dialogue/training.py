@@ -16,21 +16,20 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 
+from configs.checkpoints import SavedState, load_checkpoint, save_best, save_checkpoint
 from configs.console import Progress
-from configs.run_folder import remove_folder
 from dialogue.config import DialogueRecipe
 from dialogue.examples import IGNORED, EncodedReply, collate
 
 log = logging.getLogger("dialogue")
 logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs five lines a checkpoint
-CHECKPOINT_NAME, BEST_NAME, METRICS_LOG = "checkpoint", "best.safetensors", "metrics.jsonl"
+METRICS_LOG = "metrics.jsonl"
 SORTED_BATCHES = 20
 
 
 @dataclasses.dataclass
-class TrainingState:
+class TrainingState(SavedState):
     """Where training is; what a checkpoint keeps beside weights and optimizer."""
 
     step: int = 0
@@ -40,15 +39,6 @@ class TrainingState:
     loss_steps: int = 0
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     finished: bool = False
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain values (the protocol of accelerate's checkpoints)."""
-        return dataclasses.asdict(self)
-
-    def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take over a state that was saved."""
-        for key, value in values.items():
-            setattr(self, key, value)
 
 
 def epoch_batches(examples: list[EncodedReply], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
@@ -114,11 +104,7 @@ class Trainer:
 
     def train(self) -> list[dict[str, float]]:
         """Train to the end, from the last checkpoint if there is one; the best weights are in `best.safetensors`."""
-        checkpoint, old = self.working / CHECKPOINT_NAME, self.working / f"{CHECKPOINT_NAME}.old"
-        if not checkpoint.is_dir() and old.is_dir():
-            checkpoint = old  # killed between the two renames of _save_checkpoint
-        if checkpoint.is_dir():
-            self.accelerator.load_state(str(checkpoint))
+        if load_checkpoint(self.accelerator, self.working):
             log.info("resumed at step %d of %d", self.state.step, self.total_steps)
         self.model.train()
         total, done = self.total_steps, self.state.step
@@ -127,10 +113,6 @@ class Trainer:
             while not self.state.finished:
                 self._train_epoch(bar)
         return self.state.history
-
-    def load_best(self, model: Any) -> None:
-        """Load the best weights into a model of the same shape."""
-        model.load_state_dict(load_file(self.working / BEST_NAME), strict=False)
 
     def validation_loss(self) -> float:
         """Return the mean loss a reply token on validation; every process computes all of it, and so agrees."""
@@ -161,7 +143,7 @@ class Trainer:
             self._look()
         state.finished = is_last or state.looks_without_gain >= recipe.patience
         if state.finished or state.step % recipe.checkpoint_steps == 0:
-            self._save_checkpoint()
+            save_checkpoint(self.accelerator, self.working)
 
     def _step(self, indices: list[int]) -> float:
         """Take one optimizer step on one global batch; returns the mean loss of its reply tokens."""
@@ -208,32 +190,7 @@ class Trainer:
             (self.working / METRICS_LOG).write_text(lines, encoding="utf-8")
             log.info("step %d: loss %.3f, validation %.3f", state.step, record["train_loss"], record["validation_loss"])
             if is_better:
-                self._save_best()
-
-    def _save_best(self) -> None:
-        model = self.accelerator.unwrap_model(self.model)
-        weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        temporary = self.working / f".{BEST_NAME}.tmp"
-        # Clones: tied weights share memory, which safetensors refuses.
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, temporary)
-        temporary.replace(self.working / BEST_NAME)
-
-    def _save_checkpoint(self) -> None:
-        """Write a checkpoint beside the old one, then put it in its place."""
-        folder, temporary = self.working / CHECKPOINT_NAME, self.working / f"{CHECKPOINT_NAME}.writing"
-        old = self.working / f"{CHECKPOINT_NAME}.old"
-        if self.accelerator.is_main_process:
-            remove_folder(temporary)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(temporary))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            if folder.exists():
-                remove_folder(old)
-                folder.rename(old)
-            temporary.rename(folder)
-            remove_folder(old)
-        self.accelerator.wait_for_everyone()
+                save_best(self.accelerator.unwrap_model(self.model), self.working)
 
     def _rate(self, step: int) -> float:
         """Rise linearly over the warm-up, then fall linearly to 0."""
@@ -241,11 +198,3 @@ class Trainer:
         if step < warmup:
             return (step + 1) / (warmup + 1)
         return max(0.0, (self.total_steps - step) / max(self.total_steps - warmup, 1))
-
-
-def remove_checkpoints(working: Path) -> None:
-    """Remove what only an unfinished run needs."""
-    for name in (CHECKPOINT_NAME, f"{CHECKPOINT_NAME}.writing", f"{CHECKPOINT_NAME}.old"):
-        remove_folder(working / name)
-    for name in (BEST_NAME, f".{BEST_NAME}.tmp"):
-        (working / name).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from configs.base_models import PACKAGE_PREFIX
+from configs.checkpoints import load_best, remove_checkpoints
 from configs.console import Progress
 from configs.errors import UserError
 from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
@@ -26,7 +27,7 @@ from dialogue.evidence import answer_metrics, load_emotions, load_similarity, pe
 from dialogue.examples import EncodedReply, Reply, encode_reply, replies
 from dialogue.generation import generate_answers
 from dialogue.report import render_html, render_markdown
-from dialogue.training import Trainer, remove_checkpoints
+from dialogue.training import Trainer
 
 log = logging.getLogger("dialogue")
 EVIDENCE_NAME, REPORT_NAME, TABLE_NAME, SAVED_NAME = "evidence.json", "report.html", "evidence.md", "training.json"
@@ -109,7 +110,7 @@ def _train(recipe: DialogueRecipe, parts: dict[str, list[Reply]], accelerator: A
     if not accelerator.is_main_process:
         return
     model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    trainer.load_best(model)
+    load_best(model, trainer.working)
     if recipe.tuning == "lora":
         model = model.merge_and_unload()
     model.generation_config.update(pad_token_id=base.tokenizer.pad_token_id, eos_token_id=base.tokenizer.eos_token_id)

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 
 from configs.base_models import ModelSource, resolve_model
+from configs.checkpoints import load_best, remove_checkpoints
 from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
@@ -48,7 +49,7 @@ from finetune.splitting import cut, stratified_folds
 from finetune.task_checks import balance_advice, clean_task
 from finetune.task_files import Columns, read_task
 from finetune.tasks import Example, FloatArray, LabelSet, Task, TaskType
-from finetune.training import Trainer, TrainingData, remove_checkpoints
+from finetune.training import Trainer, TrainingData
 
 log = logging.getLogger("finetune")
 METRICS_NAME = "metrics.json"
@@ -191,7 +192,7 @@ def train_model(
     trainer = Trainer(recipe, model, data, loss, accelerator, folder)
     history = trainer.train()
     model = accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    trainer.load_best(model)
+    load_best(model, trainer.working)
     model = merge_adapter(model, settings)
     keep_main_labels(model, label_set)
     return Fitted(model.eval(), encoder, long_texts, history, augmented.counts)

@@ -10,7 +10,6 @@ N = texts, B = texts in a batch, L = labels.
 
 import dataclasses
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file, save_file
 
+from configs.checkpoints import SavedState, load_checkpoint, save_best, save_checkpoint
 from configs.console import Progress
-from configs.run_folder import remove_folder
 from finetune.batches import collate, epoch_order, forward, training_batches
 from finetune.config import FinetuneRecipe
 from finetune.decisions import log_loss, to_probabilities
@@ -35,8 +33,6 @@ from finetune.tasks import FloatArray, LabelSet
 
 log = logging.getLogger("finetune")
 logging.getLogger("accelerate").setLevel(logging.WARNING)  # it logs five lines a checkpoint
-CHECKPOINT_NAME = "checkpoint"
-BEST_NAME = "best.safetensors"
 LEARNING_RATES = {512: 1e-4, 768: 3e-5, float("inf"): 1e-5}  # by the widest encoder they are for
 ADAPTER_FACTOR = 5.0
 
@@ -56,7 +52,7 @@ class TrainingData:
 
 
 @dataclasses.dataclass
-class TrainingState:
+class TrainingState(SavedState):
     """Where training is; what a checkpoint keeps beside weights and optimizer."""
 
     epoch: int = 0
@@ -68,15 +64,6 @@ class TrainingState:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     loss_sum: float = 0.0
     finished: bool = False
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain values (the protocol of accelerate's checkpoints)."""
-        return dataclasses.asdict(self)
-
-    def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Take over a state that was saved."""
-        for key, value in values.items():
-            setattr(self, key, value)
 
 
 def automatic_epochs(rows: int) -> float:
@@ -130,11 +117,7 @@ class Trainer:
         Returns:
             one record an evaluation: epoch, step, training loss, validation average precision.
         """
-        checkpoint, old = self.working / CHECKPOINT_NAME, self.working / f"{CHECKPOINT_NAME}.old"
-        if not checkpoint.is_dir() and old.is_dir():
-            checkpoint = old  # killed between the two renames of _save_checkpoint
-        if checkpoint.is_dir():
-            self.accelerator.load_state(str(checkpoint))
+        if load_checkpoint(self.accelerator, self.working):
             log.info("resumed at step %d of %d", self.state.step, self.total_steps)
         with Progress(
             description="train",
@@ -147,10 +130,6 @@ class Trainer:
                 self._train_epoch(bar)
         return self.state.history
 
-    def load_best(self, model: Any) -> None:
-        """Load the best weights into a model of the same shape."""
-        model.load_state_dict(load_file(self.working / BEST_NAME), strict=False)
-
     def _train_epoch(self, bar: Progress) -> None:
         state = self.state
         batches = self._epoch_batches(state.epoch)
@@ -161,11 +140,11 @@ class Trainer:
             if state.step >= self.total_steps:
                 break
             if state.step % self.recipe.checkpoint_steps == 0 and state.batch < len(batches):
-                self._save_checkpoint()
+                save_checkpoint(self.accelerator, self.working)
         self._evaluate()
         state.epoch, state.batch, state.loss_sum = state.epoch + 1, 0, 0.0
         state.finished = state.step >= self.total_steps or state.evaluations_without_gain >= self.recipe.patience
-        self._save_checkpoint()
+        save_checkpoint(self.accelerator, self.working)
 
     def _step(self, indices: npt.NDArray[np.int64]) -> float:
         """Take one optimizer step on the texts of one global batch; returns the loss of this process's part."""
@@ -232,35 +211,9 @@ class Trainer:
         if quality > tuple(state.best):
             state.best, state.evaluations_without_gain = quality, 0
             if self.accelerator.is_main_process:
-                self._save_best()
+                save_best(self.accelerator.unwrap_model(self.model), self.working)
         else:
             state.evaluations_without_gain += 1
-
-    def _save_best(self) -> None:
-        # Only what was trained: what is frozen, or packed into 4 bits, is in the base.
-        model = self.accelerator.unwrap_model(self.model)
-        weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        temporary = self.working / f".{BEST_NAME}.tmp"
-        # Clones: tied weights share memory, which safetensors refuses.
-        save_file({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()}, temporary)
-        temporary.replace(self.working / BEST_NAME)
-
-    def _save_checkpoint(self) -> None:
-        """Write a checkpoint beside the old one, then put it in its place."""
-        folder, temporary = self.working / CHECKPOINT_NAME, self.working / f"{CHECKPOINT_NAME}.writing"
-        old = self.working / f"{CHECKPOINT_NAME}.old"
-        if self.accelerator.is_main_process:
-            remove_folder(temporary)
-        self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(temporary))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            if folder.exists():
-                remove_folder(old)
-                folder.rename(old)
-            temporary.rename(folder)
-            remove_folder(old)
-        self.accelerator.wait_for_everyone()
 
     def _rate(self, step: int) -> float:
         """Rise linearly over the warm-up, then fall linearly to 0."""
@@ -268,21 +221,3 @@ class Trainer:
         if step < warmup:
             return (step + 1) / (warmup + 1)
         return max(0.0, (self.total_steps - step) / max(self.total_steps - warmup, 1))
-
-
-def remove_checkpoints(working: Path) -> None:
-    """Remove what only an unfinished run needs."""
-    for name in _leftovers(working):
-        remove_folder(name) if name.is_dir() else name.unlink(missing_ok=True)
-
-
-def _leftovers(working: Path) -> Iterator[Path]:
-    for name in (
-        CHECKPOINT_NAME,
-        f"{CHECKPOINT_NAME}.writing",
-        f"{CHECKPOINT_NAME}.old",
-        BEST_NAME,
-        f".{BEST_NAME}.tmp",
-    ):
-        if (working / name).exists():
-            yield working / name
