@@ -9,17 +9,22 @@ The same figures for words in random order stand beside them: attributions that 
 T = tokens, L = labels.
 """
 
+import importlib.util
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from configs.base_models import ModelSource
 from configs.console import progress
-from finetune.decisions import to_probabilities
+from configs.errors import UserError
+from finetune.decisions import Decision, to_probabilities
+from finetune.heads import load_classifier, load_tokenizer
 from finetune.tasks import FloatArray, LabelSet
 
 SHARES = (0.01, 0.05, 0.1, 0.2, 0.5)  # ERASER's bins
@@ -53,6 +58,19 @@ class Explainer:
         self._model, self._tokenizer, self._label_set = model, tokenizer, label_set
         self._max_seq_length, self._steps = max_seq_length, steps
         self._integrated = LayerIntegratedGradients(self._logits, model.get_input_embeddings())
+
+    @classmethod
+    def load(cls, folder: Path, decision: Decision, *, steps: int) -> "Explainer":
+        """Load the classifier of a folder; `decision` is its labels and the tokens it reads.
+
+        Raises:
+            UserError: captum is not installed, or no classifier is there.
+        """
+        if importlib.util.find_spec("captum") is None:
+            raise UserError("package 'captum' is not installed", fix="pip install -e '.[explain]'")
+        length = int(decision.long_texts["max_seq_length"])
+        tokenizer = load_tokenizer(ModelSource(str(folder), is_local=True), length)
+        return cls(load_classifier(folder), tokenizer, decision.label_set, max_seq_length=length, steps=steps)
 
     def _logits(self, input_ids: torch.Tensor) -> torch.Tensor:
         logits_RL: torch.Tensor = self._model(input_ids=input_ids, attention_mask=torch.ones_like(input_ids)).logits

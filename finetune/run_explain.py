@@ -6,7 +6,6 @@ Writes `attributions.jsonl` (id, label, per token where it stands and its score;
 `faithfulness.json`.
 """
 
-import importlib.util
 import json
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.base_models import ModelSource
 from configs.console import start_console
 from configs.errors import UserError, run_program
 from configs.manifest import now, verify_folder, write_manifest
@@ -23,7 +21,6 @@ from configs.run_folder import finish_run_folder, open_run_folder, write_atomica
 from finetune.adapters import is_adapter
 from finetune.attributions import Attribution, Explainer, explain
 from finetune.deployment_config import ExplainRecipe
-from finetune.heads import load_classifier, load_tokenizer
 from finetune.inference import Classifier
 from finetune.task_files import Columns, read_task
 from finetune.tasks import Example
@@ -33,20 +30,15 @@ def main(arguments: Sequence[str], program: str) -> None:
     """Explain some texts of a task; print faithfulness and the words that weigh most."""
     recipe = load_recipe(ExplainRecipe, arguments, program)
     started_at = now()
-    if importlib.util.find_spec("captum") is None:
-        raise UserError("package 'captum' is not installed", where=program, fix='pip install "mindshift[explain]"')
     accepted = verify_folder(recipe.model, stage="finetune", accept_changes=recipe.accept_changed_inputs)
     if is_adapter(recipe.model):
         raise UserError("gradients of a 4-bit base are too coarse to explain with", where=recipe.model)
     classifier = Classifier.load(recipe.model)
-    label_set, length = classifier.decision.label_set, int(classifier.decision.long_texts["max_seq_length"])
+    label_set = classifier.decision.label_set
     task = read_task(recipe.task, Columns(), validation_fraction=0.1, test_fraction=0.2, seed=recipe.seed)
     examples = _draw(task.splits[recipe.split], recipe)
     given_N = classifier.predict([example.text for example in examples]).probabilities_NL.argmax(axis=1)
-    tokenizer = load_tokenizer(ModelSource(str(recipe.model), is_local=True), length)
-    explainer = Explainer(
-        load_classifier(recipe.model), tokenizer, label_set, max_seq_length=length, steps=recipe.steps
-    )
+    explainer = Explainer.load(recipe.model, classifier.decision, steps=recipe.steps)
     working = open_run_folder(recipe)
     found = explain(explainer, [example.text for example in examples], given_N.tolist(), seed=recipe.seed)
     lines = [

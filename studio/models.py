@@ -23,6 +23,7 @@ from studio.run_folders import Run, find_runs
 MAX_CHARACTERS = 4000
 MASK_WRITTEN = ("[MASK]", "<mask>", "____", "___")
 FILLS = 6
+ATTRIBUTION_STEPS = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,11 +152,13 @@ class _MaskFiller:
 
 
 def _load_classifier(folder: Path) -> Callable[[str], dict[str, Any]]:
+    from finetune.attributions import Explainer
     from finetune.inference import Classifier
-    from studio.attributions import Explainer
+    from studio.attributions import cut_into_words
 
-    classifier, explainer = Classifier.load(folder), Explainer(folder)
+    classifier = Classifier.load(folder)
     decision = classifier.decision
+    explainer = Explainer.load(folder, decision, steps=ATTRIBUTION_STEPS)
 
     def classify(text: str) -> dict[str, Any]:
         probabilities_NL, decisions_NL = classifier.predict([text])
@@ -169,7 +172,7 @@ def _load_classifier(folder: Path) -> Callable[[str], dict[str, Any]]:
                 )
             ],
             "explained": names[likeliest],
-            "words": explainer.words(text, likeliest),
+            "words": cut_into_words(text, explainer.attribute(text, likeliest)),
         }
 
     return classify
