@@ -9,27 +9,24 @@ no names of few people, no numbers, no handles.
 """
 
 import dataclasses
-import io
 import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
 
-import orjson
 import torch
-import zstandard
 from torch import Tensor, nn
-from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from configs.base_models import ModelSource, resolve_model
+from configs.base_models import resolve_model
 from configs.errors import UserError
 from configs.manifest import now, verify_folder, write_manifest
 from configs.recipe import StageRecipe, load_recipe, require
 from configs.run_folder import finish_run_folder, open_run_folder
+from corpus.chunks import read_rows
 from corpus.shards import documents_path
-from pretrain.encoder import load_tokenizer
+from pretrain.encoder import load_masked_lm, load_tokenizer
 
 WORD = re.compile(r"[^\W\d_]{4,30}")
 log = logging.getLogger(__name__)
@@ -69,7 +66,7 @@ def main(arguments: Sequence[str], program: str) -> None:
             fix="Lower min_documents, or leave the vocabulary as it is.",
         )
     torch.manual_seed(recipe.seed)  # a head that is missing from the checkpoint
-    model = extend(_load(source), tokenizer, words)
+    model = extend(load_masked_lm(source), tokenizer, words)
     model.save_pretrained(working_dir)
     tokenizer.save_pretrained(working_dir)
     inputs = {"corpus": recipe.corpus} | ({"model": Path(source.name_or_path)} if source.is_local else {})
@@ -89,13 +86,9 @@ def main(arguments: Sequence[str], program: str) -> None:
 
 def read_texts(corpus: Path) -> Iterator[str]:
     """Yield title and body of each training document."""
-    folder = documents_path(corpus, "train", 0).parent
-    reader = zstandard.ZstdDecompressor(max_window_size=2**31)
-    for path in sorted(folder.glob("*.jsonl.zst")):
-        with path.open("rb") as file:
-            for line in io.BufferedReader(cast(Any, reader.stream_reader(file))):
-                row = orjson.loads(line)
-                yield f"{row['title']}\n{row['text']}"
+    for path in sorted(documents_path(corpus, "train", 0).parent.glob("*.jsonl.zst")):
+        for row in read_rows(path):
+            yield f"{row['title']}\n{row['text']}"
 
 
 def choose_words(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, most: int, min_documents: int) -> list[str]:
@@ -135,11 +128,3 @@ def _vocabulary_tensors(model: PreTrainedModel) -> list[Tensor]:
         tensors += [outputs.weight] if outputs.weight is not inputs.weight else []
         tensors += [outputs.bias] if outputs.bias is not None else []
     return tensors
-
-
-def _load(source: ModelSource) -> PreTrainedModel:
-    try:
-        model = AutoModelForMaskedLM.from_pretrained(source.name_or_path, dtype=torch.float32, **source.load_arguments)
-    except (OSError, ValueError) as error:
-        raise UserError("cannot load this masked language model", where=source.name_or_path) from error
-    return cast(PreTrainedModel, model)
