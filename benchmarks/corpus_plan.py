@@ -16,9 +16,9 @@ from configs.errors import UserError, run_program
 from corpus.build_corpus import REPORT_NAME, STEPS
 
 PARALLEL_STEPS = {"ingest": "dump files", "describe": "chunks", "pairs": "32 bands", "decide": "1", "finish": "chunks"}
-# Memory in bytes a post, measured on 10.8 million posts: `pairs` holds a band of all signatures and sorts it, `decide`
-# holds the facts, a copy and their orders.
-BYTES_PER_POST = {"pairs": 46, "decide": 98}
+# Memory in bytes a post, measured by benchmarks/corpus_memory.py: `pairs` holds a band of all signatures and sorts it,
+# `decide` holds the facts, a copy and their orders.
+BYTES_PER_POST = {"pairs": 45, "decide": 98}
 
 
 def plan(counts: dict[str, Any], posts: int) -> list[dict[str, Any]]:

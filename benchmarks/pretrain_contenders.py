@@ -34,6 +34,7 @@ class Contender:
         bf16: bfloat16 autocast, else fp32.
         dropout: None keeps the checkpoint's own.
         rows: rows a step; ours holds that many times 512 tokens, filled.
+        seed: of the order of the documents and of their masks; the starting weights are the same for every seed.
     """
 
     side: str
@@ -41,6 +42,7 @@ class Contender:
     bf16: bool
     dropout: float | None
     rows: int = ROWS
+    seed: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,9 +63,9 @@ def work(pipe: Connection, contender: Contender, corpus: Path, model: str, learn
     from configs.console import start_console
 
     start_console(level=40)
-    torch.manual_seed(0)
     side = _HuggingFace if contender.side == "hf" else _Ours
     trainer = side(contender, corpus, model, learning_rate, steps)
+    torch.manual_seed(contender.seed)
     training = trainer.train()
     pipe.send("ready")
     while (request := pipe.recv()) is not None:
@@ -109,12 +111,12 @@ def load_model(name: str, tokenizer_dir: Path, attention: str) -> Any:
     )
 
 
-def build_recipe(corpus: Path, learning_rate: float, steps: int, rows: int) -> PretrainRecipe:
-    """Return the settings both sides share: constant learning rate, no warm-up, seed 0."""
+def build_recipe(corpus: Path, learning_rate: float, steps: int, rows: int, seed: int = 0) -> PretrainRecipe:
+    """Return the settings both sides share: constant learning rate, no warm-up."""
     return PretrainRecipe(
         output_dir=Path("unused"),
         corpus=corpus,
-        seed=0,
+        seed=seed,
         max_steps=steps,
         max_seq_length=CONTENT_LENGTH + 2,
         long_documents="truncate",
@@ -136,7 +138,7 @@ class _Ours:
         from pretrain.optimization import build_optimizer
         from pretrain.packing import StepPlanner
 
-        self.recipe = build_recipe(corpus, learning_rate, steps, contender.rows)
+        self.recipe = build_recipe(corpus, learning_rate, steps, contender.rows, contender.seed)
         tokenizer = load_tokenizer(_local(corpus / "tokenizer"))
         masked_lm = load_model(model, corpus / "tokenizer", PACKED_ATTENTION)
         if contender.dropout is not None:
@@ -145,9 +147,12 @@ class _Ours:
         self.optimizer = build_optimizer(self.module, self.recipe)
         shards: Any = _Blocks(corpus) if contender.dense else TokenShards(corpus, "train")
         self.packer = batches.build_packer(shards, tokenizer, self.recipe)
-        self.masker = batches.build_masker(tokenizer, 0)
+        self.masker = batches.build_masker(tokenizer, contender.seed)
         self.planner = StepPlanner(
-            self.packer.sequence_lengths, micro_batches=1, micro_batch_tokens=self.recipe.micro_batch_tokens, seed=0
+            self.packer.sequence_lengths,
+            micro_batches=1,
+            micro_batch_tokens=self.recipe.micro_batch_tokens,
+            seed=contender.seed,
         )
         self.tokenizer, self.corpus = tokenizer, corpus
 
@@ -177,7 +182,7 @@ class _HuggingFace:
         from pretrain.encoder import load_tokenizer, set_dropout
 
         self.contender, self.corpus = contender, corpus
-        self.recipe = build_recipe(corpus, learning_rate, steps, contender.rows)
+        self.recipe = build_recipe(corpus, learning_rate, steps, contender.rows, contender.seed)
         self.tokenizer = load_tokenizer(_local(corpus / "tokenizer"))
         self.model = load_model(model, corpus / "tokenizer", "sdpa")
         if contender.dropout is not None:
@@ -221,7 +226,7 @@ class _HuggingFace:
             logging_strategy="no",
             disable_tqdm=True,
             dataloader_pin_memory=False,
-            seed=0,
+            seed=self.recipe.seed,
         )
         trainer = Trainer(
             model=self.model,

@@ -148,8 +148,8 @@ def _summary(rounds: list[Round]) -> dict[str, float]:
     }
 
 
-def quality(corpus: Path, *, tokens: int) -> dict[str, Any]:
-    """Train both sides on the same number of real tokens and compare their held-out losses."""
+def quality(corpus: Path, *, model: str, tokens: int, seeds: int) -> dict[str, Any]:
+    """Train both sides on the same number of real tokens, from the same weights, and compare their held-out losses."""
     # A row of line_by_line is mostly padding: so many of our full rows hold the real tokens of a step of theirs.
     lengths = TokenShards(corpus, "train").lengths.clip(max=CONTENT_LENGTH) + 2
     rows = max(1, round(ROWS * float(lengths.mean()) / (CONTENT_LENGTH + 2)))
@@ -157,15 +157,17 @@ def quality(corpus: Path, *, tokens: int) -> dict[str, Any]:
         "ours": dataclasses.replace(REDDIT["ours"], rows=rows),
         "hf": REDDIT["hf line_by_line bf16, no dropout"],
     }
-    losses = {}
-    for key, contender in contenders.items():
-        worker, read = Worker(contender, corpus, "package:minilm", 2e-4), 0
-        while read < tokens:
-            read += worker.ask(1).real_tokens
-        losses[key] = worker.ask("evaluate")
-        print(f"quality, {key}: held-out loss {losses[key]:.4f} after {read:,} tokens", file=sys.stderr)
-        worker.close()
-    return {"tokens": tokens, "held_out_loss": losses, "ours_over_hf": losses["ours"] / losses["hf"]}
+    losses: dict[str, list[float]] = {key: [] for key in contenders}
+    for seed in range(seeds):
+        for key, contender in contenders.items():
+            worker, read = Worker(dataclasses.replace(contender, seed=seed), corpus, model, 2e-4), 0
+            while read < tokens:
+                read += worker.ask(1).real_tokens
+            losses[key].append(worker.ask("evaluate"))
+            print(f"quality, seed {seed}, {key}: {losses[key][-1]:.4f} after {read:,} tokens", file=sys.stderr)
+            worker.close()
+    ratios = [ours / theirs for ours, theirs in zip(losses["ours"], losses["hf"], strict=True)]
+    return {"model": model, "tokens": tokens, "held_out_loss": losses, "ours_over_hf": statistics.mean(ratios)}
 
 
 def memory(corpus: Path, *, steps: int) -> dict[str, Any]:
@@ -183,6 +185,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="alternations of the contenders")
     parser.add_argument("--steps", type=int, default=2, help="optimizer steps a round")
     parser.add_argument("--quality_tokens", type=int, default=60_000, help="real tokens of the quality gate; 0: none")
+    parser.add_argument("--quality_seeds", type=int, default=3, help="runs a side of the quality gate")
+    parser.add_argument("--quality_model", default="package:minilm", help="where both sides start")
     parser.add_argument("--memory_steps", type=int, default=0, help="steps of the memory check; 0: none")
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS), help="which settings to measure")
     parser.add_argument("--work_dir", type=Path, default=ROOT / "runs" / "benchmarks", help="where the corpus is kept")
@@ -200,7 +204,9 @@ def main(arguments: Sequence[str]) -> None:
         result["settings"][name] = measure(name, corpus, rounds=options.rounds, steps=options.steps)
         print(f"{name}: {json.dumps(result['settings'][name]['ratios'])}", file=sys.stderr)  # minutes before the rest
     if options.quality_tokens:
-        result["quality"] = quality(corpus, tokens=options.quality_tokens)
+        result["quality"] = quality(
+            corpus, model=options.quality_model, tokens=options.quality_tokens, seeds=options.quality_seeds
+        )
     if options.memory_steps:
         result["memory"] = memory(corpus, steps=options.memory_steps)
     print(json.dumps(result, indent=2) if options.json else _lines(result))
