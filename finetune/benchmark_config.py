@@ -16,12 +16,14 @@ class BenchmarkRecipe(StageRecipe):
     """Task folders."""
     models: list[str]
     """Encoders, each as NAME=MODEL: NAME stands in the tables, MODEL is a folder, a Hub id or package:minilm."""
-    reference: str | None = None
-    """NAME of the model the others are compared to, such as the same encoder without adaptation. Default: the first."""
+    references: list[str] = dataclasses.field(default_factory=list)
+    """NAMEs of the models the others are compared to, such as the encoder without adaptation. Default: the first."""
     seeds: list[int] = dataclasses.field(default_factory=lambda: [1, 2, 3, 4, 5])
     """Seeds; the same seed of two models makes a pair."""
     train_sizes: list[int] = dataclasses.field(default_factory=list)
     """Numbers of training rows for learning curves, besides all of them."""
+    frozen_only: bool = False
+    """Score logistic regression on frozen states and train nothing: minutes instead of hours, to choose encoders by."""
     finetune_recipe: Path | None = None
     """Fine-tuning recipe of every run; its task, model, seed and output_dir are replaced. Default: all defaults."""
     frozen_encoder: bool = True
@@ -38,8 +40,9 @@ class BenchmarkRecipe(StageRecipe):
         require(self.jobs >= 1, "jobs", self.jobs, "1 or more")
         require(len(set(self.seeds)) == len(self.seeds) > 0, "seeds", self.seeds, "one or more, each once")
         names = list(self.named_models)
-        if self.reference is not None:
-            require(self.reference in names, "reference", self.reference, f"one of {', '.join(names)}")
+        for reference in self.references:
+            require(reference in names, "references", reference, f"one of {', '.join(names)}")
+        require(self.frozen_encoder or not self.frozen_only, "frozen_encoder", False, "true with frozen_only")
 
     @property
     def named_models(self) -> dict[str, str]:
@@ -54,6 +57,13 @@ class BenchmarkRecipe(StageRecipe):
         return named
 
     @property
-    def reference_name(self) -> str:
-        """The model the others are compared to."""
-        return self.reference or next(iter(self.named_models))
+    def pairs(self) -> list[tuple[str, str]]:
+        """Each model with each reference it is compared to, every pair once."""
+        names = list(self.named_models)
+        references = self.references or names[:1]
+        return [
+            (model, reference)
+            for number, reference in enumerate(references)
+            for model in names
+            if model not in references[: number + 1]
+        ]

@@ -27,15 +27,24 @@ def text_report(summary: dict[str, Any]) -> str:
     headings, rows = main_table(summary)
     lines = [f"{summary['metric']}, percent, mean ± SD over seeds {summary['seeds']}", *_align([headings, *rows]), ""]
     for comparison in summary["comparisons"]:
-        p_value = comparison["pooled_holm_p_value"]
-        verdict = "significant" if p_value < 0.05 else "not significant"
-        lines.append(
-            f"{comparison['model']} against {comparison['reference']}: {100 * comparison['pooled_mean']:+.2f} points "
-            f"over all tasks and seeds, p = {p_value:.4f} (Holm), {verdict}"
-        )
+        lines.append(pooled_sentence(comparison))
         lines += _align([["", "points", "95 % interval", "p (Holm)"], *_comparison_rows(comparison)])
-    lines += ["", loss_sentence(summary)]
+    for size, comparisons in summary["few_label_comparisons"].items():
+        lines += ["", f"trained on {size} rows:", *map(pooled_sentence, comparisons)]
+    if summary["ranks"]:
+        lines += ["", loss_sentence(summary)]
     return "\n".join(lines)
+
+
+def pooled_sentence(comparison: dict[str, Any]) -> str:
+    """Say one pooled comparison in words."""
+    p_value = comparison["pooled_holm_p_value"]
+    verdict = "significant" if p_value < 0.05 else "not significant"
+    low, high = (100 * comparison[f"pooled_{end}"] for end in ("low", "high"))
+    return (
+        f"{comparison['model']} against {comparison['reference']}: {100 * comparison['pooled_mean']:+.2f} points "
+        f"(95 % interval {low:+.2f} to {high:+.2f}) over all tasks and seeds, p = {p_value:.4f} (Holm), {verdict}"
+    )
 
 
 def loss_sentence(summary: dict[str, Any]) -> str:
@@ -54,17 +63,19 @@ def html_report(summary: dict[str, Any]) -> str:
         f'<p class="note">{summary["metric"]}, percent, mean ± SD over seeds {summary["seeds"]}.<br>',
         f"{NOT_A_DIAGNOSIS}</p>",
         table(headings, rows),
-        f"<p>{html.escape(loss_sentence(summary))}</p>",
+        *([f"<p>{html.escape(loss_sentence(summary))}</p>"] if summary["ranks"] else []),
     ]
     for comparison in summary["comparisons"]:
         title = f"{comparison['model']} against {comparison['reference']}"
         parts.append(f"<h2>{html.escape(title)}</h2>")
-        parts.append(
-            f"<p>Pooled: {100 * comparison['pooled_mean']:+.2f} points, "
-            f"p = {comparison['pooled_holm_p_value']:.4f} (approximate randomization, Holm).</p>"
-        )
+        parts.append(f"<p>{html.escape(pooled_sentence(comparison))}.</p>")
         parts.append(table(["task", "points", "95 % interval", "p (Holm)"], _comparison_rows(comparison)))
-    return page("mindshift: benchmark", [*parts, "<h2>Plots</h2>", *_plots(summary), *_figure_tables(summary)])
+    for size, comparisons in summary["few_label_comparisons"].items():
+        parts.append(f"<h2>Trained on {size} rows</h2>")
+        parts += [f"<p>{html.escape(pooled_sentence(comparison))}.</p>" for comparison in comparisons]
+    if summary["ranks"]:
+        parts += ["<h2>Plots</h2>", *_plots(summary), *_figure_tables(summary)]
+    return page("mindshift: benchmark", parts)
 
 
 def _comparison_rows(comparison: dict[str, Any]) -> list[list[str]]:

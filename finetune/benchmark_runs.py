@@ -51,6 +51,8 @@ def all_cells(recipe: BenchmarkRecipe) -> list[Cell]:
     tasks = [task_name(folder) for folder in recipe.tasks]
     if len(set(tasks)) != len(tasks):
         raise UserError("two tasks have the same folder name", where="tasks")
+    if recipe.frozen_only:
+        return []
     return [
         Cell(task, model, seed, rows)
         for seed in recipe.seeds

@@ -13,7 +13,7 @@ import numpy as np
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_runs import Cell, cell_recipe, read_cell, task_name
 from finetune.fitting import load_task
-from finetune.significance import bootstrap_difference, holm, randomization_test
+from finetune.significance import difference_of, holm, randomization_test, resample_differences
 from finetune.tasks import FloatArray, Task
 from finetune.uncertainty import clusters_of, f1_resamples, resample_weights
 
@@ -25,19 +25,15 @@ TFIDF = "tfidf_logistic_regression"
 def summarize(recipe: BenchmarkRecipe, working: Path, baselines: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return everything the benchmark found, JSON-serialisable; every cell must be there."""
     tasks = [task_name(folder) for folder in recipe.tasks]
-    scores = {
-        task: {model: _scores(recipe, working, task, model, None) for model in recipe.named_models} for task in tasks
-    }
+    models = [] if recipe.frozen_only else list(recipe.named_models)
+    scores = {task: {model: _scores(recipe, working, task, model, None) for model in models} for task in tasks}
     return {
         "metric": "test macro-F1",
         "seeds": recipe.seeds,
-        "reference": recipe.reference_name,
         "scores": {
             task: {model: _mean_sd(values) for model, values in by_model.items()} for task, by_model in scores.items()
         },
-        "figures": {
-            task: {model: _figures(recipe, working, task, model) for model in recipe.named_models} for task in tasks
-        },
+        "figures": {task: {model: _figures(recipe, working, task, model) for model in models} for task in tasks},
         "baselines": {task: {name: f["macro"]["f1"] for name, f in baselines[task].items()} for task in tasks},
         "loses_to_tfidf": [
             f"{model} on {task}"
@@ -46,8 +42,11 @@ def summarize(recipe: BenchmarkRecipe, working: Path, baselines: dict[str, dict[
             if statistics.fmean(values) <= baselines[task][TFIDF]["macro"]["f1"]
         ],
         "ranks": _ranks(scores),
-        "comparisons": _comparisons(recipe, working, scores),
-        "learning_curves": _learning_curves(recipe, working, tasks),
+        "comparisons": [] if recipe.frozen_only else _comparisons(recipe, working, tasks, None),
+        "few_label_comparisons": {
+            str(size): _comparisons(recipe, working, tasks, size) for size in recipe.train_sizes if models
+        },
+        "learning_curves": _learning_curves(recipe, working, tasks) if models else {},
     }
 
 
@@ -86,22 +85,23 @@ def _ranks(scores: dict[str, dict[str, list[float]]]) -> dict[str, float]:
     return {model: statistics.fmean(values) for model, values in ranks.items()}
 
 
-def _comparisons(
-    recipe: BenchmarkRecipe, working: Path, scores: dict[str, dict[str, list[float]]]
-) -> list[dict[str, Any]]:
-    """Compare every model with the reference: per task by bootstrap, with Holm's correction, and pooled."""
-    reference, tasks = recipe.reference_name, list(scores)
-    others = [model for model in recipe.named_models if model != reference]
-    if not others:
-        return []
-    resampled = {task: _resampled(recipe, working, task) for task in tasks}
+def _comparisons(recipe: BenchmarkRecipe, working: Path, tasks: list[str], rows: int | None) -> list[dict[str, Any]]:
+    """Compare every model with every reference: per task by bootstrap, with Holm's correction, and pooled.
+
+    Pooled means every task counts alike. Its p-value flips signs over tasks and seeds; its interval draws test texts
+    and seeds anew within each task.
+    """
+    resampled = {task: _resampled(recipe, working, task, rows) for task in tasks} if recipe.pairs else {}
     comparisons: list[dict[str, Any]] = []
-    for model in others:
-        differences = [
-            bootstrap_difference(resampled[task][model], resampled[task][reference], seed=recipe.seed) for task in tasks
-        ]
+    for model, reference in recipe.pairs:
+        drawn = {
+            task: resample_differences(by_model[model], by_model[reference], seed=recipe.seed)
+            for task, by_model in resampled.items()
+        }
+        differences = [difference_of(drawn_R) for drawn_R in drawn.values()]
         corrected = holm([difference.p_value for difference in differences])
-        pairs = np.concatenate([np.array(scores[task][model]) - np.array(scores[task][reference]) for task in tasks])
+        pairs = np.concatenate([by_model[model][:, 0] - by_model[reference][:, 0] for by_model in resampled.values()])
+        pooled = difference_of(np.mean(list(drawn.values()), axis=0))
         comparisons.append(
             {
                 "model": model,
@@ -111,29 +111,31 @@ def _comparisons(
                     for task, difference, p_value in zip(tasks, differences, corrected, strict=True)
                 },
                 "pooled_mean": float(pairs.mean()),
+                "pooled_low": pooled.low,
+                "pooled_high": pooled.high,
                 "pooled_p_value": randomization_test(pairs, seed=recipe.seed),
             }
         )
-    pooled = holm([comparison["pooled_p_value"] for comparison in comparisons])
-    for comparison, p_value in zip(comparisons, pooled, strict=True):
+    corrected = holm([comparison["pooled_p_value"] for comparison in comparisons])
+    for comparison, p_value in zip(comparisons, corrected, strict=True):
         comparison["pooled_holm_p_value"] = p_value
     return comparisons
 
 
-def _resampled(recipe: BenchmarkRecipe, working: Path, name: str) -> dict[str, FloatArray]:
+def _resampled(recipe: BenchmarkRecipe, working: Path, name: str, rows: int | None) -> dict[str, FloatArray]:
     """Return per model the macro-F1 (S, 1 + R) on test and on resamples of its clusters, the same for all models."""
     task: Task = load_task(cell_recipe(recipe, name))
     truth_NL = task.targets("test") > 0.5
     clusters_N = clusters_of(task.splits["test"])
     drawn_RC = resample_weights(clusters_N, resamples=RESAMPLES, seed=recipe.seed)
     weights_RC = np.vstack([np.ones((1, drawn_RC.shape[1])), drawn_RC])
-    rows: dict[str, list[FloatArray]] = {}
+    found: dict[str, list[FloatArray]] = {}
     for model in recipe.named_models:
         for seed in recipe.seeds:
-            decisions = read_cell(working, Cell(name, model, seed))["decisions"]
+            decisions = read_cell(working, Cell(name, model, seed, rows))["decisions"]
             given_NL = task.label_set.multi_hot([decisions[e.id] for e in task.splits["test"]]) > 0.5
-            rows.setdefault(model, []).append(f1_resamples(truth_NL, given_NL, clusters_N, weights_RC)["macro_f1"])
-    return {model: np.array(values) for model, values in rows.items()}
+            found.setdefault(model, []).append(f1_resamples(truth_NL, given_NL, clusters_N, weights_RC)["macro_f1"])
+    return {model: np.array(values) for model, values in found.items()}
 
 
 def _learning_curves(recipe: BenchmarkRecipe, working: Path, tasks: list[str]) -> dict[str, Any]:

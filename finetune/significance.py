@@ -28,8 +28,8 @@ class Difference(NamedTuple):
     p_value: float
 
 
-def bootstrap_difference(ours_SR: FloatArray, theirs_SR: FloatArray, *, seed: int) -> Difference:
-    """Compare two models on one task.
+def resample_differences(ours_SR: FloatArray, theirs_SR: FloatArray, *, seed: int) -> FloatArray:
+    """Return (1 + R,) mean differences of two models on one task: as measured, then with texts and seeds drawn anew.
 
     Args:
         ours_SR: (S, 1 + R) the figure of each seed: on the test split, then on R resamples of its clusters.
@@ -40,10 +40,16 @@ def bootstrap_difference(ours_SR: FloatArray, theirs_SR: FloatArray, *, seed: in
     seeds, columns = difference_SR.shape
     drawn = np.random.default_rng(seed).integers(0, seeds, size=(seeds, columns - 1))
     resampled_R = np.take_along_axis(difference_SR[:, 1:], drawn, axis=0).mean(axis=0)
+    return np.concatenate([[difference_SR[:, 0].mean()], resampled_R])
+
+
+def difference_of(differences_R: FloatArray) -> Difference:
+    """Sum up what `resample_differences` returned, or the mean of several tasks' of one length."""
+    resampled_R = differences_R[1:]
     below, above = (resampled_R <= 0).sum(), (resampled_R >= 0).sum()
     p_value = min(1.0, 2 * (min(below, above) + 1) / (len(resampled_R) + 1))
     low, high = np.quantile(resampled_R, [0.025, 0.975])
-    return Difference(float(difference_SR[:, 0].mean()), float(low), float(high), float(p_value))
+    return Difference(float(differences_R[0]), float(low), float(high), float(p_value))
 
 
 def randomization_test(differences_D: FloatArray, *, seed: int) -> float:

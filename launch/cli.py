@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "corpus sample": Command("corpus.sample.generate:main", "Write any number of synthetic posts in dump format."),
     "pretrain": Command("pretrain.run_mlm:main", "Continue masked-LM pretraining on a corpus (one process)."),
     "pretrain extend-vocabulary": Command("pretrain.vocabulary:main", "Whole tokens for a corpus's frequent words."),
+    "pretrain soup": Command("pretrain.run_soup:main", "Average the weights of encoders from one starting point."),
     "pretrain estimate": Command(
         "pretrain.run_estimate:main", "Say tokens, hours, memory and cost of a recipe beforehand."
     ),

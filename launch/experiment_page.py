@@ -6,7 +6,7 @@ from typing import Any
 
 from configs.manifest import MANIFEST_NAME, read_manifest, sha256_file
 from configs.run_folder import write_atomically
-from finetune.benchmark_report import text_report
+from finetune.benchmark_report import pooled_sentence, text_report
 
 HOURS_NAME = "hours.json"
 HEAD = """\
@@ -23,7 +23,6 @@ def render_page(
     folder: Path,
     encoders: dict[str, Path],
     benchmarks: list[str],
-    control: str,
     survivors: list[str],
     share: float,
 ) -> None:
@@ -34,7 +33,6 @@ def render_page(
         folder: the experiment's.
         encoders: the folders of the head and the arms by name.
         benchmarks: names of the benchmark folders, in order.
-        control: the arm trained on general text.
         survivors: the arms that were compared in full.
         share: how much of the full experiment was paid for.
     """
@@ -44,7 +42,7 @@ def render_page(
             f"**Scaled down** to {100 * share:.0f} % of the full experiment's steps and seeds by `--budget_hours`."
         )
     if (folder / "benchmark" / "benchmark.json").is_file():
-        parts.append(_headline(_read(folder / "benchmark" / "benchmark.json"), control))
+        parts.append(_headline(_read(folder / "benchmark" / "benchmark.json")))
     parts += ["## Pretraining", _encoder_table(encoders)]
     for name in benchmarks:
         title = "Screening" if name == "screening" else "Comparison"
@@ -55,17 +53,13 @@ def render_page(
     write_atomically(path, "\n\n".join(parts) + "\n")
 
 
-def _headline(summary: dict[str, Any], control: str) -> str:
+def _headline(summary: dict[str, Any]) -> str:
     """Say the pooled effects in words."""
-    sentences = []
-    for comparison in summary["comparisons"]:
-        p_value = comparison["pooled_holm_p_value"]
-        verdict = "significant" if p_value < 0.05 else "**not** significant"
-        sentences.append(
-            f"- {comparison['model']} against {control}: {100 * comparison['pooled_mean']:+.2f} points of macro-F1 "
-            f"over all tasks and seeds, p = {p_value:.4f} after Holm: {verdict}."
-        )
-    return "\n".join(["## Result", "", *sentences])
+    lines = [f"- {pooled_sentence(comparison)}." for comparison in summary["comparisons"]]
+    for size, comparisons in summary["few_label_comparisons"].items():
+        lines += ["", f"Trained on {size} rows a task:", ""]
+        lines += [f"- {pooled_sentence(comparison)}." for comparison in comparisons]
+    return "\n".join(["## Result", "", "Macro-F1 on test splits, all training rows:", "", *lines])
 
 
 def _encoder_table(encoders: dict[str, Path]) -> str:

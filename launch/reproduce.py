@@ -1,8 +1,8 @@
 """`mindshift reproduce`: does adaptation help? The whole experiment behind one command, resumed wherever it stopped.
 
-Corpora, a warmed-up head that every arm starts from, arms of the same number of steps, a cheap screening of the arms,
-a benchmark of the survivors against their controls, and a page with every figure. Each step is a stage of its own with
-its own recipe and manifest; a finished one is left as it is.
+Corpora, a warmed-up head that every arm starts from, short arms, a cheap screening of them by frozen states, long arms
+for those that survive and for the controls, a benchmark of these, and a page with every figure. Each step is a stage of
+its own with its own recipe and manifest; a finished one is left as it is.
 """
 
 import dataclasses
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from configs.console import start_console
-from configs.errors import UserError, run_program
+from configs.errors import run_program
+from configs.manifest import MANIFEST_NAME
 from configs.recipe import load_recipe, require
 from configs.run_folder import write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
@@ -26,6 +27,7 @@ logger = logging.getLogger("reproduce")
 MINDSHIFT = [sys.executable, "-m", "launch.cli"]
 
 FEWEST_SEEDS = 2
+BASE, SOUP, FROZEN = "base", "soup", "frozen "
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -43,17 +45,20 @@ class ExperimentRecipe:
     arms: dict[str, Path]
     """Pretraining recipes by name. Their corpus, model and output_dir are replaced where `sources` says so."""
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
-    """What an arm reads and starts from, as CORPUS or CORPUS from ARM. Default: domain, from the head."""
-    control: str = "general"
-    """The arm trained on general text: what it gains is mere extra training."""
+    """What an arm reads and starts from, as CORPUS, CORPUS from ARM, or soup of ARM: the mean of it and its start,
+    arm and recipe being a soup's (`mindshift pretrain soup`). Default: domain, from the head."""
+    controls: list[str] = dataclasses.field(default_factory=lambda: ["general"])
+    """Arms trained on general text: what they gain is mere extra training."""
     screening: Path | None = None
-    """Benchmark recipe of the first round; its models are replaced. Without it every arm survives."""
+    """Benchmark recipe of the first round, `frozen_only`; its models are replaced. Without it every arm survives."""
+    screening_steps: int | None = None
+    """Optimizer steps of each arm in the first round. Default: `steps`, so that nothing is trained twice."""
     benchmark: Path
-    """Benchmark recipe of the comparison; its models are replaced by base, control and survivors."""
+    """Benchmark recipe of the comparison; its models are replaced by base, controls and survivors."""
     survivors: int = 2
     """Arms that go from the screening to the benchmark."""
     steps: int = 2000
-    """Optimizer steps of each arm."""
+    """Optimizer steps of each arm in the comparison."""
     expected_hours: float = 12.0
     """Hours that all of it took on the machine of the recipe's head comment."""
     budget_hours: float | None = None
@@ -61,15 +66,19 @@ class ExperimentRecipe:
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
-        require(self.control in self.arms, "control", self.control, f"one of the arms: {', '.join(self.arms)}")
+        for control in self.controls:
+            require(control in self.arms, "controls", control, f"one of the arms: {', '.join(self.arms)}")
+        require(len(self.controls) >= 1, "controls", self.controls, "one arm or more")
+        require(self.screening_steps is None or self.screening is not None, "screening", None, "a benchmark recipe")
         require(self.survivors >= 1, "survivors", self.survivors, "1 or more")
         require(self.budget_hours is None or self.budget_hours > 0, "budget_hours", self.budget_hours, "more than 0")
         for arm, source in self.sources.items():
             require(arm in self.arms, "sources", arm, f"one of the arms: {', '.join(self.arms)}")
             corpus, start = split_source(source)
-            require(corpus in self.corpora, "sources", source, f"a corpus of {', '.join(self.corpora)}")
+            require(corpus in (*self.corpora, SOUP), "sources", source, f"a corpus of {', '.join(self.corpora)}")
             earlier = list(self.arms)[: list(self.arms).index(arm)]
             require(start in ("head", *earlier), "sources", source, "an arm that stands before it")
+            require((corpus, start) != (SOUP, "head"), "sources", source, "soup of ARM")
 
     @property
     def share(self) -> float:
@@ -78,8 +87,8 @@ class ExperimentRecipe:
 
 
 def split_source(source: str) -> tuple[str, str]:
-    """Return the corpus and the start (`head` or an arm) that `CORPUS [from ARM]` names."""
-    corpus, _, start = source.partition(" from ")
+    """Return the corpus (or `soup`) and the start (`head` or an arm) that CORPUS [from ARM] or soup of ARM names."""
+    corpus, _, start = source.partition(" of " if source.startswith(f"{SOUP} ") else " from ")
     return corpus.strip(), start.strip() or "head"
 
 
@@ -87,7 +96,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     """Run or resume the experiment and write its page."""
     recipe = load_recipe(ExperimentRecipe, arguments, program)
     experiment = Experiment(recipe)
-    experiment.pretrain()
+    experiment.prepare()
     survivors = experiment.screen()
     experiment.compare(survivors)
     write_page(experiment, survivors)
@@ -99,57 +108,80 @@ class Experiment:
     def __init__(self, recipe: ExperimentRecipe) -> None:
         self.recipe, self.folder = recipe, recipe.output_dir.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.general = split_source(recipe.sources.get(recipe.controls[0], "general"))[0]
         self.steps = max(1, round(recipe.steps * recipe.share))
+        screening_steps = recipe.screening_steps or recipe.steps
+        self.screening_steps = max(1, round(screening_steps * recipe.share))
 
     def corpus(self, name: str) -> Path:
         """Return the folder of a corpus."""
         return self.folder / "corpus" / name
 
-    def encoder(self, name: str) -> Path:
-        """Return the folder of an arm's encoder, or of the `head`."""
-        return self.folder / "encoder" / name
+    def encoder(self, name: str, steps: int) -> Path:
+        """Return the folder of an arm's encoder after so many steps, or of the `head`."""
+        return self.folder / "encoder" / (name if name == "head" else f"{name}-{steps}")
 
-    def pretrain(self) -> None:
-        """Build the corpora, warm the head up, train the arms."""
-        recipe = self.recipe
-        for name, path in recipe.corpora.items():
+    def prepare(self) -> None:
+        """Build the corpora and warm the head up."""
+        for name, path in self.recipe.corpora.items():
             # One folder of keys: a post that one corpus holds out is held out of all.
             options = _options(output_dir=self.corpus(name), keys_dir=self.folder / "keys")
             self._run(f"corpus {name}", ["corpus", "build", str(path), *options], self.corpus(name))
-        general = split_source(recipe.sources.get(recipe.control, "general"))[0]
-        options = _options(corpus=self.corpus(general), output_dir=self.encoder("head"))
-        self._run("head", ["pretrain", str(recipe.head), *options], self.encoder("head"))
-        for name, path in recipe.arms.items():
-            self._run(f"arm {name}", ["pretrain", str(path), *self._arm_options(name, general)], self.encoder(name))
-
-    def _arm_options(self, name: str, general: str) -> list[str]:
-        corpus, start = split_source(self.recipe.sources.get(name, "domain"))
-        options = _options(corpus=self.corpus(corpus), model=self.encoder(start), output_dir=self.encoder(name))
-        return [*options, *_options(general_corpus=self.corpus(general), max_steps=self.steps)]
+        head = self.encoder("head", 0)
+        options = _options(corpus=self.corpus(self.general), output_dir=head)
+        self._run("head", ["pretrain", str(self.recipe.head), *options], head)
 
     def screen(self) -> list[str]:
-        """Return the arms that go on: the best of a cheap round, the control apart."""
-        candidates = [name for name in self.recipe.arms if name != self.recipe.control]
+        """Return the arms that go on: the best of a cheap round, the controls apart."""
+        candidates = [name for name in self.recipe.arms if name not in self.recipe.controls]
         if self.recipe.screening is None:
             return candidates
-        folder = self._benchmark("screening", self.recipe.screening, candidates, share=1.0)
+        self._train(list(self.recipe.arms), self.screening_steps)
+        names = [*self.recipe.controls, *candidates]
+        folder = self._benchmark("screening", self.recipe.screening, names, self.screening_steps)
         scores = screening_scores(json.loads((folder / "benchmark.json").read_text(encoding="utf-8")))
-        best = sorted(candidates, key=lambda name: -scores[name])[: self.recipe.survivors]
-        logger.info("screening: %s", ", ".join(f"{name} {100 * scores[name]:.1f}" for name in candidates))
-        return best
+        logger.info("screening: %s", ", ".join(f"{name} {100 * score:.1f}" for name, score in scores.items()))
+        return sorted(candidates, key=lambda name: -scores[name])[: self.recipe.survivors]
 
     def compare(self, survivors: list[str]) -> None:
-        """Compare the survivors with the base and the control."""
-        self._benchmark("benchmark", self.recipe.benchmark, survivors, share=self.recipe.share)
+        """Train the controls and the survivors in full and compare them, with each other and with the base."""
+        names = [*self.recipe.controls, *survivors]
+        self._train(names, self.steps)
+        self._benchmark("benchmark", self.recipe.benchmark, names, self.steps, references=[*self.recipe.controls, BASE])
 
-    def _benchmark(self, name: str, path: Path, arms: list[str], *, share: float) -> Path:
-        """Run a benchmark of the base, the control and `arms`, and return its folder."""
+    def _train(self, names: list[str], steps: int) -> None:
+        """Train arms and what they start from, in the recipe's order."""
+        wanted = set(names)
+        for name in reversed(self.recipe.arms):
+            if name in wanted:
+                wanted.add(split_source(self.recipe.sources.get(name, "domain"))[1])
+        for name, path in self.recipe.arms.items():
+            if name in wanted:
+                stage, options = self.arm_command(name, steps)
+                self._run(f"arm {name}, {steps:,} steps", [*stage, str(path), *options], self.encoder(name, steps))
+
+    def arm_command(self, name: str, steps: int) -> tuple[list[str], list[str]]:
+        """Return the stage of an arm and the keys that its source replaces in its recipe."""
+        corpus, start = split_source(self.recipe.sources.get(name, "domain"))
+        general, output = self.corpus(self.general), self.encoder(name, steps)
+        if corpus == SOUP:
+            models = [str(self.encoder("head", 0)), str(self.encoder(start, steps))]
+            evaluated = self.corpus(split_source(self.recipe.sources.get(start, "domain"))[0])
+            options = _options(models=json.dumps(models), corpus=evaluated, general_corpus=general, output_dir=output)
+            return ["pretrain", "soup"], options
+        options = _options(corpus=self.corpus(corpus), model=self.encoder(start, steps), output_dir=output)
+        return ["pretrain"], [*options, *_options(general_corpus=general, max_steps=steps)]
+
+    def _benchmark(
+        self, name: str, path: Path, arms: list[str], steps: int, references: Sequence[str] = (BASE,)
+    ) -> Path:
+        """Run a benchmark of the base and `arms`, and return its folder."""
         settings = load_recipe(BenchmarkRecipe, [str(path)], f"mindshift reproduce: {path}")
-        seeds = settings.seeds[: max(FEWEST_SEEDS, round(len(settings.seeds) * share))]
-        models = [f"base={self.encoder('head')}"]
-        models += [f"{arm}={self.encoder(arm)}" for arm in (self.recipe.control, *arms)]
+        seeds = settings.seeds[: max(FEWEST_SEEDS, round(len(settings.seeds) * self.recipe.share))]
+        models = [f"{BASE}={self.encoder('head', 0)}"]
+        models += [f"{arm}={self.encoder(arm, steps)}" for arm in arms]
         folder = self.folder / name
-        options = _options(models=json.dumps(models), reference=self.recipe.control, seeds=json.dumps(seeds))
+        options = _options(models=json.dumps(models), references=json.dumps(references), seeds=json.dumps(seeds))
         self._run(name, ["benchmark", str(path), *options, *_options(output_dir=folder)], folder)
         return folder
 
@@ -164,27 +196,29 @@ class Experiment:
 
 
 def screening_scores(summary: dict[str, Any]) -> dict[str, float]:
-    """Return each model's mean over tasks of its fine-tuned macro-F1."""
+    """Return each model's mean over tasks of the macro-F1 on its frozen states."""
     by_model: dict[str, list[float]] = {}
-    for scores in summary["scores"].values():
-        for model, score in scores.items():
-            by_model.setdefault(model, []).append(score["mean"])
+    for baselines in summary["baselines"].values():
+        for system, score in baselines.items():
+            if system.startswith(FROZEN):
+                by_model.setdefault(system.removeprefix(FROZEN), []).append(score)
     return {model: sum(values) / len(values) for model, values in by_model.items()}
 
 
 def write_page(experiment: Experiment, survivors: list[str]) -> None:
     """Write the page from what the steps left."""
     recipe = experiment.recipe
-    names = ["head", *recipe.arms]
-    for name in names:
-        if not (experiment.encoder(name) / "evaluation.json").is_file():
-            raise UserError("no evaluation of this arm is here", where=experiment.encoder(name))
+    encoders = {"head": experiment.encoder("head", 0)}
+    encoders |= {
+        path.name: path
+        for path in sorted((experiment.folder / "encoder").iterdir())
+        if (path / MANIFEST_NAME).is_file()
+    }
     render_page(
         recipe.page,
         folder=experiment.folder,
-        encoders={name: experiment.encoder(name) for name in names},
+        encoders=encoders,
         benchmarks=[name for name in ("screening", "benchmark") if (experiment.folder / name).is_dir()],
-        control=recipe.control,
         survivors=survivors,
         share=recipe.share,
     )

@@ -52,7 +52,7 @@ def test_gate_refuses_a_leak_by_id(
     ("keys", "message"),
     [
         ({"models": ["tiny"]}, "each is NAME=MODEL"),
-        ({"reference": "other"}, "reference is 'other'"),
+        ({"references": ["other"]}, "references is 'other'"),
         ({"seeds": [1, 1]}, "each once"),
         ({"tasks": []}, "one or more task folders"),
     ],
@@ -72,6 +72,28 @@ def test_cells_fill_up_seed_by_seed(tmp_path: Path) -> None:
     cells = all_cells(recipe)
     assert len(cells) == len(set(cells)) == 16
     assert [cell.seed for cell in cells] == [1] * 8 + [2] * 8
+
+
+def test_every_pair_is_compared_once(tmp_path: Path) -> None:
+    def pairs(*references: str) -> list[tuple[str, str]]:
+        models = ["a=1", "b=2", "c=3"]
+        return BenchmarkRecipe(tasks=["t"], models=models, references=list(references), output_dir=tmp_path).pairs
+
+    assert pairs() == [("b", "a"), ("c", "a")]
+    assert pairs("b") == [("a", "b"), ("c", "b")]
+    assert pairs("b", "a") == [("a", "b"), ("c", "b"), ("c", "a")]
+
+
+def test_frozen_only_trains_nothing(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path, [make_task("binary")], {"base": tiny_encoder}, frozen_only=True, leakage="drop")
+    assert mindshift(["benchmark", str(recipe)]) == 0
+    summary = json.loads((tmp_path / "benchmark" / "benchmark.json").read_text())
+    assert summary["scores"] == {"task": {}}
+    assert 0 < summary["baselines"]["task"]["frozen base"] <= 1
+    assert not list((tmp_path / "benchmark" / "cells").iterdir())
+    assert "frozen base" in capsys.readouterr().out
 
 
 def test_gate_is_not_closed_twice_on_the_same_files(make_task: MakeTask, tiny_encoder: Path, tmp_path: Path) -> None:
@@ -97,7 +119,7 @@ def test_benchmark_in_pieces(
 ) -> None:
     tasks = [make_task("binary", name="first"), make_task("multi_label", name="second")]
     models = {"base": tiny_encoder, "same": tiny_encoder}
-    recipe = write_recipe(tmp_path, tasks, models, most_new_runs=5, leakage="drop", reference="base")
+    recipe = write_recipe(tmp_path, tasks, models, most_new_runs=5, leakage="drop", references=["base"])
     assert mindshift(["benchmark", str(recipe)]) == 0
     cells = tmp_path / "benchmark.partial" / "cells"
     first = {path.name: path.stat().st_mtime_ns for path in cells.iterdir()}
@@ -110,7 +132,7 @@ def test_benchmark_in_pieces(
     assert set(summary["baselines"]["first"]) == {"majority", "tfidf_logistic_regression", "frozen base", "frozen same"}
     comparison = summary["comparisons"][0]
     assert comparison["model"] == "same"  # the same weights under another name: no difference at all
-    assert comparison["pooled_mean"] == 0
+    assert comparison["pooled_mean"] == comparison["pooled_low"] == comparison["pooled_high"] == 0
     assert comparison["pooled_holm_p_value"] == 1
     printed = capsys.readouterr().out
     assert "TF-IDF + logistic regression" in printed

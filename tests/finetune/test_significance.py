@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from finetune.significance import bootstrap_difference, holm, randomization_test
+from finetune.significance import difference_of, holm, randomization_test, resample_differences
 
 
 def test_holm_by_hand() -> None:
@@ -25,11 +25,12 @@ def test_randomization_keeps_its_level_and_has_power() -> None:
     assert randomization_test(generator.normal(1.0, 0.5, size=45), seed=0) < 0.001
 
 
-def test_bootstrap_difference() -> None:
+def test_resampled_differences() -> None:
     generator = np.random.default_rng(1)
     theirs = 0.70 + 0.02 * generator.normal(size=(5, 1001))
-    same = bootstrap_difference(theirs + 0.005 * generator.normal(size=theirs.shape), theirs, seed=0)
-    better = bootstrap_difference(theirs + 0.05, theirs, seed=0)
+    noisy = theirs + 0.005 * generator.normal(size=theirs.shape)
+    same = difference_of(resample_differences(noisy, theirs, seed=0))
+    better = difference_of(resample_differences(theirs + 0.05, theirs, seed=0))
     assert same.p_value > 0.05
     assert same.low < 0 < same.high
     assert better.p_value < 0.01

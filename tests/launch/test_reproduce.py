@@ -14,10 +14,12 @@ from finetune.benchmark_config import BenchmarkRecipe
 from finetune.config import FinetuneRecipe
 from launch.reproduce import Experiment, ExperimentRecipe, main, screening_scores, split_source
 from pretrain.config import PretrainRecipe
+from pretrain.run_soup import SoupRecipe
 
 RECIPE = CODE_ROOT / "configs" / "experiments" / "does-adaptation-help.yaml"
 PARTS = sorted((CODE_ROOT / "configs" / "experiments" / "adaptation").glob("*.yaml"))
 KINDS = {"corpus": CorpusRecipe, "arm": PretrainRecipe, "head": PretrainRecipe, "capped": FinetuneRecipe}
+SOUP = "arm_soup.yaml"
 
 
 def load(*arguments):
@@ -26,7 +28,8 @@ def load(*arguments):
 
 @pytest.mark.parametrize("path", PARTS, ids=lambda path: path.name)
 def test_every_part_loads(path):
-    load_recipe(KINDS.get(path.stem.partition("_")[0], BenchmarkRecipe), [str(path)], "test")
+    kind = SoupRecipe if path.name == SOUP else KINDS.get(path.stem.partition("_")[0], BenchmarkRecipe)
+    load_recipe(kind, [str(path)], "test")
 
 
 def test_every_part_is_used_and_every_arm_trains_as_long():
@@ -34,30 +37,44 @@ def test_every_part_is_used_and_every_arm_trains_as_long():
     named = {*recipe.corpora.values(), *recipe.arms.values(), recipe.head, recipe.screening, recipe.benchmark}
     settings = load_recipe(BenchmarkRecipe, [str(recipe.benchmark)], "test")
     assert {path.name for path in PARTS} == {path.name for path in (*named, settings.finetune_recipe)}
-    arms = {name: yaml.safe_load(path.read_text()) for name, path in recipe.arms.items()}
+    arms = {name: yaml.safe_load(path.read_text()) for name, path in recipe.arms.items() if path.name != SOUP}
     for key in ("max_steps", "micro_batch_size", "max_seq_length", "learning_rate"):
         assert len({arm[key] for arm in arms.values()}) == 1, key
 
 
 def test_arms_read_and_start_from_what_their_source_says(tmp_path):
     experiment = Experiment(load("--output_dir", str(tmp_path), "--budget_hours", "3"))
-    words = experiment._arm_options("domain_tapt", "general")
-    given = dict(zip(words[::2], words[1::2], strict=True))
-    assert given["--corpus"] == str(tmp_path / "corpus" / "tasks")
-    assert given["--model"] == str(tmp_path / "encoder" / "domain")
-    assert given["--general_corpus"] == str(tmp_path / "corpus" / "general")
-    assert given["--max_steps"] == "500"  # a quarter of the hours, a quarter of the steps
+    assert (experiment.steps, experiment.screening_steps) == (
+        500,
+        125,
+    )  # a quarter of the hours, a quarter of the steps
+
+    def given(name):
+        stage, words = experiment.arm_command(name, 500)
+        return stage, dict(zip(words[::2], words[1::2], strict=True))
+
+    stage, options = given("domain_tapt")
+    assert stage == ["pretrain"]
+    assert options["--corpus"] == str(tmp_path / "corpus" / "tasks")
+    assert options["--model"] == str(tmp_path / "encoder" / "domain-500")
+    assert options["--general_corpus"] == str(tmp_path / "corpus" / "general")
+    assert options["--max_steps"] == "500"
+    stage, options = given("general_soup")
+    assert stage == ["pretrain", "soup"]
+    assert json.loads(options["--models"]) == [str(tmp_path / "encoder" / name) for name in ("head", "general-500")]
+    assert options["--corpus"] == str(tmp_path / "corpus" / "general")
     assert split_source("general") == ("general", "head")
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("control", "nothing", "control"),
+        ("controls", '["nothing"]', "controls"),
         ("budget_hours", "0", "budget_hours"),
         ("sources", '{"nobody": "domain"}', "sources"),
         ("sources", '{"domain": "nowhere"}', "sources"),
         ("sources", '{"domain": "domain from tapt"}', "sources"),  # tapt stands behind it
+        ("sources", '{"soup": "soup"}', "sources"),
     ],
 )
 def test_impossible_values_are_refused(key, value, message):
@@ -66,8 +83,8 @@ def test_impossible_values_are_refused(key, value, message):
 
 
 def test_screening_takes_the_mean_over_tasks():
-    scores = {"a": {"x": {"mean": 0.5}, "y": {"mean": 0.6}}, "b": {"x": {"mean": 0.9}, "y": {"mean": 0.4}}}
-    assert screening_scores({"scores": scores}) == pytest.approx({"x": 0.7, "y": 0.5})
+    scores = {"a": {"frozen x": 0.5, "frozen y": 0.6, "majority": 0.1}, "b": {"frozen x": 0.9, "frozen y": 0.4}}
+    assert screening_scores({"baselines": scores}) == pytest.approx({"x": 0.7, "y": 0.5})
 
 
 @pytest.mark.slow
@@ -91,23 +108,30 @@ def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, ca
         "corpora": {name: str(path) for name, path in corpora.items()},
         "head": str(write("head.yaml", **arm | {"trainable": "head"})),
         "arms": {name: str(write("arm.yaml", **arm)) for name in ("general", "domain", "second")},
-        "sources": {"general": "general", "second": "domain from domain"},
+        "sources": {"general": "general", "second": "domain from domain", "soup": "soup of domain"},
+        "screening_steps": 1,
         "steps": 2,
         "survivors": 1,
     }
-    for name in ("screening", "benchmark"):
-        cells = {"tasks": [str(sample / "task")], "models": ["base=x"], "seeds": [1, 2], "output_dir": "x"}
-        values[name] = str(
-            write(f"{name}.yaml", **cells, finetune_recipe=str(capped), leakage="drop", frozen_encoder=False)
-        )
+    soup = {"models": ["x", "y"], "corpus": "x", "output_dir": "x", "max_seq_length": 32, "eval_max_tokens": 500}
+    values["arms"] |= {"soup": str(write("soup.yaml", **soup))}
+    cells = {"tasks": [str(sample / "task")], "models": ["base=x"], "seeds": [1, 2], "output_dir": "x"}
+    cells |= {"finetune_recipe": str(capped), "leakage": "drop"}
+    values["screening"] = str(write("screening.yaml", **cells, frozen_only=True))
+    values["benchmark"] = str(write("benchmark.yaml", **cells, frozen_encoder=False, train_sizes=[40]))
     recipe = write("experiment.yaml", **values)
     main([str(recipe)], "mindshift reproduce")
     page = (tmp_path / "page.md").read_text()
     found = json.loads((tmp_path / "runs" / "benchmark" / "benchmark.json").read_text())
-    assert {comparison["reference"] for comparison in found["comparisons"]} == {"general"}
-    pooled = {c["model"]: f"{100 * c['pooled_mean']:+.2f} points" for c in found["comparisons"]}
-    assert set(pooled) in ({"base", "domain"}, {"base", "second"})
-    assert all(text in page for text in pooled.values())
+    (survivor,) = {comparison["model"] for comparison in found["comparisons"]} - {"base"}
+    assert survivor in ("domain", "second", "soup")
+    pairs = {(comparison["model"], comparison["reference"]) for comparison in found["comparisons"]}
+    assert pairs == {("base", "general"), (survivor, "general"), (survivor, "base")}
+    shown = [*found["comparisons"], *found["few_label_comparisons"]["40"]]
+    assert all(f"{100 * comparison['pooled_mean']:+.2f} points" in page for comparison in shown)
+    assert {"general-1", "domain-1", "second-1", "soup-1", "general-2"} <= {
+        path.name for path in (tmp_path / "runs" / "encoder").iterdir()
+    }
     hours = (tmp_path / "runs" / "hours.json").read_text()
     main([str(recipe)], "mindshift reproduce")
     assert (tmp_path / "runs" / "hours.json").read_text() == hours
