@@ -12,7 +12,10 @@
 None of these says that an answer helps anybody. Only people can.
 """
 
+import json
 import math
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -22,6 +25,7 @@ import numpy as np
 import torch
 
 from configs.errors import UserError
+from configs.manifest import CODE_ROOT
 from dialogue.config import DialogueRecipe
 from dialogue.examples import EncodedReply, Reply, collate
 from dialogue.safety import screen_reply
@@ -133,25 +137,24 @@ def load_similarity(recipe: DialogueRecipe) -> Similarity | None:
 
 
 def load_emotions(recipe: DialogueRecipe) -> Emotions | None:
-    """Return a function that names the likeliest label of a classifier folder for each text."""
+    """Return a function that asks `mindshift predict` for the likeliest label of each text.
+
+    A process of its own: any head that `finetune/` writes is read by `finetune/` alone, and no text is put on a disk.
+    """
     if recipe.emotion_classifier is None:
         return None
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
     folder = recipe.emotion_classifier
-    if not (folder / "config.json").is_file():
-        raise UserError("no classifier here (config.json is missing)", where=folder, fix="Run `mindshift finetune`.")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
+    if not (folder / "decision.json").is_file():
+        raise UserError("no classifier here (decision.json is missing)", where=folder, fix="Run `mindshift finetune`.")
 
     def emotions(texts: Sequence[str]) -> list[str]:
-        names: list[str] = []
-        for start in range(0, len(texts), 32):
-            part = [text or " " for text in texts[start : start + 32]]
-            batch = tokenizer(part, padding=True, truncation=True, max_length=128, return_tensors="pt")
-            with torch.inference_mode():
-                names += [model.config.id2label[int(i)] for i in model(**batch).logits.argmax(-1)]
-        return names
+        rows = "".join(json.dumps({"id": n, "text": text or "-"}) + "\n" for n, text in enumerate(texts))
+        command = [sys.executable, "-m", "finetune.predict", "--model", str(folder.absolute())]
+        found = subprocess.run(command, input=rows, capture_output=True, text=True, check=False, cwd=CODE_ROOT)
+        answered = [json.loads(line)["probabilities"] for line in found.stdout.splitlines()]
+        if found.returncode != 0 or len(answered) != len(texts):
+            raise UserError(f"`mindshift predict` failed: {found.stderr.strip()[-300:]}", where=folder)
+        return [max(probabilities, key=probabilities.__getitem__) for probabilities in answered]
 
     return emotions
 
