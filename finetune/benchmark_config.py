@@ -16,6 +16,8 @@ class BenchmarkRecipe(StageRecipe):
     """Task folders."""
     models: list[str]
     """Encoders, each as NAME=MODEL: NAME stands in the tables, MODEL is a folder, a Hub id or package:minilm."""
+    adapted: Path | None = None
+    """One more encoder, called `adapted` in the tables: in a chain, the one that was just pretrained."""
     references: list[str] = dataclasses.field(default_factory=list)
     """NAMEs of the models the others are compared to, such as the encoder without adaptation. Default: the first."""
     seeds: list[int] = dataclasses.field(default_factory=lambda: [1, 2, 3, 4, 5])
@@ -53,6 +55,9 @@ class BenchmarkRecipe(StageRecipe):
             if not mark or not name or not model or name in named or "/" in name:
                 raise UserError(f"models holds {entry!r}; each is NAME=MODEL with a name of its own", where="recipe")
             named[name] = model
+        if self.adapted is not None:
+            require("adapted" not in named, "adapted", self.adapted, "unset, as models names one so already")
+            named["adapted"] = str(self.adapted)
         require(len(named) > 0, "models", self.models, "one or more")
         return named
 

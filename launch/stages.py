@@ -75,6 +75,14 @@ STAGES = {
             uses_gpus=True,
         ),
         Stage(
+            name="benchmark",
+            program=("mindshift", "benchmark"),
+            recipe_class="finetune.benchmark_config:BenchmarkRecipe",
+            folder="benchmark",
+            inputs={"adapted": "pretrain"},
+            uses_gpus=True,
+        ),
+        Stage(
             name="audit",
             program=("mindshift", "release", "audit"),
             recipe_class="release.config:AuditRecipe",
@@ -98,6 +106,8 @@ class ChainRecipe:
     """Recipe of the pretraining."""
     finetune: Path | None = None
     """Recipe of the fine-tuning."""
+    benchmark: Path | None = None
+    """Recipe of the benchmark, in which the encoder of the chain stands as `adapted`."""
     audit: Path | None = None
     """Recipe of the release audit."""
 

@@ -9,7 +9,8 @@ from launch.stages import STAGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-SHORT = ["--pretrain.max_steps", "20", "--finetune.epochs", "1", "--audit.shadow_steps", "5"]
+SHORT = ["--pretrain.max_steps", "20", "--finetune.epochs", "1", "--benchmark.seeds", "[1]"]
+SHORT += ["--audit.shadow_steps", "5"]
 SHORT += ["--audit.documents_per_side", "50", "--audit.bootstrap_samples", "200", "--audit.masks_per_document", "1"]
 
 
@@ -24,7 +25,7 @@ def test_the_whole_chain_on_the_sample(slurm, tmp_path):
     words = ["launch", "all", "configs/launch/sample.yaml", "--on", "slurm", "--output_dir", run]
     words += ["--corpus.keys_dir", tmp_path / "keys", *SHORT]
     jobs = ids(slurm.mindshift(*words).stdout)
-    assert list(jobs) == ["corpus", "pretrain", "finetune", "audit"]
+    assert list(jobs) == ["corpus", "pretrain", "finetune", "benchmark", "audit"]
     for before, after in zip(list(jobs.values()), list(jobs.values())[1:], strict=False):
         assert slurm.job(after)["Dependency"].startswith(f"afterok:{before}")
     waiting = slurm.mindshift("launch", "status", run).stdout
