@@ -99,9 +99,9 @@ class PretrainRecipe(StageRecipe):
     """Steps between checkpoints."""
     save_total_limit: int = 2
     """Checkpoints kept; the newest one that is intact is resumed from."""
-    report_to: Literal["none", "trackio", "tensorboard", "wandb"] = "none"
-    """A tracker beside `metrics.jsonl` and `training.html`, which are always written. None of them uses the network;
-    wandb stays offline unless WANDB_MODE is set."""
+    report_to: Literal["trackio", "tensorboard", "wandb", "none"] | None = None
+    """A tracker beside `metrics.jsonl` and `training.html`, which are always written; unset is trackio if the `track`
+    extra is installed. None of them uses the network; wandb stays offline unless WANDB_MODE is set."""
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
