@@ -84,6 +84,9 @@ class PretrainRecipe(StageRecipe):
     """Gradients are clipped to this L2 norm; 0 switches clipping off."""
     spike_factor: float = 10.0
     """A step is skipped if its gradient norm exceeds this many times the recent median; 0 skips only NaN."""
+    max_rewinds: int = 3
+    """If ten steps in a row are broken, the run goes back to a checkpoint from before them and on with other documents:
+    at most this often, then it ends; 0 ends it at once (PaLM, arXiv:2204.02311 §5.1)."""
     dropout: float | None = None
     """Dropout of the whole model while it trains; unset keeps the checkpoint's own. 0 is much faster on CPUs."""
     mixed_precision: Literal["no", "bf16"] = "bf16"
@@ -123,7 +126,7 @@ class PretrainRecipe(StageRecipe):
             self.replay_share == 0 or self.general_corpus is not None, "general_corpus", None, "a folder, to replay it"
         )
         require(0 <= self.soup_base_share < 1, "soup_base_share", self.soup_base_share, "0 up to 1")
-        for key in ("contrastive_weight", "anchor_weight", "spike_factor"):
+        for key in ("contrastive_weight", "anchor_weight", "spike_factor", "max_rewinds"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
         require(self.contrastive_pairs >= 2, "contrastive_pairs", self.contrastive_pairs, "2 or more")
         require(self.contrastive_temperature > 0, "contrastive_temperature", self.contrastive_temperature, "over 0")

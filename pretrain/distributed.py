@@ -58,6 +58,9 @@ class Backend(Protocol):
     def restore_moments(self, state: TrainingState) -> None:
         """Take over AdamW's moments from a checkpoint; its weights were put into the model before."""
 
+    def restore_weights(self, state: TrainingState) -> None:
+        """Take over a checkpoint's weights in the middle of a run."""
+
     def blend(self, others: dict[str, Tensor], share: float) -> None:
         """Move the named weights this share of the way to others; nothing may be trained afterwards."""
 
@@ -122,11 +125,18 @@ class PlainBackend:
             if moment_name(name, "step") in state.moments:
                 moments = {key: state.moments[moment_name(name, key)] for key in MOMENT_KEYS}
                 self._optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
+        self._optimizer.state.clear()
 
     @torch.no_grad()
     def blend(self, others: dict[str, Tensor], share: float) -> None:
         """Every process has all weights and does the same."""
         for name, parameter in self._model.named_parameters():
+    @torch.no_grad()
+    def restore_weights(self, state: TrainingState) -> None:
+        """Every process reads all weights."""
+        for name, parameter in self._model.named_parameters():
+            parameter.copy_(state.weights[name])
+
             if name in others:
                 parameter.lerp_(others[name].to(parameter.device), share)
 
@@ -208,7 +218,7 @@ class DeepSpeedBackend:
             if moment_name(name, "step") not in state.moments:
                 continue
             for key in ("exp_avg", "exp_avg_sq"):
-                self._set_moment(parameter, key, state.moments[moment_name(name, key)])
+                self._set_state(parameter, key, state.moments[moment_name(name, key)])
             for moments in self._inner_optimizer.state.values():
                 moments["step"] = _like(moments["step"], state.moments[moment_name(name, "step")])
 
@@ -216,6 +226,15 @@ class DeepSpeedBackend:
     def blend(self, others: dict[str, Tensor], share: float) -> None:
         """Change the working weights; the optimizer's own copy is not needed any more."""
         for name, parameter in self._model.named_parameters():
+    @torch.no_grad()
+    def restore_weights(self, state: TrainingState) -> None:
+        """Fill the working weights, and the optimizer's own copy where ZeRO keeps one."""
+        for name, parameter in self._model.named_parameters():
+            with self._whole(parameter):
+                parameter.copy_(state.weights[name])
+            if self._stage > 0 and parameter.requires_grad:
+                self._set_state(parameter, None, state.weights[name])
+
             if name not in others:
                 continue
             with self._whole(parameter):
@@ -251,19 +270,27 @@ class DeepSpeedBackend:
 
         return cast(Tensor | None, safe_get_full_optimizer_state(parameter, key))
 
-    def _set_moment(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+    def _set_state(self, parameter: nn.Parameter, key: str | None, value: Tensor) -> None:
+        """Set a moment of a parameter, or the optimizer's own copy of its weights (None)."""
+        from deepspeed import utils
 
         value = value.to(self._accelerator.device)
-        if self._stage == 0:
+        if self._stage == 0 and key is not None:
             self._inner_optimizer.state[parameter][key].copy_(value)
         elif self._stage < 3:
-            safe_set_full_optimizer_state(parameter, value, key)
-        else:  # the whole-tensor setter of ZeRO-3 refuses a parameter whose last shard is padded
+            if key is None:
+                utils.safe_set_full_fp32_param(parameter, value)
+            else:
+                utils.safe_set_full_optimizer_state(parameter, value, key)
+        else:  # the whole-tensor setters of ZeRO-3 refuse a parameter whose last shard is padded
             world_size, rank = self._accelerator.num_processes, self._accelerator.process_index
             shard = -(-value.numel() // world_size)
             padded = nn.functional.pad(value.flatten(), (0, shard * world_size - value.numel()))
-            safe_set_local_optimizer_state(parameter, padded[rank * shard : (rank + 1) * shard], key)
+            mine = padded[rank * shard : (rank + 1) * shard]
+            if key is None:
+                utils.safe_set_local_fp32_param(parameter, mine)
+            else:
+                utils.safe_set_local_optimizer_state(parameter, mine, key)
 
     def _step_without_change(self) -> None:
         device = self._accelerator.device

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pretrain.batches import MicroBatch
 from pretrain.masking import IGNORED_LABEL
+from pretrain.training_data import TrainingData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,17 @@ def evaluate(
     sums_G3 = accelerator.reduce(sums_G3, reduction="sum")
     by_subreddit = {str(name): Score.of(sums) for name, sums in zip(names, sums_G3, strict=True) if sums[2] > 0}
     return Evaluation(Score.of(sums_G3.sum(dim=0)), by_subreddit)
+
+
+def evaluate_all(model: nn.Module, data: TrainingData, accelerator: Accelerator) -> dict[str, Evaluation]:
+    """Score the held-out parts of the corpus (`domain`) and, if there is one, of the general corpus (`general`)."""
+    found = {}
+    for name in data.held_out_names:
+        batches, subreddits = data.held_out(
+            name, rank=accelerator.process_index, world_size=accelerator.num_processes, device=accelerator.device
+        )
+        found[name] = evaluate(model, batches, subreddits, accelerator)
+    return found
 
 
 def _score_predictions(logits_MV: Tensor, labels_M: Tensor) -> Tensor:

@@ -4,13 +4,12 @@ It is a loop of our own on accelerate rather than the Trainer, for three reasons
 and several processes, resuming in constant time, and DeepSpeed on CPUs.
 """
 
-import copy
 import dataclasses
 import json
 import logging
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from accelerate import Accelerator
@@ -19,19 +18,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.console import Progress
 from configs.run_folder import write_atomically
-from pretrain.batches import MicroBatch
-from pretrain.checkpoint import TrainingState, load_newest_checkpoint, save_checkpoint
+from pretrain.checkpoint import (
+    TrainingState,
+    drop_checkpoints_after,
+    load_checkpoint_before_trouble,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
 from pretrain.config import PretrainRecipe
 from pretrain.distributed import accumulation_steps, prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
-from pretrain.evaluation import Evaluation, evaluate
+from pretrain.evaluation import Evaluation, evaluate_all
 from pretrain.flops import utilisation
 from pretrain.gradient_guard import GradientGuard
 from pretrain.hashing import mix_integers
-from pretrain.losses import summed_cross_entropy
 from pretrain.metrics import Interval, MetricsLog
+from pretrain.objective import Objective
 from pretrain.optimization import build_optimizer, learning_rate_factor, mlm_probability
-from pretrain.sentence_losses import SentenceObjective, ViewSampler
 from pretrain.stopping import Interrupted, StopRequest
 from pretrain.training_data import TrainingData
 from pretrain.training_page import write_training_page
@@ -73,19 +76,10 @@ class PretrainingRun:
         if recipe.soup_base_share > 0:
             names = model.base_model.named_parameters(prefix=model.base_model_prefix)
             self._base_weights = {name: weight.detach().clone() for name, weight in names}
-        self._sentences = self._start_sentences()
+        self._objective = Objective(
+            recipe, self._data, tokenizer, model, autocast_dtype=self._autocast_dtype, device=accelerator.device
+        )
         self._start_model()
-
-    def _start_sentences(self) -> SentenceObjective | None:
-        """Return the losses on whole texts, if the recipe asks for any; the model must not have been trained yet."""
-        recipe = self.recipe
-        if recipe.contrastive_weight == 0 and recipe.anchor_weight == 0:
-            return None
-        encoder = None
-        if recipe.anchor_weight > 0:
-            frozen = copy.deepcopy(self.model).requires_grad_(False).to(self.accelerator.device)
-            encoder = PackedMaskedLM(frozen, autocast_dtype=self._autocast_dtype).eval()
-        return SentenceObjective(recipe, ViewSampler(self._data.shards, self._tokenizer, recipe), encoder)
 
     def _start_model(self) -> None:
         """Put the newest checkpoint, if there is one, into the model, and prepare it for training."""
@@ -154,13 +148,19 @@ class PretrainingRun:
         return result
 
     def _train_steps(self, metrics: MetricsLog | None, bar: Progress) -> None:
-        recipe, last_line = self.recipe, time.monotonic()
+        recipe, last_line, save_due = self.recipe, time.monotonic(), False
         self._backend.module.train()
         while self.step < self.total_steps:
             learning_rate = recipe.learning_rate * learning_rate_factor(self.step, self.total_steps, recipe)
             gradient_norm, stop = self._train_step(learning_rate)
             self.step += 1
             bar.advance(1, loss=f"{self._interval.mean_loss:.3f}")
+            if self._guard.is_stuck:
+                bar.advance(-self._rewind(metrics))
+                last_line, save_due = time.monotonic(), False
+                if stop:
+                    self._exit_for_requeue()
+                continue
             if self.step % recipe.logging_steps == 0 or self.step == self.total_steps:
                 now = time.monotonic()
                 self._write_line(metrics, learning_rate, gradient_norm, seconds=now - last_line)
@@ -168,11 +168,53 @@ class PretrainingRun:
             if recipe.eval_steps is not None and self.step % recipe.eval_steps == 0 and self.step < self.total_steps:
                 self._write_evaluation(metrics)
                 last_line = time.monotonic()
-            if stop or self.step % recipe.save_steps == 0 or self.step == self.total_steps:
+            # Among broken steps no checkpoint takes the place of one to go back to.
+            save_due = save_due or self.step % recipe.save_steps == 0
+            if stop or self.step == self.total_steps or (save_due and self._guard.in_a_row == 0):
                 self._save()
+                save_due = False
             if stop and self.step < self.total_steps:
-                log.warning("told to stop: saved step %d; the same command goes on from there", self.step)
-                raise Interrupted
+                self._exit_for_requeue()
+
+    def _exit_for_requeue(self) -> NoReturn:
+        log.warning("told to stop: saved step %d; the same command goes on from there", self.step)
+        raise Interrupted
+
+    def _rewind(self, metrics: MetricsLog | None) -> int:
+        """Go back to the weights from before a row of broken steps, but not to the documents that were read since.
+
+        Returns:
+            How many steps it went back. Every process goes back alike: all see the same norms and checkpoints.
+
+        Raises:
+            UserError: there is no such checkpoint, or it did so too often already.
+        """
+        guard, broken_at, state = self._guard, self.step, None
+        if guard.rewinds < self.recipe.max_rewinds:
+            state = load_checkpoint_before_trouble(self.working_dir, helped_not=guard.rewound_to)
+        if state is None:
+            guard.give_up(broken_at)
+        counts, position = guard.state_dict(), self._data.planner.state_dict()
+        self._backend.restore_weights(state)
+        self._backend.restore_moments(state)
+        self._restore_progress(state)
+        self._data.planner.load_state_dict(position)
+        guard.load_state_dict(counts)
+        guard.rewind(state.progress["guard"], state.step)
+        log.warning(
+            "steps up to %d went back to step %d (%d of at most %d times); on with other documents",
+            broken_at,
+            self.step,
+            guard.rewinds,
+            self.recipe.max_rewinds,
+        )
+        if metrics is not None:
+            metrics.rewind(step=self.step, rewound_from=broken_at, rewinds=guard.rewinds)
+        self.accelerator.wait_for_everyone()  # all have read it
+        if self.accelerator.is_main_process:
+            drop_checkpoints_after(self.working_dir, self.step)
+        self._save()
+        return broken_at - self.step
 
     def _train_step(self, learning_rate: float) -> tuple[float, bool]:
         """Do one optimizer step; return the gradient norm and whether any process was told to stop."""
@@ -187,9 +229,16 @@ class PretrainingRun:
         losses_3 = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # masked, contrastive, anchor
         for (number, _), batch in zip(mine, batches, strict=True):
             # Dropout depends on the batch's place in the run, not on who computes it or what came before.
-            torch.manual_seed(mix_integers(self.recipe.seed, self.step, number))
+            torch.manual_seed(mix_integers(self.recipe.seed, self._place, number))
             with self._backend.accumulating(last=batch is batches[-1]):
-                loss, parts_3 = self._loss(batch, number, all_masked)
+                loss, parts_3 = self._objective.loss(
+                    self._backend.module,
+                    batch,
+                    place=self._place,
+                    number=number,
+                    masked=all_masked,
+                    micro_batches=self._micro_batches,
+                )
                 self._backend.backward(loss)
             losses_3 += parts_3
         gradient_norm = self._backend.step(learning_rate, self._guard.limit)
@@ -200,23 +249,10 @@ class PretrainingRun:
         self.tokens += all_real
         return gradient_norm, stop > 0
 
-    def _loss(self, batch: MicroBatch, number: int, all_masked: int) -> tuple[Tensor, Tensor]:
-        """Return a micro-batch's part of the step's loss, and (3,) its summed losses for the record.
-
-        Masked-token losses are averaged over the step's masked tokens, those on whole texts over its micro-batches.
-        """
-        if self._sentences is None:
-            summed = summed_loss(self._backend.module, batch)
-            return summed / max(1, all_masked), torch.stack([summed.detach(), *summed.new_zeros(2)]).double()
-        views = self._sentences.draw(self.step, number, self.accelerator.device)
-        logits_MV, vectors = self._backend.module(
-            batch.input_ids, batch.position_ids, batch.lengths, batch.asked, views
-        )
-        summed = summed_cross_entropy(logits_MV, batch.labels)
-        found = self._sentences.losses(vectors, views)
-        loss = summed / max(1, all_masked) + self._sentences.weighted(found) / self._micro_batches
-        parts = [summed, found.contrastive, found.anchor]
-        return loss, torch.stack([part.detach() for part in parts]).double()
+    @property
+    def _place(self) -> int:
+        """What random numbers of a step depend on: its number, another one after each rewind."""
+        return self.step + self._guard.rewinds * self.total_steps
 
     def _write_line(
         self, metrics: MetricsLog | None, learning_rate: float, gradient_norm: float, *, seconds: float
@@ -233,10 +269,9 @@ class PretrainingRun:
             "mlm_probability": mlm_probability(self.step - 1, self.total_steps, self.recipe),
             "gradient_norm": gradient_norm,
             "skipped_steps": self._guard.skipped,
-            "tokens_per_second": round(interval.real_tokens / max(seconds, 1e-9), 1),
-            "padding_share": round(1 - interval.real_tokens / max(1, interval.room_tokens), 5),
+            **interval.rates(seconds),
         }
-        if self._sentences is not None:
+        if self._objective.on_whole_texts:
             line |= interval.mean_sentence_losses
         if self.accelerator.device.type == "cuda":
             line["mfu"] = utilisation(
@@ -279,6 +314,7 @@ class PretrainingRun:
             "steps": self.step,
             "tokens": self.tokens,
             "skipped_steps": self._guard.skipped,
+            "rewinds": self._guard.rewinds,
             "before": before["domain"].as_json(),
             "after": after["domain"].as_json(),
             **general,
@@ -286,17 +322,7 @@ class PretrainingRun:
         }
 
     def _evaluate_all(self) -> dict[str, Evaluation]:
-        """Score the held-out parts of the corpus and, if there is one, of the general corpus."""
-        found = {}
-        for name in self._data.held_out_names:
-            batches, subreddits = self._data.held_out(
-                name,
-                rank=self.accelerator.process_index,
-                world_size=self.accelerator.num_processes,
-                device=self.accelerator.device,
-            )
-            found[name] = evaluate(self._backend.module, batches, subreddits, self.accelerator)
-        return found
+        return evaluate_all(self._backend.module, self._data, self.accelerator)
 
     def _save(self) -> None:
         tensors = self._backend.gather()
@@ -315,9 +341,3 @@ class PretrainingRun:
             write_training_page(self.working_dir, result)
             write_atomically(self.working_dir / EVALUATION_FILE, json.dumps(result, indent=2) + "\n")
         self.accelerator.wait_for_everyone()
-
-
-def summed_loss(module: torch.nn.Module, batch: MicroBatch) -> Tensor:
-    """Return the cross entropy summed over a micro-batch's masked tokens, in fp32."""
-    logits_MV = module(batch.input_ids, batch.position_ids, batch.lengths, batch.asked)
-    return summed_cross_entropy(logits_MV, batch.labels)

@@ -50,7 +50,8 @@ def write_training_page(folder: Path, result: dict[str, Any]) -> None:
     parts = [
         "<h1>Pretraining</h1><p class=note>Figures only, no texts. A lower loss says that the model predicts words of "
         "this corpus better; it is no measure of anybody's health and no diagnosis.</p>",
-        f"<p>{result['steps']:,} steps, {result['tokens']:,} tokens, {result['skipped_steps']} steps skipped.</p>",
+        f"<p>{result['steps']:,} steps, {result['tokens']:,} tokens, {result['skipped_steps']} steps skipped, "
+        f"{result['rewinds']} times gone back to a checkpoint.</p>",
         *figures,
         "<h2>Held out</h2>",
         _scores(result),

@@ -151,7 +151,6 @@ def test_gradients_of_a_step_do_not_depend_on_the_dealing(workspace):
     from pretrain.config import PretrainRecipe
     from pretrain.encoder import PackedMaskedLM, load_for_corpus, set_dropout
     from pretrain.packing import StepPlanner
-    from pretrain.training_loop import summed_loss
 
     recipe = PretrainRecipe(output_dir=workspace.folder, corpus=workspace.corpus, max_steps=1, max_seq_length=64)
     model, tokenizer = load_for_corpus(resolve_model(str(workspace.model)), workspace.corpus / "tokenizer", 64)
@@ -170,6 +169,7 @@ def test_gradients_of_a_step_do_not_depend_on_the_dealing(workspace):
         total = sum(batch.masked_count for batch in batches)
         for batch in batches:
             (summed_loss(module, batch) / total).backward()
+    from pretrain.objective import summed_loss
         return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
 
     apart = gradients(draws, 128)
