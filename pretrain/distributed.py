@@ -1,4 +1,4 @@
-"""How gradients travel: one process or several, plain, DDP or DeepSpeed, behind one small interface.
+"""How gradients travel: one process or several, plain, DDP, DeepSpeed or FSDP, behind one small interface.
 
 Whatever the backend, the gradient of a step is the sum over all its masked tokens divided by their number: neither
 the number of processes nor gradient accumulation changes it (the Trainer's scaling, transformers#47688, does).
@@ -71,6 +71,10 @@ def prepare(
     """Return the backend that `accelerate launch` asked for."""
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         return DeepSpeedBackend(accelerator, module, optimizer, recipe)
+    if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true":
+        from pretrain.fully_sharded import FullyShardedBackend
+
+        return FullyShardedBackend(accelerator, module, recipe)
     return PlainBackend(accelerator, module, optimizer, recipe)
 
 
@@ -121,22 +125,22 @@ class PlainBackend:
 
     def restore_moments(self, state: TrainingState) -> None:
         """Put the moments where fused AdamW keeps them."""
+        self._optimizer.state.clear()
         for name, parameter in self._model.named_parameters():
             if moment_name(name, "step") in state.moments:
                 moments = {key: state.moments[moment_name(name, key)] for key in MOMENT_KEYS}
                 self._optimizer.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
-        self._optimizer.state.clear()
 
-    @torch.no_grad()
-    def blend(self, others: dict[str, Tensor], share: float) -> None:
-        """Every process has all weights and does the same."""
-        for name, parameter in self._model.named_parameters():
     @torch.no_grad()
     def restore_weights(self, state: TrainingState) -> None:
         """Every process reads all weights."""
         for name, parameter in self._model.named_parameters():
             parameter.copy_(state.weights[name])
 
+    @torch.no_grad()
+    def blend(self, others: dict[str, Tensor], share: float) -> None:
+        """Every process has all weights and does the same."""
+        for name, parameter in self._model.named_parameters():
             if name in others:
                 parameter.lerp_(others[name].to(parameter.device), share)
 
@@ -223,10 +227,6 @@ class DeepSpeedBackend:
                 moments["step"] = _like(moments["step"], state.moments[moment_name(name, "step")])
 
     @torch.no_grad()
-    def blend(self, others: dict[str, Tensor], share: float) -> None:
-        """Change the working weights; the optimizer's own copy is not needed any more."""
-        for name, parameter in self._model.named_parameters():
-    @torch.no_grad()
     def restore_weights(self, state: TrainingState) -> None:
         """Fill the working weights, and the optimizer's own copy where ZeRO keeps one."""
         for name, parameter in self._model.named_parameters():
@@ -235,6 +235,10 @@ class DeepSpeedBackend:
             if self._stage > 0 and parameter.requires_grad:
                 self._set_state(parameter, None, state.weights[name])
 
+    @torch.no_grad()
+    def blend(self, others: dict[str, Tensor], share: float) -> None:
+        """Change the working weights; the optimizer's own copy is not needed any more."""
+        for name, parameter in self._model.named_parameters():
             if name not in others:
                 continue
             with self._whole(parameter):
