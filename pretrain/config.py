@@ -60,6 +60,22 @@ class PretrainRecipe(StageRecipe):
     anchor_weight: float = 0.0
     """Weight of a loss that keeps each view's mean vector near the starting encoder's (1 − cosine)."""
 
+    dp_noise_multiplier: float | None = None
+    """Trains with differential privacy: standard deviation of the noise over `dp_max_grad_norm`. Give this or
+    `dp_epsilon` (DP-SGD, arXiv:1607.00133)."""
+    dp_epsilon: float | None = None
+    """Trains with differential privacy: the ε that the whole run may spend; the noise is chosen for it."""
+    dp_delta: float | None = None
+    """δ of the guarantee; unset is a tenth of 1 over the number of units."""
+    dp_unit: Literal["author", "document"] = "author"
+    """Who is protected: all of an author's documents together, or each document by itself."""
+    dp_max_grad_norm: float = 1.0
+    """The gradient of each unit is clipped to this L2 norm."""
+    dp_units_per_step: int = 256
+    """Units that an optimizer step draws in the mean; it takes the place of the batch size."""
+    dp_sequences_per_unit: int = 8
+    """Sequences of one unit that a step reads at most, drawn anew each time."""
+
     max_steps: int | None = None
     """Optimizer steps of the run; give this or `num_train_epochs`."""
     num_train_epochs: float | None = None
@@ -132,12 +148,40 @@ class PretrainRecipe(StageRecipe):
         require(self.contrastive_temperature > 0, "contrastive_temperature", self.contrastive_temperature, "over 0")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "0 up to 1, or unset")
+        if self.is_private:
+            self._require_private_values()
         require(
             (self.max_steps is None) != (self.num_train_epochs is None),
             "max_steps and num_train_epochs",
             (self.max_steps, self.num_train_epochs),
             "one of the two",
         )
+
+    def _require_private_values(self) -> None:
+        """Refuse what would break the guarantee: whatever makes a gradient of several units, or reads them unnoised."""
+        one = (self.dp_noise_multiplier is None) != (self.dp_epsilon is None)
+        both = (self.dp_noise_multiplier, self.dp_epsilon)
+        require(one, "dp_noise_multiplier and dp_epsilon", both, "one of the two")
+        noise = self.dp_noise_multiplier
+        require(noise is None or noise >= 0.2, "dp_noise_multiplier", noise, "0.2 or more: less protects nobody")
+        require(self.dp_epsilon is None or self.dp_epsilon > 0, "dp_epsilon", self.dp_epsilon, "more than 0")
+        require(self.dp_delta is None or 0 < self.dp_delta < 1, "dp_delta", self.dp_delta, "between 0 and 1, or unset")
+        require(self.dp_max_grad_norm > 0, "dp_max_grad_norm", self.dp_max_grad_norm, "more than 0")
+        for key in ("dp_units_per_step", "dp_sequences_per_unit"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
+        for key in ("replay_share", "contrastive_weight", "anchor_weight"):
+            require(getattr(self, key) == 0, key, getattr(self, key), "0 with differential privacy")
+        for key in ("masking_lexicon", "masking_contrast", "global_batch_tokens"):
+            require(getattr(self, key) is None, key, getattr(self, key), "unset with differential privacy")
+        steps = self.gradient_accumulation_steps
+        require(
+            steps == 1, "gradient_accumulation_steps", steps, "1 with differential privacy: dp_units_per_step counts"
+        )
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the run trains with differential privacy."""
+        return self.dp_noise_multiplier is not None or self.dp_epsilon is not None
 
     @property
     def micro_batch_tokens(self) -> int:

@@ -6,6 +6,7 @@ M = predictions, V = vocabulary, G = subreddits.
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from pretrain.batches import MicroBatch
 from pretrain.masking import IGNORED_LABEL
 from pretrain.training_data import TrainingData
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +95,21 @@ def evaluate_all(model: nn.Module, data: TrainingData, accelerator: Accelerator)
         )
         found[name] = evaluate(model, batches, subreddits, accelerator)
     return found
+
+
+def compare(
+    before: dict[str, Evaluation], after: dict[str, Evaluation], before_soup: dict[str, Evaluation] | None
+) -> dict[str, Any]:
+    """Return what `evaluation.json` says of the held-out texts, and log the losses."""
+    for name, found in after.items():
+        losses = found.overall.loss, before[name].overall.loss
+        log.info("held-out loss of %s text after: %.4f (before: %.4f)", name, *losses)
+    values: dict[str, Any] = {"before": before["domain"].as_json(), "after": after["domain"].as_json()}
+    if "general" in after:
+        values["general"] = {"before": before["general"].as_json(), "after": after["general"].as_json()}
+    if before_soup is not None:
+        values["before_soup"] = {name: found.as_json() for name, found in before_soup.items()}
+    return values
 
 
 def _score_predictions(logits_MV: Tensor, labels_M: Tensor) -> Tensor:

@@ -65,6 +65,11 @@ class Interval:
         """Cross entropy of a masked token."""
         return self.loss / max(1, self.masked_tokens)
 
+    @property
+    def shown(self) -> dict[str, str]:
+        """What stands beside the progress bar."""
+        return {"loss": f"{self.mean_loss:.3f}"}
+
     def rates(self, seconds: float) -> dict[str, float]:
         """Return what a line of `metrics.jsonl` says of the interval's tokens."""
         return {

@@ -4,6 +4,7 @@ M = predictions, V = vocabulary.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -12,7 +13,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pretrain.batches import MicroBatch
 from pretrain.config import PretrainRecipe
+from pretrain.distributed import Backend
 from pretrain.encoder import PackedMaskedLM
+from pretrain.hashing import mix_integers
 from pretrain.losses import summed_cross_entropy
 from pretrain.sentence_losses import SentenceObjective, ViewSampler
 from pretrain.training_data import TrainingData
@@ -44,7 +47,7 @@ class Objective:
         device: torch.device,
     ) -> None:
         self.on_whole_texts = recipe.contrastive_weight > 0 or recipe.anchor_weight > 0
-        self._device = device
+        self._device, self._seed = device, recipe.seed
         if not self.on_whole_texts:
             return
         encoder = None
@@ -53,20 +56,45 @@ class Objective:
             encoder = PackedMaskedLM(frozen, autocast_dtype=autocast_dtype).eval()
         self._sentences = SentenceObjective(recipe, ViewSampler(data.shards, tokenizer, recipe), encoder)
 
-    def loss(
+    def add_gradients(
+        self,
+        backend: Backend,
+        numbered: Sequence[tuple[int, MicroBatch]],
+        *,
+        place: int,
+        masked: int,
+        micro_batches: int,
+    ) -> Tensor:
+        """Run this process's micro-batches of a step forward and backward.
+
+        Args:
+            backend: the prepared model.
+            numbered: the micro-batches and their numbers in the step.
+            place: what the step's random numbers depend on.
+            masked: masked tokens of the step, over all processes.
+            micro_batches: how many make the step, over all processes.
+
+        Returns:
+            (3,) losses for the record, summed: of masked tokens, contrastive and anchor.
+        """
+        losses_3 = torch.zeros(3, dtype=torch.float64, device=self._device)
+        for number, batch in numbered:
+            # Dropout depends on the batch's place in the run, not on who computes it or what came before.
+            torch.manual_seed(mix_integers(self._seed, place, number))
+            with backend.accumulating(last=number == numbered[-1][0]):
+                loss, parts_3 = self._loss(
+                    backend.module, batch, place=place, number=number, masked=masked, micro_batches=micro_batches
+                )
+                backend.backward(loss)
+            losses_3 += parts_3
+        return losses_3
+
+    def _loss(
         self, module: nn.Module, batch: MicroBatch, *, place: int, number: int, masked: int, micro_batches: int
     ) -> tuple[Tensor, Tensor]:
         """Return a micro-batch's part of the step's loss, and (3,) its summed losses for the record.
 
         Masked-token losses are averaged over the step's masked tokens, those on whole texts over its micro-batches.
-
-        Args:
-            module: a `PackedMaskedLM`, prepared.
-            batch: the micro-batch.
-            place: what the step's random numbers depend on.
-            number: the micro-batch's number in the step.
-            masked: masked tokens of the step, over all processes.
-            micro_batches: how many make the step, over all processes.
         """
         if not self.on_whole_texts:
             summed = summed_loss(module, batch)

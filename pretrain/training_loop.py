@@ -28,13 +28,13 @@ from pretrain.checkpoint import (
 from pretrain.config import PretrainRecipe
 from pretrain.distributed import accumulation_steps, prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
-from pretrain.evaluation import Evaluation, evaluate_all
+from pretrain.evaluation import Evaluation, compare, evaluate_all
 from pretrain.flops import utilisation
 from pretrain.gradient_guard import GradientGuard
-from pretrain.hashing import mix_integers
 from pretrain.metrics import Interval, MetricsLog
 from pretrain.objective import Objective
 from pretrain.optimization import build_optimizer, learning_rate_factor, mlm_probability
+from pretrain.private_gradient import PrivateGradient
 from pretrain.stopping import Interrupted, StopRequest
 from pretrain.training_data import TrainingData
 from pretrain.training_page import write_training_page
@@ -67,6 +67,11 @@ class PretrainingRun:
         self._micro_batches = accumulation_steps(recipe, accelerator.num_processes) * accelerator.num_processes
         self._data = TrainingData(recipe, tokenizer, self._micro_batches)
         self.total_steps = self._data.count_steps(self._micro_batches)
+        self._private: PrivateGradient | None = None
+        if recipe.is_private:
+            self._private = PrivateGradient(
+                recipe, self._data, tokenizer, steps=self.total_steps, accelerator=accelerator
+            )
         self.step, self.tokens, self._interval = 0, 0, Interval()
         self._guard = GradientGuard(recipe.spike_factor, tells=accelerator.is_main_process)
         self._before: dict[str, Evaluation] | None = None
@@ -107,6 +112,7 @@ class PretrainingRun:
             "before": {name: found.as_json() for name, found in (self._before or {}).items()},
             "planner": self._data.planner.state_dict(),
             "guard": self._guard.state_dict(),
+            "private": self._private and self._private.state_dict(),
         }
 
     def _restore_progress(self, state: TrainingState) -> None:
@@ -116,6 +122,8 @@ class PretrainingRun:
         self._before = {name: Evaluation.from_json(values) for name, values in progress["before"].items()}
         self._data.planner.load_state_dict(progress["planner"])
         self._guard.load_state_dict(progress["guard"])
+        if self._private is not None:
+            self._private.load_state_dict(progress.get("private"))
 
     def run(self) -> dict[str, Any]:
         """Train to the last step and write `evaluation.json` and the model.
@@ -154,7 +162,7 @@ class PretrainingRun:
             learning_rate = recipe.learning_rate * learning_rate_factor(self.step, self.total_steps, recipe)
             gradient_norm, stop = self._train_step(learning_rate)
             self.step += 1
-            bar.advance(1, loss=f"{self._interval.mean_loss:.3f}")
+            bar.advance(1, **(self._private or self._interval).shown)
             if self._guard.is_stuck:
                 bar.advance(-self._rewind(metrics))
                 last_line, save_due = time.monotonic(), False
@@ -190,7 +198,8 @@ class PretrainingRun:
             UserError: there is no such checkpoint, or it did so too often already.
         """
         guard, broken_at, state = self._guard, self.step, None
-        if guard.rewinds < self.recipe.max_rewinds:
+        # What private steps cost is spent: going back would not bring it back.
+        if guard.rewinds < self.recipe.max_rewinds and self._private is None:
             state = load_checkpoint_before_trouble(self.working_dir, helped_not=guard.rewound_to)
         if state is None:
             guard.give_up(broken_at)
@@ -218,6 +227,8 @@ class PretrainingRun:
 
     def _train_step(self, learning_rate: float) -> tuple[float, bool]:
         """Do one optimizer step; return the gradient norm and whether any process was told to stop."""
+        if self._private is not None:
+            return self._private_step(self._private, learning_rate)
         accelerator, rank, world_size = self.accelerator, self.accelerator.process_index, self.accelerator.num_processes
         probability = mlm_probability(self.step, self.total_steps, self.recipe)
         mine = list(enumerate(self._data.planner.next_step()))[rank::world_size]
@@ -226,21 +237,13 @@ class PretrainingRun:
         real = sum(batch.real_tokens for batch in batches)
         sums = torch.tensor([masked, real, self.stop_request.asked], dtype=torch.float64, device=accelerator.device)
         all_masked, all_real, stop = (int(value) for value in accelerator.reduce(sums, reduction="sum").tolist())
-        losses_3 = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # masked, contrastive, anchor
-        for (number, _), batch in zip(mine, batches, strict=True):
-            # Dropout depends on the batch's place in the run, not on who computes it or what came before.
-            torch.manual_seed(mix_integers(self.recipe.seed, self._place, number))
-            with self._backend.accumulating(last=batch is batches[-1]):
-                loss, parts_3 = self._objective.loss(
-                    self._backend.module,
-                    batch,
-                    place=self._place,
-                    number=number,
-                    masked=all_masked,
-                    micro_batches=self._micro_batches,
-                )
-                self._backend.backward(loss)
-            losses_3 += parts_3
+        losses_3 = self._objective.add_gradients(
+            self._backend,
+            [(number, batch) for (number, _), batch in zip(mine, batches, strict=True)],
+            place=self._place,
+            masked=all_masked,
+            micro_batches=self._micro_batches,
+        )
         gradient_norm = self._backend.step(learning_rate, self._guard.limit)
         losses = cast(Tensor, accelerator.reduce(losses_3, reduction="sum")).tolist()
         self._guard.record(self.step, gradient_norm)
@@ -248,6 +251,16 @@ class PretrainingRun:
         self._interval.add(losses, masked=all_masked, real=all_real, room=room, views=self._micro_batches)
         self.tokens += all_real
         return gradient_norm, stop > 0
+
+    def _private_step(self, private: PrivateGradient, learning_rate: float) -> tuple[float, bool]:
+        """Do one differentially private step: nothing but its noised gradient comes out, no loss and no count."""
+        stop = torch.tensor([float(self.stop_request.asked)], device=self.accelerator.device)
+        stop = cast(Tensor, self.accelerator.reduce(stop, reduction="sum"))
+        private.fill(self._backend.module, self.step, mlm_probability(self.step, self.total_steps, self.recipe))
+        gradient_norm = self._backend.step(learning_rate, self._guard.limit)
+        self._guard.record(self.step, gradient_norm)
+        self.tokens = private.tokens
+        return gradient_norm, bool(stop > 0)
 
     @property
     def _place(self) -> int:
@@ -264,13 +277,15 @@ class PretrainingRun:
             "step": self.step,
             "epoch": self._data.planner.epoch,
             "tokens": self.tokens,
-            "loss": interval.mean_loss,
             "learning_rate": learning_rate,
             "mlm_probability": mlm_probability(self.step - 1, self.total_steps, self.recipe),
             "gradient_norm": gradient_norm,
             "skipped_steps": self._guard.skipped,
-            **interval.rates(seconds),
         }
+        if self._private is not None:
+            metrics.write(line | {"epsilon": self._private.epsilon})
+            return
+        line |= {"loss": interval.mean_loss} | interval.rates(seconds)
         if self._objective.on_whole_texts:
             line |= interval.mean_sentence_losses
         if self.accelerator.device.type == "cuda":
@@ -295,30 +310,19 @@ class PretrainingRun:
 
     def _evaluate_result(self, before: dict[str, Evaluation]) -> dict[str, Any]:
         """Return the content of `evaluation.json`; the weights are averaged with the base's here, if asked for."""
-        after, soup = self._evaluate_all(), {}
+        after, before_soup = self._evaluate_all(), None
         if self.recipe.soup_base_share > 0:
-            soup = {"before_soup": {name: found.as_json() for name, found in after.items()}}
+            before_soup = after
             self._backend.blend(self._base_weights, self.recipe.soup_base_share)
             after = self._evaluate_all()
-        for name, found in after.items():
-            log.info(
-                "held-out loss of %s text after: %.4f (before: %.4f)",
-                name,
-                found.overall.loss,
-                before[name].overall.loss,
-            )
-        general = {}
-        if "general" in after:
-            general = {"general": {"before": before["general"].as_json(), "after": after["general"].as_json()}}
+        private = {} if self._private is None else {"privacy": self._private.report()}
         return {
             "steps": self.step,
             "tokens": self.tokens,
             "skipped_steps": self._guard.skipped,
             "rewinds": self._guard.rewinds,
-            "before": before["domain"].as_json(),
-            "after": after["domain"].as_json(),
-            **general,
-            **soup,
+            **private,
+            **compare(before, after, before_soup),
         }
 
     def _evaluate_all(self) -> dict[str, Evaluation]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from configs.run_folder import write_atomically
 from pretrain.metrics import read_metrics
+from pretrain.privacy_accounting import describe
 
 TRAINING_PAGE = "training.html"
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
@@ -32,6 +33,7 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Share of the tokens that are masked", (("mlm_probability", ""),)),
     ("Losses on whole texts", (("contrastive_loss", "contrastive"), ("anchor_loss", "anchor"))),
     ("Model FLOP utilisation", (("mfu", ""),)),
+    ("Privacy spent, ε", (("epsilon", ""),)),
 )
 MOST_POINTS = 600
 TOP_SUBREDDITS = 30
@@ -52,6 +54,9 @@ def write_training_page(folder: Path, result: dict[str, Any]) -> None:
         "this corpus better; it is no measure of anybody's health and no diagnosis.</p>",
         f"<p>{result['steps']:,} steps, {result['tokens']:,} tokens, {result['skipped_steps']} steps skipped, "
         f"{result['rewinds']} times gone back to a checkpoint.</p>",
+        f"<p>{html.escape(describe(result['privacy']))}. Held-out figures are of other people and stand outside it.</p>"
+        if "privacy" in result
+        else "",
         *figures,
         "<h2>Held out</h2>",
         _scores(result),

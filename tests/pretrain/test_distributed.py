@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,21 @@ def test_a_run_resumes_on_another_number_of_processes(workspace, monkeypatch, ba
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resuming at step 2 of 4" in done.stderr
     check_equal_to_one_process(workspace, "two")
+
+
+@pytest.mark.slow
+def test_two_processes_add_the_same_noise_to_the_same_sum_as_one(workspace, monkeypatch):
+    """Both go on from a checkpoint of one process, which holds the secret."""
+    settings = {"max_steps": 4, "save_steps": 2, "dp_noise_multiplier": 0.5, "dp_units_per_step": 12}
+    arguments = workspace.arguments("alone", **settings, dp_unit="document")
+    interrupt_after(workspace, arguments, monkeypatch, step=2)
+    shutil.copytree(workspace.folder / "alone.partial", workspace.folder / "two.partial")
+    run_alone(arguments)
+    done = launch(workspace.arguments("two", **settings, dp_unit="document"), folder=workspace.folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for one, other in zip(*(read_metrics(workspace.folder / name) for name in ("alone", "two")), strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    assert largest_difference(workspace.folder / "alone", workspace.folder / "two") < 1e-6
 
 
 def test_gradients_of_a_step_do_not_depend_on_the_dealing(workspace):
