@@ -65,6 +65,25 @@ class Guarantee:
     delta: float
 
 
+def promise(recipe: PretrainRecipe, units: PrivateUnits, steps: int) -> Guarantee:
+    """Return what a run of that many steps promises; it chooses the noise for `dp_epsilon`.
+
+    Raises:
+        UserError: δ is too large to promise anything, or no noise is enough.
+    """
+    delta = recipe.dp_delta or 1 / (10 * units.count)
+    if delta * units.count >= 1:
+        raise UserError(
+            f"δ = {delta:g} would allow to give away one of the {units.count:,} {recipe.dp_unit}s whole",
+            where="dp_delta",
+            fix=f"Set it below {1 / units.count:.1e}, or leave it out.",
+        )
+    noise, rate = recipe.dp_noise_multiplier, units.sample_rate
+    if noise is None:
+        noise = noise_for(recipe.dp_epsilon or 0.0, sample_rate=rate, steps=steps, delta=delta)
+    return Guarantee(recipe.dp_unit, units.count, units.without_author, noise, recipe.dp_max_grad_norm, rate, delta)
+
+
 class PrivateGradient:
     """Fill the gradients of a model with a step's noised mean.
 
@@ -90,28 +109,9 @@ class PrivateGradient:
         accelerator: Accelerator,
     ) -> None:
         self._recipe, self._packer, self._tokenizer, self._accelerator = recipe, data.packer, tokenizer, accelerator
-        self._units = PrivateUnits(data.shards, data.packer, recipe)
-        delta = recipe.dp_delta or 1 / (10 * self._units.count)
-        if delta * self._units.count >= 1:
-            raise UserError(
-                f"δ = {delta:g} would allow to give away one of the {self._units.count:,} {recipe.dp_unit}s whole",
-                where="dp_delta",
-                fix=f"Set it below {1 / self._units.count:.1e}, or leave it out.",
-            )
-        sample_rate = self._units.sample_rate
-        noise = recipe.dp_noise_multiplier
-        if noise is None:
-            noise = noise_for(recipe.dp_epsilon or 0.0, sample_rate=sample_rate, steps=steps, delta=delta)
-        self.guarantee = Guarantee(
-            recipe.dp_unit,
-            self._units.count,
-            self._units.without_author,
-            noise,
-            recipe.dp_max_grad_norm,
-            sample_rate,
-            delta,
-        )
-        self._divergence = renyi_divergence(noise, sample_rate)
+        self._units = data.private_units()
+        self.guarantee = promise(recipe, self._units, steps)
+        self._divergence = renyi_divergence(self.guarantee.noise_multiplier, self.guarantee.sample_rate)
         self.noised_steps = 0
         self._start(broadcast_object_list([secrets.randbits(SECRET_BITS)])[0])
 

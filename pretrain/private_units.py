@@ -16,7 +16,7 @@ import numpy as np
 from configs.errors import UserError
 from corpus.shards import TokenShards
 from pretrain.config import PretrainRecipe
-from pretrain.packing import Draw, IntArray, SequencePacker
+from pretrain.packing import Draw, IntArray
 
 SAMPLING, MASKING, UNIT, NOISE = range(4)
 """What a stream of random numbers is for."""
@@ -37,7 +37,8 @@ class PrivateUnits:
 
     Args:
         shards: its documents.
-        packer: its sequences.
+        documents: (S,) document of each sequence.
+        lengths: (S,) tokens of each sequence.
         recipe: what a unit is, how many a step draws, and the most sequences of one.
 
     Attributes:
@@ -50,13 +51,12 @@ class PrivateUnits:
         UserError: there are fewer units than a step should draw, or authors are to be protected and none is known.
     """
 
-    def __init__(self, shards: TokenShards, packer: SequencePacker, recipe: PretrainRecipe) -> None:
+    def __init__(self, shards: TokenShards, documents: IntArray, lengths: IntArray, recipe: PretrainRecipe) -> None:
         owner_of_document, self.without_author = _number_units(shards, recipe)
-        owner_S = owner_of_document[packer.sequence_documents]
+        owner_S = owner_of_document[documents]
         order = np.argsort(owner_S, kind="stable")
         bounds = np.flatnonzero(np.diff(owner_S[order])) + 1
         self._sequences: list[IntArray] = np.split(order, bounds) if len(order) else []
-        self._lengths = packer.sequence_lengths
         self._most = recipe.dp_sequences_per_unit
         self.count = len(self._sequences)
         if self.count < recipe.dp_units_per_step:
@@ -67,7 +67,7 @@ class PrivateUnits:
                 fix="Set it well below their number: privacy comes from drawing few.",
             )
         self.sample_rate = recipe.dp_units_per_step / self.count
-        drawn = [self._lengths[own].mean() * min(len(own), self._most) for own in self._sequences]
+        drawn = [lengths[own].mean() * min(len(own), self._most) for own in self._sequences]
         self.expected_tokens = self.sample_rate * float(sum(drawn))
 
     def draw(self, secret: int, step: int) -> list[tuple[int, list[Draw]]]:

@@ -79,10 +79,13 @@ class TrainingData:
         if recipe.max_steps is not None:
             return recipe.max_steps
         if recipe.is_private:
-            units = PrivateUnits(self.shards, self.packer, recipe)
-            return max(1, round((recipe.num_train_epochs or 0.0) / units.sample_rate))
+            return max(1, round((recipe.num_train_epochs or 0.0) / self.private_units().sample_rate))
         tokens = (recipe.num_train_epochs or 0.0) * self.planner.epoch_tokens
         return max(1, int(tokens / micro_batches / recipe.micro_batch_tokens + 0.5))
+
+    def private_units(self) -> PrivateUnits:
+        """Return whom a differentially private run protects."""
+        return PrivateUnits(self.shards, self.packer.sequence_documents, self.packer.sequence_lengths, self._recipe)
 
     def build(self, draws: list[Draw], mlm_probability: float, device: torch.device) -> MicroBatch:
         """Pack and mask one micro-batch."""
