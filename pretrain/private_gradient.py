@@ -7,7 +7,7 @@ it needs no more protection.
 
 One backward a unit is the slow and plain way. Nothing has to know how a layer makes the gradient of one example, so it
 is right for every architecture, and for weights that are tied: the parts of a matrix that is embedding and head at once
-are summed before the norm is taken (opacus's hooks take each part's own: opacus#841).
+are summed before the norm is taken (tied heads stop opacus's hooks: opacus#841).
 
 The secret comes from the operating system and lies in the run's checkpoints alone, which are removed at its end. It
 makes a resumed run repeat its draws and noise exactly, so nothing is noised twice. The numbers are torch's and numpy's

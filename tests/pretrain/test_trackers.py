@@ -5,13 +5,14 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 
 from configs.errors import UserError
 from configs.manifest import verify_folder
-from pretrain.metrics import MetricsLog
+from pretrain.metrics import MetricsLog, read_metrics
 from pretrain.run_mlm import main
 from pretrain.trackers import start_tracker
 
@@ -70,6 +71,18 @@ def test_a_tracker_that_is_not_installed_is_told(tmp_path, monkeypatch, caplog):
         "no tracker beside metrics.jsonl and training.html: trackio is not installed (pip install -e '.[track]')"
     ]
     assert start_tracker("none", tmp_path, "run") is None
+
+
+def test_a_database_that_cannot_be_written_does_not_end_a_run(tmp_path, monkeypatch):
+    pytest.importorskip("trackio")
+    monkeypatch.delenv("TRACKIO_DIR", raising=False)
+    (tmp_path / "trackio").write_text("a file where the folder should be")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # trackio says so by itself
+        log = MetricsLog(tmp_path, step=0, report_to=None, run_name="run")
+        log.write(LINE)
+        log.close()
+    assert read_metrics(tmp_path) == [LINE]
 
 
 def test_trackio_is_the_default_keeps_to_the_run_folder_and_needs_no_network(workspace, monkeypatch, capsys):
