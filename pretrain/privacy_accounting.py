@@ -53,7 +53,7 @@ def describe(privacy: dict[str, Any]) -> str:
     """Return the guarantee of `evaluation.json` in a sentence."""
     alone = f", {privacy['without_author']:,} of them lone documents of unknown authors"
     return (
-        f"differential privacy of each {privacy['unit']} of the training texts: ε = {privacy['epsilon']:.3f} at "
+        f"Differential privacy of each {privacy['unit']} of the training texts: ε = {privacy['epsilon']:.3f} at "
         f"δ = {privacy['delta']:.2e} (RDP accountant; noise multiplier {privacy['noise_multiplier']:g}, clipping norm "
         f"{privacy['max_grad_norm']:g}, sampling rate {privacy['sample_rate']:.5f}, {privacy['noised_steps']:,} steps, "
         f"{privacy['units']:,} {privacy['unit']}s{alone if privacy['without_author'] else ''})"

@@ -20,7 +20,7 @@ svg{width:100%;height:auto}text{font-size:11px;fill:#5b6875}.note{color:#5b6875}
 table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:right}
 td:first-child,th:first-child{text-align:left}"""
 COLOURS = ("#3b7a9e", "#c9803f", "#4d8f5b")
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 200, 52, 22, 8
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 200, 62, 22, 8
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Loss",
@@ -99,11 +99,11 @@ def _panel(title: str, series: list[tuple[str, list[tuple[float, float]]]]) -> s
         return f"{x:.1f},{y:.1f}"
 
     drawn = []
-    for number in range(MOST_TICKS + 1):
-        value = low + (high - low) * number / MOST_TICKS
+    ticks = [low + (high - low) * number / MOST_TICKS for number in range(MOST_TICKS + 1)]
+    for value, label in zip(ticks, _labels(ticks), strict=True):
         x, y = place(first, value).split(",")
         drawn.append(f'<line x1="{x}" x2="{WIDTH - 6}" y1="{y}" y2="{y}" stroke="#e3e8ec"/>')
-        drawn.append(f'<text x="{LEFT - 5}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+        drawn.append(f'<text x="{LEFT - 5}" y="{float(y) + 4:.1f}" text-anchor="end">{label}</text>')
     drawn.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">{first:,}</text>')
     drawn.append(f'<text x="{WIDTH - 6}" y="{HEIGHT - 6}" text-anchor="end">step {last:,}</text>')
     for (_, points), colour in zip(series, COLOURS, strict=False):
@@ -116,6 +116,15 @@ def _panel(title: str, series: list[tuple[str, list[tuple[float, float]]]]) -> s
     )
     caption = f"<figcaption>{html.escape(title)} {legend}</figcaption>"
     return f'<figure>{caption}<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(drawn)}</svg></figure>'
+
+
+def _labels(ticks: list[float]) -> list[str]:
+    """Return the numbers with as many digits as it takes to tell them apart."""
+    for digits in range(3, 8):
+        labels = [f"{value:.{digits}g}" for value in ticks]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def _scores(result: dict[str, Any]) -> str:

@@ -230,7 +230,7 @@ def test_a_private_run_says_what_it_spent_and_nothing_else_of_its_texts(workspac
     assert (privacy["epsilon"], privacy["unit"], privacy["noised_steps"]) == (expected, "document", 3)
     assert privacy["delta"] == 1 / (10 * privacy["units"])
     assert read_manifest(run).counts["privacy"] == privacy
-    assert f"differential privacy of each document of the training texts: ε = {expected:.3f}" in capsys.readouterr().out
+    assert f"Differential privacy of each document of the training texts: ε = {expected:.3f}" in capsys.readouterr().out
     assert f"ε = {expected:.3f}" in (run / "training.html").read_text()
     lines = read_metrics(run)
     assert [line["epsilon"] for line in lines] == sorted(line["epsilon"] for line in lines)
