@@ -32,7 +32,7 @@ from pretrain.losses import summed_cross_entropy
 from pretrain.optimization import trainable_parameters
 from pretrain.packing import Draw
 from pretrain.privacy_accounting import epsilon_of, noise_for, renyi_divergence
-from pretrain.private_units import MASKING, NOISE, UNIT, PrivateUnits, secret_seed
+from pretrain.private_units import DROPOUT, MASKING, NOISE, PrivateUnits, secret_seed
 from pretrain.training_data import TrainingData
 
 PADDED_TO = 64
@@ -141,7 +141,7 @@ class PrivateGradient:
         sums = [torch.zeros_like(parameter) for parameter in parameters]
         rank, world_size = self._accelerator.process_index, self._accelerator.num_processes
         for unit, draws in self._units.draw(self._secret, step)[rank::world_size]:
-            torch.manual_seed(secret_seed(self._secret, UNIT, step, unit))  # dropout
+            torch.manual_seed(secret_seed(self._secret, DROPOUT, step, unit))
             gradients = self._gradients(module, parameters, draws, mlm_probability)
             clip_into(sums, gradients, self.guarantee.max_grad_norm)
         generator = torch.Generator(self._accelerator.device).manual_seed(secret_seed(self._secret, NOISE, step))

@@ -18,7 +18,7 @@ from corpus.shards import TokenShards
 from pretrain.config import PretrainRecipe
 from pretrain.packing import Draw, IntArray
 
-SAMPLING, MASKING, UNIT, NOISE = range(4)
+SAMPLING, SEQUENCES, MASKING, DROPOUT, NOISE = range(5)
 """What a stream of random numbers is for."""
 
 
@@ -78,7 +78,7 @@ class PrivateUnits:
     def _draw_sequences(self, secret: int, step: int, unit: int) -> list[Draw]:
         own = self._sequences[unit]
         if len(own) > self._most:
-            own = secret_generator(secret, UNIT, step, unit).choice(own, self._most, replace=False)
+            own = secret_generator(secret, SEQUENCES, step, unit).choice(own, self._most, replace=False)
         return [Draw(step, int(sequence)) for sequence in own]
 
 
