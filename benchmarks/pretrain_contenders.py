@@ -160,7 +160,7 @@ class _Ours:
         import torch
 
         from pretrain.batches import to_device
-        from pretrain.training_loop import summed_loss
+        from pretrain.objective import summed_loss
 
         device = torch.device("cpu")
         while True:

@@ -128,6 +128,7 @@ class TokenShards:
         self.months: list[str] = table["month"].to_pylist()
         self.lengths: npt.NDArray[np.int32] = table["length"].to_numpy()
         self.title_lengths: npt.NDArray[np.int32] = table["title_length"].to_numpy()
+        self._tables = tables
         self._starts: npt.NDArray[np.int64] = table["start"].to_numpy()
         self._shard_of = np.repeat(np.arange(len(tables)), [len(column) for column in columns])
         self._tokens = [_map_tokens(path, column) for path, column in zip(tables, columns, strict=True)]
@@ -140,6 +141,12 @@ class TokenShards:
         start = self._starts[document]
         tokens: TokenArray = self._tokens[self._shard_of[document]]
         return tokens[start : start + self.lengths[document]]
+
+    def read_author_hashes(self) -> list[str]:
+        """Return the author of each document; empty if unknown."""
+        columns = [pq.read_table(path, columns=["author_hash"]) for path in self._tables]
+        authors: list[str] = pa.concat_tables(columns)["author_hash"].to_pylist()
+        return authors
 
     @property
     def total_tokens(self) -> int:

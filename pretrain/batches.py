@@ -99,6 +99,8 @@ def held_out_batches(
 ) -> Iterator[MicroBatch]:
     """Yield this process's share of the held-out micro-batches: the same masks whatever the recipe's own.
 
+    Every process gets as many; the last may be of padding alone.
+
     `masker` must have been built with `EVALUATION_SEED`.
     """
     size, lengths = recipe.micro_batch_tokens, packer.sequence_lengths
@@ -114,6 +116,9 @@ def held_out_batches(
             packed = packer.pack([Draw(0, window[item]) for item in sorted(bins[0])], size)
             yield to_device(packed, masker.mask(packed, EVALUATION_MLM_PROBABILITY), device)
         number += 1
+    if 0 < number % world_size <= rank:  # a sharded model has to be called as often on every process
+        packed = packer.pack([], size)
+        yield to_device(packed, masker.mask(packed, EVALUATION_MLM_PROBABILITY), device)
 
 
 def evaluation_masker(tokenizer: PreTrainedTokenizerBase) -> Masker:

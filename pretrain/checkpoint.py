@@ -10,6 +10,7 @@ import dataclasses
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +95,8 @@ def load_newest_checkpoint(working_dir: Path) -> TrainingState | None:
         UserError: there are checkpoints, and every one is damaged.
     """
     folders = _folders(working_dir)
-    for folder in folders:
-        problem = _damage(folder)
-        if problem is None:
-            values = json.loads((folder / STATE_FILE).read_text())
-            return TrainingState(
-                values["step"], load_file(folder / MODEL_FILE), load_file(folder / OPTIMIZER_FILE), values["progress"]
-            )
-        log.warning("%s is damaged (%s); trying an older one", folder.name, problem)
+    for state in _intact(folders):
+        return state
     if folders:
         raise UserError(
             f"all {len(folders)} checkpoints are damaged",
@@ -109,6 +104,42 @@ def load_newest_checkpoint(working_dir: Path) -> TrainingState | None:
             fix=f"Remove {working_dir} to start over.",
         )
     return None
+
+
+def load_checkpoint_before_trouble(working_dir: Path, *, helped_not: int | None) -> TrainingState | None:
+    """Return the newest intact checkpoint that was not written in a row of broken steps; None if there is none.
+
+    Args:
+        working_dir: the run's folder.
+        helped_not: the step that the run went back to last: an older checkpoint is better, if there is one.
+    """
+    found = None
+    for state in _intact(_folders(working_dir)):
+        if state.progress["guard"]["in_a_row"] == 0:
+            if state.step != helped_not:
+                return state
+            found = state
+    return found
+
+
+def drop_checkpoints_after(working_dir: Path, step: int) -> None:
+    """Remove the checkpoints of a part of the run that it went back behind."""
+    for folder in _folders(working_dir):
+        if int(folder.name.removeprefix("step-")) > step:
+            remove_folder(folder)
+
+
+def _intact(folders: list[Path]) -> Iterator[TrainingState]:
+    """Yield the checkpoints whose files are intact."""
+    for folder in folders:
+        problem = _damage(folder)
+        if problem is not None:
+            log.warning("%s is damaged (%s); trying an older one", folder.name, problem)
+            continue
+        values = json.loads((folder / STATE_FILE).read_text())
+        yield TrainingState(
+            values["step"], load_file(folder / MODEL_FILE), load_file(folder / OPTIMIZER_FILE), values["progress"]
+        )
 
 
 def _folders(working_dir: Path) -> list[Path]:

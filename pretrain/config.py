@@ -60,6 +60,22 @@ class PretrainRecipe(StageRecipe):
     anchor_weight: float = 0.0
     """Weight of a loss that keeps each view's mean vector near the starting encoder's (1 − cosine)."""
 
+    dp_noise_multiplier: float | None = None
+    """Trains with differential privacy: standard deviation of the noise over `dp_max_grad_norm`. Give this or
+    `dp_epsilon` (DP-SGD, arXiv:1607.00133)."""
+    dp_epsilon: float | None = None
+    """Trains with differential privacy: the ε that the whole run may spend; the noise is chosen for it."""
+    dp_delta: float | None = None
+    """δ of the guarantee; unset is a tenth of 1 over the number of units."""
+    dp_unit: Literal["author", "document"] = "author"
+    """Who is protected: all of an author's documents together, or each document by itself."""
+    dp_max_grad_norm: float = 1.0
+    """The gradient of each unit is clipped to this L2 norm."""
+    dp_units_per_step: int = 256
+    """Units that an optimizer step draws in the mean; it takes the place of the batch size."""
+    dp_sequences_per_unit: int = 8
+    """Sequences of one unit that a step reads at most, drawn anew each time."""
+
     max_steps: int | None = None
     """Optimizer steps of the run; give this or `num_train_epochs`."""
     num_train_epochs: float | None = None
@@ -84,6 +100,9 @@ class PretrainRecipe(StageRecipe):
     """Gradients are clipped to this L2 norm; 0 switches clipping off."""
     spike_factor: float = 10.0
     """A step is skipped if its gradient norm exceeds this many times the recent median; 0 skips only NaN."""
+    max_rewinds: int = 3
+    """If ten steps in a row are broken, the run goes back to a checkpoint from before them and on with other documents:
+    at most this often, then it ends; 0 ends it at once (PaLM, arXiv:2204.02311 §5.1)."""
     dropout: float | None = None
     """Dropout of the whole model while it trains; unset keeps the checkpoint's own. 0 is much faster on CPUs."""
     mixed_precision: Literal["no", "bf16"] = "bf16"
@@ -99,9 +118,9 @@ class PretrainRecipe(StageRecipe):
     """Steps between checkpoints."""
     save_total_limit: int = 2
     """Checkpoints kept; the newest one that is intact is resumed from."""
-    report_to: Literal["none", "trackio", "tensorboard", "wandb"] = "none"
-    """A tracker beside `metrics.jsonl` and `training.html`, which are always written. None of them uses the network;
-    wandb stays offline unless WANDB_MODE is set."""
+    report_to: Literal["trackio", "tensorboard", "wandb", "none"] | None = None
+    """A tracker beside `metrics.jsonl` and `training.html`, which are always written; unset is trackio if the `track`
+    extra is installed. None of them uses the network; wandb stays offline unless WANDB_MODE is set."""
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -123,18 +142,46 @@ class PretrainRecipe(StageRecipe):
             self.replay_share == 0 or self.general_corpus is not None, "general_corpus", None, "a folder, to replay it"
         )
         require(0 <= self.soup_base_share < 1, "soup_base_share", self.soup_base_share, "0 up to 1")
-        for key in ("contrastive_weight", "anchor_weight", "spike_factor"):
+        for key in ("contrastive_weight", "anchor_weight", "spike_factor", "max_rewinds"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
         require(self.contrastive_pairs >= 2, "contrastive_pairs", self.contrastive_pairs, "2 or more")
         require(self.contrastive_temperature > 0, "contrastive_temperature", self.contrastive_temperature, "over 0")
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "0 up to 1, or unset")
+        if self.is_private:
+            self._require_private_values()
         require(
             (self.max_steps is None) != (self.num_train_epochs is None),
             "max_steps and num_train_epochs",
             (self.max_steps, self.num_train_epochs),
             "one of the two",
         )
+
+    def _require_private_values(self) -> None:
+        """Refuse what would break the guarantee: whatever makes a gradient of several units, or reads them unnoised."""
+        one = (self.dp_noise_multiplier is None) != (self.dp_epsilon is None)
+        both = (self.dp_noise_multiplier, self.dp_epsilon)
+        require(one, "dp_noise_multiplier and dp_epsilon", both, "one of the two")
+        noise = self.dp_noise_multiplier
+        require(noise is None or noise >= 0.2, "dp_noise_multiplier", noise, "0.2 or more: less protects nobody")
+        require(self.dp_epsilon is None or self.dp_epsilon > 0, "dp_epsilon", self.dp_epsilon, "more than 0")
+        require(self.dp_delta is None or 0 < self.dp_delta < 1, "dp_delta", self.dp_delta, "between 0 and 1, or unset")
+        require(self.dp_max_grad_norm > 0, "dp_max_grad_norm", self.dp_max_grad_norm, "more than 0")
+        for key in ("dp_units_per_step", "dp_sequences_per_unit"):
+            require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
+        for key in ("replay_share", "contrastive_weight", "anchor_weight"):
+            require(getattr(self, key) == 0, key, getattr(self, key), "0 with differential privacy")
+        for key in ("masking_lexicon", "masking_contrast", "global_batch_tokens"):
+            require(getattr(self, key) is None, key, getattr(self, key), "unset with differential privacy")
+        steps = self.gradient_accumulation_steps
+        require(
+            steps == 1, "gradient_accumulation_steps", steps, "1 with differential privacy: dp_units_per_step counts"
+        )
+
+    @property
+    def is_private(self) -> bool:
+        """Whether the run trains with differential privacy."""
+        return self.dp_noise_multiplier is not None or self.dp_epsilon is not None
 
     @property
     def micro_batch_tokens(self) -> int:

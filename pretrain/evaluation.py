@@ -6,6 +6,7 @@ M = predictions, V = vocabulary, G = subreddits.
 """
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 
 from pretrain.batches import MicroBatch
 from pretrain.masking import IGNORED_LABEL
+from pretrain.training_data import TrainingData
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +84,32 @@ def evaluate(
     sums_G3 = accelerator.reduce(sums_G3, reduction="sum")
     by_subreddit = {str(name): Score.of(sums) for name, sums in zip(names, sums_G3, strict=True) if sums[2] > 0}
     return Evaluation(Score.of(sums_G3.sum(dim=0)), by_subreddit)
+
+
+def evaluate_all(model: nn.Module, data: TrainingData, accelerator: Accelerator) -> dict[str, Evaluation]:
+    """Score the held-out parts of the corpus (`domain`) and, if there is one, of the general corpus (`general`)."""
+    found = {}
+    for name in data.held_out_names:
+        batches, subreddits = data.held_out(
+            name, rank=accelerator.process_index, world_size=accelerator.num_processes, device=accelerator.device
+        )
+        found[name] = evaluate(model, batches, subreddits, accelerator)
+    return found
+
+
+def compare(
+    before: dict[str, Evaluation], after: dict[str, Evaluation], before_soup: dict[str, Evaluation] | None
+) -> dict[str, Any]:
+    """Return what `evaluation.json` says of the held-out texts, and log the losses."""
+    for name, found in after.items():
+        losses = found.overall.loss, before[name].overall.loss
+        log.info("held-out loss of %s text after: %.4f (before: %.4f)", name, *losses)
+    values: dict[str, Any] = {"before": before["domain"].as_json(), "after": after["domain"].as_json()}
+    if "general" in after:
+        values["general"] = {"before": before["general"].as_json(), "after": after["general"].as_json()}
+    if before_soup is not None:
+        values["before_soup"] = {name: found.as_json() for name, found in before_soup.items()}
+    return values
 
 
 def _score_predictions(logits_MV: Tensor, labels_M: Tensor) -> Tensor:

@@ -33,19 +33,22 @@ class Asked:
 
 def narrow_last_layer(model: PreTrainedModel) -> None:
     """Make the model's last layer return only the rows of its `asked` keyword; without it nothing changes."""
-    base: Any = model.base_model
-    layer, narrowed = _last_layer(base, model.config.model_type)
+    layer: Any = encoder_layers(model)[-1]
+    narrowed = {"distilbert": _distilbert, "modernbert": _modernbert}.get(model.config.model_type, _bert)
     layer.forward = functools.partial(_forward, layer, layer.forward, narrowed)
 
 
-def _last_layer(base: Any, model_type: str) -> tuple[Any, Callable[..., Tensor]]:
-    match model_type:
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
+    """Return the encoder's layers, first to last."""
+    base: Any = model.base_model
+    match model.config.model_type:
         case "distilbert":
-            return base.transformer.layer[-1], _distilbert
+            layers = base.transformer.layer
         case "modernbert":
-            return base.layers[-1], _modernbert
+            layers = base.layers
         case _:  # BERT, the RoBERTa family and ELECTRA share their layers' names
-            return base.encoder.layer[-1], _bert
+            layers = base.encoder.layer
+    return cast(nn.ModuleList, layers)
 
 
 def _forward(

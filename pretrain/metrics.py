@@ -1,10 +1,12 @@
-"""`metrics.jsonl`: one line a logging step, and the trackers a recipe may add to it.
+"""`metrics.jsonl`: one line a logging step, and the tracker beside it.
 
-A resumed run drops the lines behind its checkpoint first, so that the file reads as if nothing had happened.
+A resumed run drops the lines behind its checkpoint first, so that the file reads as if nothing had happened. So does
+one that went back to a checkpoint by itself, and says so in a line of its own.
 """
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,10 +66,26 @@ class Interval:
         return self.loss / max(1, self.masked_tokens)
 
     @property
+    def shown(self) -> dict[str, str]:
+        """What stands beside the progress bar."""
+        return {"loss": f"{self.mean_loss:.3f}"}
+
+    def rates(self, seconds: float) -> dict[str, float]:
+        """Return what a line of `metrics.jsonl` says of the interval's tokens."""
+        return {
+            "tokens_per_second": round(self.real_tokens / max(seconds, 1e-9), 1),
+            "padding_share": round(1 - self.real_tokens / max(1, self.room_tokens), 5),
+        }
+
+    @property
     def mean_sentence_losses(self) -> dict[str, float]:
         """The losses on whole texts, by their names in `metrics.jsonl`."""
         count = max(1, self.view_batches)
         return {"contrastive_loss": self.contrastive / count, "anchor_loss": self.anchor / count}
+
+
+def _is_broken(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 class MetricsLog:
@@ -76,25 +94,37 @@ class MetricsLog:
     Args:
         folder: the working folder of the run.
         step: optimizer steps done; later lines are dropped.
-        report_to: `none`, or a tracker of `pretrain.trackers`.
+        report_to: a tracker of `pretrain.trackers`, `none`, or None for the default.
         run_name: what a tracker calls the run.
     """
 
-    def __init__(self, folder: Path, *, step: int, report_to: str, run_name: str) -> None:
-        self._path = folder / METRICS_FILE
-        kept = [line for line in read_metrics(folder) if line["step"] <= step]
-        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+    def __init__(self, folder: Path, *, step: int, report_to: str | None, run_name: str) -> None:
+        self._folder, self._path = folder, folder / METRICS_FILE
+        self._rewrite([line for line in read_metrics(folder) if line["step"] <= step])
         self._tracker = start_tracker(report_to, folder, run_name)
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """Add one line; it must have a `step`."""
+        """Add one line; it must have a `step`. What is no number any more (a loss of a broken step) becomes null."""
+        values = {key: None if _is_broken(value) else value for key, value in values.items()}
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
         if self._tracker is not None:
-            numbers = {key: value for key, value in values.items() if isinstance(value, int | float)}
+            numbers = {key: value for key, value in values.items() if isinstance(value, int | float) and key != "step"}
             self._tracker.log(numbers, step=values["step"])
 
+    def rewind(self, *, step: int, rewound_from: int, rewinds: int) -> None:
+        """Put a line about going back from one step to another in the place of the lines in between.
+
+        It may be told twice: a run that is killed before its next checkpoint goes back once more.
+        """
+        line = {"step": step, "rewound_from": rewound_from, "rewinds": rewinds}
+        lines = [old for old in read_metrics(self._folder) if old["step"] <= step and old.get("rewinds", 0) < rewinds]
+        self._rewrite([*lines, line])
+
+    def _rewrite(self, lines: list[dict[str, Any]]) -> None:
+        write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+
     def close(self) -> None:
-        """Finish the tracker's run."""
+        """Finish the tracker's run; its files do not change any more."""
         if self._tracker is not None:
             self._tracker.finish()

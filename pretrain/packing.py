@@ -267,6 +267,11 @@ class SequencePacker:
         """(S,) tokens of each sequence, special tokens included."""
         return self._table.lengths.astype(np.int64) + len(self._prefix) + len(self._suffix)
 
+    @property
+    def sequence_documents(self) -> IntArray:
+        """(S,) document of each sequence."""
+        return self._table.documents.astype(np.int64)
+
     def count_sequences(self, document_count: int) -> int:
         """Return how many sequences the first documents were cut into."""
         return int(np.searchsorted(self._table.documents, document_count))

@@ -11,12 +11,15 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from configs.base_models import resolve_model
 from configs.errors import UserError
 from configs.recipe import load_recipe, require
 from pretrain.config import PretrainRecipe
+
+if TYPE_CHECKING:
+    from pretrain.private_units import PrivateUnits
 
 REACHED_SHARES = ((0, 0.25), (400e6, 0.34), (1e9, 0.39))
 """Parameters from which a share of the peak is assumed."""
@@ -117,25 +120,47 @@ def plan(recipe: EstimateRecipe) -> Workload:
     """Count what the run will read; without the corpus rows are taken to be full.
 
     Raises:
-        UserError: the recipe counts epochs and its corpus is not there.
+        UserError: the recipe counts epochs, or authors, and its corpus is not there.
     """
     from corpus.shards import TokenShards
     from pretrain.packing import cut_sequences
+    from pretrain.private_units import PrivateUnits
 
     batch_tokens = recipe.global_batch_tokens or (
         recipe.micro_batch_tokens * recipe.gradient_accumulation_steps * recipe.gpu_count
     )
     if not (recipe.corpus / "tokens" / "train").is_dir():
-        if recipe.max_steps is None:
+        if recipe.max_steps is None or recipe.is_private:
             raise UserError("no corpus to count tokens in", where=recipe.corpus, fix="Build it, or set --max_steps.")
         tokens = float(recipe.max_steps * batch_tokens)
         return Workload(tokens, recipe.max_steps, batch_tokens, recipe.max_seq_length / 2, "rows taken to be full")
     shards = TokenShards(recipe.corpus, "train")
-    lengths = cut_sequences(shards.lengths, recipe.max_seq_length - 2, recipe.long_documents).lengths + 2.0
+    table = cut_sequences(shards.lengths, recipe.max_seq_length - 2, recipe.long_documents)
+    lengths = table.lengths + 2.0
+    mean_keys = float((lengths**2).sum() / lengths.sum())
+    if recipe.is_private:
+        units = PrivateUnits(shards, table.documents.astype("int64"), lengths.astype("int64"), recipe)
+        return plan_private(recipe, units, mean_keys)
     per_epoch = float(lengths.sum()) / (1 - recipe.replay_share)
     steps = recipe.max_steps or max(1, round((recipe.num_train_epochs or 0.0) * per_epoch / batch_tokens))
     source = f"{len(shards):,} documents, {per_epoch / 1e6:,.1f}M tokens a pass"
-    return Workload(float(steps * batch_tokens), steps, batch_tokens, float((lengths**2).sum() / lengths.sum()), source)
+    return Workload(float(steps * batch_tokens), steps, batch_tokens, mean_keys, source)
+
+
+def plan_private(recipe: EstimateRecipe, units: "PrivateUnits", mean_keys: float) -> Workload:
+    """Count what a differentially private run will read in the mean, and say what it promises."""
+    from pretrain.privacy_accounting import epsilon_of, renyi_divergence
+    from pretrain.private_gradient import promise
+
+    steps = recipe.max_steps or max(1, round((recipe.num_train_epochs or 0.0) / units.sample_rate))
+    promised = promise(recipe, units, steps)
+    divergence = renyi_divergence(promised.noise_multiplier, promised.sample_rate)
+    source = (
+        f"{units.count:,} {recipe.dp_unit}s, of whom a step draws {recipe.dp_units_per_step:,}; ε = "
+        f"{epsilon_of(divergence, steps, promised.delta):.2f} at δ = {promised.delta:.1e}, noise multiplier "
+        f"{promised.noise_multiplier:g}"
+    )
+    return Workload(steps * units.expected_tokens, steps, round(units.expected_tokens), mean_keys, source)
 
 
 def estimate(recipe: EstimateRecipe, config: Any, workload: Workload) -> list[Line]:
@@ -224,4 +249,9 @@ def describe(recipe: EstimateRecipe, workload: Workload, lines: list[Line]) -> l
         )
     if recipe.contrastive_weight > 0 or recipe.anchor_weight > 0:
         told += ["", "Not counted: the passes over whole texts that contrastive_weight and anchor_weight add."]
+    if recipe.is_private:
+        told += [
+            "",
+            "Not counted: a private run has a backward of its own for each unit, which is several times slower.",
+        ]
     return [*told, "", "Prices are rough on-demand prices; give yours with --price_per_hour."]

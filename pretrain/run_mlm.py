@@ -46,6 +46,7 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
     from pretrain.checkpoint import CHECKPOINTS
     from pretrain.distributed import start_accelerator
     from pretrain.encoder import load_for_corpus
+    from pretrain.privacy_accounting import describe
     from pretrain.training_loop import EVALUATION_FILE, PretrainingRun
 
     working_dir = working_folder(recipe.output_dir)
@@ -71,6 +72,7 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
             "tokens": result["tokens"],
             "held_out_loss_before": result["before"]["overall"]["loss"],
             "held_out_loss_after": result["after"]["overall"]["loss"],
+            **({"privacy": result["privacy"]} if "privacy" in result else {}),
         }
         write_manifest(
             working_dir,
@@ -83,6 +85,8 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
         )
         finish_run_folder(recipe)
         print(f"adapted encoder: {recipe.output_dir}")
+        if "privacy" in result:
+            print(describe(result["privacy"]))
         print(f"held-out loss: {counts['held_out_loss_before']:.4f} before, {counts['held_out_loss_after']:.4f} after")
     accelerator.wait_for_everyone()
     accelerator.end_training()

@@ -1,14 +1,17 @@
-"""The trackers a recipe may add to `metrics.jsonl`: trackio, TensorBoard or wandb. None of them uses the network.
+"""The trackers beside `metrics.jsonl`: trackio by default, TensorBoard or wandb. None of them uses the network.
 
-- trackio keeps runs in a local database (TRACKIO_DIR, else its own cache folder): `trackio show --project mindshift`.
-  It stays out of the run folder, whose files must not change once their manifest is written.
+- trackio keeps a local database in `trackio/` of the run folder, or in TRACKIO_DIR for one database over many runs:
+  `TRACKIO_DIR=RUN/trackio trackio show --project mindshift`. Looking at it does not change it.
 - TensorBoard files lie in `tensorboard/` of the run folder.
 - wandb writes offline files unless WANDB_MODE says otherwise.
 """
 
 import contextlib
+import importlib.util
 import io
+import logging
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +19,9 @@ from typing import Any, Protocol
 from configs.errors import UserError
 
 PROJECT = "mindshift"
+INSTALL = "pip install -e '.[track]'"
+
+log = logging.getLogger(__name__)
 
 
 class Tracker(Protocol):
@@ -28,16 +34,19 @@ class Tracker(Protocol):
         """End the run."""
 
 
-def start_tracker(report_to: str, folder: Path, run_name: str) -> Tracker | None:
-    """Return the tracker of that name; None for `none`.
+def start_tracker(report_to: str | None, folder: Path, run_name: str) -> Tracker | None:
+    """Return the tracker of that name; None for `none`. Unset is trackio, or none where that is not installed.
 
     Raises:
-        UserError: it is not installed.
+        UserError: the one that was asked for is not installed.
     """
+    if report_to is None and importlib.util.find_spec("trackio") is None:
+        log.info("no tracker beside metrics.jsonl and training.html: trackio is not installed (%s)", INSTALL)
+        return None
     try:
-        match report_to:
+        match report_to or "trackio":
             case "trackio":
-                return _Trackio(run_name)
+                return _Trackio(folder / "trackio", run_name)
             case "tensorboard":
                 return _TensorBoard(folder / "tensorboard")
             case "wandb":
@@ -45,7 +54,7 @@ def start_tracker(report_to: str, folder: Path, run_name: str) -> Tracker | None
             case _:
                 return None
     except ImportError:
-        raise UserError(f"{report_to} is not installed", where="report_to", fix="pip install -e '.[track]'") from None
+        raise UserError(f"{report_to} is not installed", where="report_to", fix=INSTALL) from None
 
 
 def _start_wandb(folder: Path, run_name: str) -> Tracker:
@@ -57,10 +66,22 @@ def _start_wandb(folder: Path, run_name: str) -> Tracker:
     return run
 
 
-class _Trackio:
-    def __init__(self, run_name: str) -> None:
-        import trackio
+def _load_trackio(folder: Path) -> Any:
+    """Import trackio for a folder: it takes TRACKIO_DIR when it is imported, and keeps to it."""
+    if "TRACKIO_DIR" in os.environ:
+        return importlib.import_module("trackio")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trackio"]:
+        del sys.modules[name]  # an earlier run of this process had another folder
+    os.environ["TRACKIO_DIR"] = str(folder.resolve())
+    try:
+        return importlib.import_module("trackio")
+    finally:
+        del os.environ["TRACKIO_DIR"]
 
+
+class _Trackio:
+    def __init__(self, folder: Path, run_name: str) -> None:
+        trackio = _load_trackio(folder)
         with contextlib.redirect_stdout(io.StringIO()):  # it prints advertisement of its own dashboard
             self._run: Any = trackio.init(
                 project=PROJECT, name=run_name, resume="allow", embed=False, auto_log_gpu=False, auto_log_cpu=False

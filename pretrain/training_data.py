@@ -24,6 +24,7 @@ from pretrain.batches import (
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import load_tokenizer
 from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner
+from pretrain.private_units import PrivateUnits
 from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, starting_ids, weigh
 
 
@@ -37,6 +38,7 @@ class TrainingData:
 
     Attributes:
         shards: the training documents of the domain.
+        packer: their sequences, and those of replayed general text.
         planner: which documents each step reads.
         mean_keys: how many keys a token attends to in the mean.
 
@@ -54,16 +56,16 @@ class TrainingData:
             held_out["general"] = TokenShards(recipe.general_corpus, "held_out")
             if recipe.replay_share > 0:
                 documents = JoinedDocuments(self.shards, TokenShards(recipe.general_corpus, "train"))
-        self._packer = build_packer(documents, tokenizer, recipe)
+        self.packer = build_packer(documents, tokenizer, recipe)
         self._held_out = {name: (shards, build_packer(shards, tokenizer, recipe)) for name, shards in held_out.items()}
-        lengths = self._packer.sequence_lengths.astype(float)
+        lengths = self.packer.sequence_lengths.astype(float)
         self.mean_keys = float((lengths**2).sum() / max(1.0, lengths.sum()))
         weights = build_word_weights(recipe, tokenizer, self.shards)
         self._masker = build_masker(tokenizer, recipe.seed, recipe.masking, weights)
         self._evaluation_masker = evaluation_masker(tokenizer)
-        domain_sequences = int(self._packer.count_sequences(len(self.shards)))
+        domain_sequences = int(self.packer.count_sequences(len(self.shards)))
         self.planner = StepPlanner(
-            self._packer.sequence_lengths,
+            self.packer.sequence_lengths,
             micro_batches=micro_batches,
             micro_batch_tokens=recipe.micro_batch_tokens,
             seed=recipe.seed,
@@ -76,12 +78,18 @@ class TrainingData:
         recipe = self._recipe
         if recipe.max_steps is not None:
             return recipe.max_steps
+        if recipe.is_private:
+            return max(1, round((recipe.num_train_epochs or 0.0) / self.private_units().sample_rate))
         tokens = (recipe.num_train_epochs or 0.0) * self.planner.epoch_tokens
         return max(1, int(tokens / micro_batches / recipe.micro_batch_tokens + 0.5))
 
+    def private_units(self) -> PrivateUnits:
+        """Return whom a differentially private run protects."""
+        return PrivateUnits(self.shards, self.packer.sequence_documents, self.packer.sequence_lengths, self._recipe)
+
     def build(self, draws: list[Draw], mlm_probability: float, device: torch.device) -> MicroBatch:
         """Pack and mask one micro-batch."""
-        packed = self._packer.pack(draws, self._recipe.micro_batch_tokens)
+        packed = self.packer.pack(draws, self._recipe.micro_batch_tokens)
         return to_device(packed, self._masker.mask(packed, mlm_probability), device)
 
     @property

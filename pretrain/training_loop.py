@@ -4,13 +4,12 @@ It is a loop of our own on accelerate rather than the Trainer, for three reasons
 and several processes, resuming in constant time, and DeepSpeed on CPUs.
 """
 
-import copy
 import dataclasses
 import json
 import logging
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from accelerate import Accelerator
@@ -19,19 +18,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.console import Progress
 from configs.run_folder import write_atomically
-from pretrain.batches import MicroBatch
-from pretrain.checkpoint import TrainingState, load_newest_checkpoint, save_checkpoint
+from pretrain.checkpoint import (
+    TrainingState,
+    drop_checkpoints_after,
+    load_checkpoint_before_trouble,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
 from pretrain.config import PretrainRecipe
 from pretrain.distributed import accumulation_steps, prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
-from pretrain.evaluation import Evaluation, evaluate
+from pretrain.evaluation import Evaluation, compare, evaluate_all
 from pretrain.flops import utilisation
 from pretrain.gradient_guard import GradientGuard
-from pretrain.hashing import mix_integers
-from pretrain.losses import summed_cross_entropy
 from pretrain.metrics import Interval, MetricsLog
+from pretrain.objective import Objective
 from pretrain.optimization import build_optimizer, learning_rate_factor, mlm_probability
-from pretrain.sentence_losses import SentenceObjective, ViewSampler
+from pretrain.private_gradient import PrivateGradient
 from pretrain.stopping import Interrupted, StopRequest
 from pretrain.training_data import TrainingData
 from pretrain.training_page import write_training_page
@@ -64,6 +67,11 @@ class PretrainingRun:
         self._micro_batches = accumulation_steps(recipe, accelerator.num_processes) * accelerator.num_processes
         self._data = TrainingData(recipe, tokenizer, self._micro_batches)
         self.total_steps = self._data.count_steps(self._micro_batches)
+        self._private: PrivateGradient | None = None
+        if recipe.is_private:
+            self._private = PrivateGradient(
+                recipe, self._data, tokenizer, steps=self.total_steps, accelerator=accelerator
+            )
         self.step, self.tokens, self._interval = 0, 0, Interval()
         self._guard = GradientGuard(recipe.spike_factor, tells=accelerator.is_main_process)
         self._before: dict[str, Evaluation] | None = None
@@ -73,19 +81,10 @@ class PretrainingRun:
         if recipe.soup_base_share > 0:
             names = model.base_model.named_parameters(prefix=model.base_model_prefix)
             self._base_weights = {name: weight.detach().clone() for name, weight in names}
-        self._sentences = self._start_sentences()
+        self._objective = Objective(
+            recipe, self._data, tokenizer, model, autocast_dtype=self._autocast_dtype, device=accelerator.device
+        )
         self._start_model()
-
-    def _start_sentences(self) -> SentenceObjective | None:
-        """Return the losses on whole texts, if the recipe asks for any; the model must not have been trained yet."""
-        recipe = self.recipe
-        if recipe.contrastive_weight == 0 and recipe.anchor_weight == 0:
-            return None
-        encoder = None
-        if recipe.anchor_weight > 0:
-            frozen = copy.deepcopy(self.model).requires_grad_(False).to(self.accelerator.device)
-            encoder = PackedMaskedLM(frozen, autocast_dtype=self._autocast_dtype).eval()
-        return SentenceObjective(recipe, ViewSampler(self._data.shards, self._tokenizer, recipe), encoder)
 
     def _start_model(self) -> None:
         """Put the newest checkpoint, if there is one, into the model, and prepare it for training."""
@@ -113,6 +112,7 @@ class PretrainingRun:
             "before": {name: found.as_json() for name, found in (self._before or {}).items()},
             "planner": self._data.planner.state_dict(),
             "guard": self._guard.state_dict(),
+            "private": self._private and self._private.state_dict(),
         }
 
     def _restore_progress(self, state: TrainingState) -> None:
@@ -122,6 +122,8 @@ class PretrainingRun:
         self._before = {name: Evaluation.from_json(values) for name, values in progress["before"].items()}
         self._data.planner.load_state_dict(progress["planner"])
         self._guard.load_state_dict(progress["guard"])
+        if self._private is not None:
+            self._private.load_state_dict(progress.get("private"))
 
     def run(self) -> dict[str, Any]:
         """Train to the last step and write `evaluation.json` and the model.
@@ -154,13 +156,19 @@ class PretrainingRun:
         return result
 
     def _train_steps(self, metrics: MetricsLog | None, bar: Progress) -> None:
-        recipe, last_line = self.recipe, time.monotonic()
+        recipe, last_line, save_due = self.recipe, time.monotonic(), False
         self._backend.module.train()
         while self.step < self.total_steps:
             learning_rate = recipe.learning_rate * learning_rate_factor(self.step, self.total_steps, recipe)
             gradient_norm, stop = self._train_step(learning_rate)
             self.step += 1
-            bar.advance(1, loss=f"{self._interval.mean_loss:.3f}")
+            bar.advance(1, **(self._private or self._interval).shown)
+            if self._guard.is_stuck:
+                bar.advance(-self._rewind(metrics))
+                last_line, save_due = time.monotonic(), False
+                if stop:
+                    self._exit_for_requeue()
+                continue
             if self.step % recipe.logging_steps == 0 or self.step == self.total_steps:
                 now = time.monotonic()
                 self._write_line(metrics, learning_rate, gradient_norm, seconds=now - last_line)
@@ -168,14 +176,59 @@ class PretrainingRun:
             if recipe.eval_steps is not None and self.step % recipe.eval_steps == 0 and self.step < self.total_steps:
                 self._write_evaluation(metrics)
                 last_line = time.monotonic()
-            if stop or self.step % recipe.save_steps == 0 or self.step == self.total_steps:
+            # Among broken steps no checkpoint takes the place of one to go back to.
+            save_due = save_due or self.step % recipe.save_steps == 0
+            if stop or self.step == self.total_steps or (save_due and self._guard.in_a_row == 0):
                 self._save()
+                save_due = False
             if stop and self.step < self.total_steps:
-                log.warning("told to stop: saved step %d; the same command goes on from there", self.step)
-                raise Interrupted
+                self._exit_for_requeue()
+
+    def _exit_for_requeue(self) -> NoReturn:
+        log.warning("told to stop: saved step %d; the same command goes on from there", self.step)
+        raise Interrupted
+
+    def _rewind(self, metrics: MetricsLog | None) -> int:
+        """Go back to the weights from before a row of broken steps, but not to the documents that were read since.
+
+        Returns:
+            How many steps it went back. Every process goes back alike: all see the same norms and checkpoints.
+
+        Raises:
+            UserError: there is no such checkpoint, or it did so too often already.
+        """
+        guard, broken_at, state = self._guard, self.step, None
+        # What private steps cost is spent: going back would not bring it back.
+        if guard.rewinds < self.recipe.max_rewinds and self._private is None:
+            state = load_checkpoint_before_trouble(self.working_dir, helped_not=guard.rewound_to)
+        if state is None:
+            guard.give_up(broken_at)
+        counts, position = guard.state_dict(), self._data.planner.state_dict()
+        self._backend.restore_weights(state)
+        self._backend.restore_moments(state)
+        self._restore_progress(state)
+        self._data.planner.load_state_dict(position)
+        guard.load_state_dict(counts)
+        guard.rewind(state.progress["guard"], state.step)
+        log.warning(
+            "steps up to %d went back to step %d (%d of at most %d times); on with other documents",
+            broken_at,
+            self.step,
+            guard.rewinds,
+            self.recipe.max_rewinds,
+        )
+        if metrics is not None:
+            metrics.rewind(step=self.step, rewound_from=broken_at, rewinds=guard.rewinds)
+        self.accelerator.wait_for_everyone()  # all have read it
+        if self.accelerator.is_main_process:
+            drop_checkpoints_after(self.working_dir, self.step)
+        self._save()
+        return broken_at - self.step
 
     def _train_step(self, learning_rate: float) -> tuple[float, bool]:
         """Do one optimizer step; return the gradient norm and whether any process was told to stop."""
+        if self._private is not None:
+            return self._private_step(self._private, learning_rate)
         accelerator, rank, world_size = self.accelerator, self.accelerator.process_index, self.accelerator.num_processes
         probability = mlm_probability(self.step, self.total_steps, self.recipe)
         mine = list(enumerate(self._data.planner.next_step()))[rank::world_size]
@@ -184,14 +237,13 @@ class PretrainingRun:
         real = sum(batch.real_tokens for batch in batches)
         sums = torch.tensor([masked, real, self.stop_request.asked], dtype=torch.float64, device=accelerator.device)
         all_masked, all_real, stop = (int(value) for value in accelerator.reduce(sums, reduction="sum").tolist())
-        losses_3 = torch.zeros(3, dtype=torch.float64, device=accelerator.device)  # masked, contrastive, anchor
-        for (number, _), batch in zip(mine, batches, strict=True):
-            # Dropout depends on the batch's place in the run, not on who computes it or what came before.
-            torch.manual_seed(mix_integers(self.recipe.seed, self.step, number))
-            with self._backend.accumulating(last=batch is batches[-1]):
-                loss, parts_3 = self._loss(batch, number, all_masked)
-                self._backend.backward(loss)
-            losses_3 += parts_3
+        losses_3 = self._objective.add_gradients(
+            self._backend,
+            [(number, batch) for (number, _), batch in zip(mine, batches, strict=True)],
+            place=self._place,
+            masked=all_masked,
+            micro_batches=self._micro_batches,
+        )
         gradient_norm = self._backend.step(learning_rate, self._guard.limit)
         losses = cast(Tensor, accelerator.reduce(losses_3, reduction="sum")).tolist()
         self._guard.record(self.step, gradient_norm)
@@ -200,23 +252,20 @@ class PretrainingRun:
         self.tokens += all_real
         return gradient_norm, stop > 0
 
-    def _loss(self, batch: MicroBatch, number: int, all_masked: int) -> tuple[Tensor, Tensor]:
-        """Return a micro-batch's part of the step's loss, and (3,) its summed losses for the record.
+    def _private_step(self, private: PrivateGradient, learning_rate: float) -> tuple[float, bool]:
+        """Do one differentially private step: nothing but its noised gradient comes out, no loss and no count."""
+        stop = torch.tensor([float(self.stop_request.asked)], device=self.accelerator.device)
+        stop = cast(Tensor, self.accelerator.reduce(stop, reduction="sum"))
+        private.fill(self._backend.module, self.step, mlm_probability(self.step, self.total_steps, self.recipe))
+        gradient_norm = self._backend.step(learning_rate, self._guard.limit)
+        self._guard.record(self.step, gradient_norm)
+        self.tokens = private.tokens
+        return gradient_norm, bool(stop > 0)
 
-        Masked-token losses are averaged over the step's masked tokens, those on whole texts over its micro-batches.
-        """
-        if self._sentences is None:
-            summed = summed_loss(self._backend.module, batch)
-            return summed / max(1, all_masked), torch.stack([summed.detach(), *summed.new_zeros(2)]).double()
-        views = self._sentences.draw(self.step, number, self.accelerator.device)
-        logits_MV, vectors = self._backend.module(
-            batch.input_ids, batch.position_ids, batch.lengths, batch.asked, views
-        )
-        summed = summed_cross_entropy(logits_MV, batch.labels)
-        found = self._sentences.losses(vectors, views)
-        loss = summed / max(1, all_masked) + self._sentences.weighted(found) / self._micro_batches
-        parts = [summed, found.contrastive, found.anchor]
-        return loss, torch.stack([part.detach() for part in parts]).double()
+    @property
+    def _place(self) -> int:
+        """What random numbers of a step depend on: its number, another one after each rewind."""
+        return self.step + self._guard.rewinds * self.total_steps
 
     def _write_line(
         self, metrics: MetricsLog | None, learning_rate: float, gradient_norm: float, *, seconds: float
@@ -228,15 +277,16 @@ class PretrainingRun:
             "step": self.step,
             "epoch": self._data.planner.epoch,
             "tokens": self.tokens,
-            "loss": interval.mean_loss,
             "learning_rate": learning_rate,
             "mlm_probability": mlm_probability(self.step - 1, self.total_steps, self.recipe),
             "gradient_norm": gradient_norm,
             "skipped_steps": self._guard.skipped,
-            "tokens_per_second": round(interval.real_tokens / max(seconds, 1e-9), 1),
-            "padding_share": round(1 - interval.real_tokens / max(1, interval.room_tokens), 5),
         }
-        if self._sentences is not None:
+        if self._private is not None:
+            metrics.write(line | {"epsilon": self._private.epsilon})
+            return
+        line |= {"loss": interval.mean_loss} | interval.rates(seconds)
+        if self._objective.on_whole_texts:
             line |= interval.mean_sentence_losses
         if self.accelerator.device.type == "cuda":
             line["mfu"] = utilisation(
@@ -260,43 +310,23 @@ class PretrainingRun:
 
     def _evaluate_result(self, before: dict[str, Evaluation]) -> dict[str, Any]:
         """Return the content of `evaluation.json`; the weights are averaged with the base's here, if asked for."""
-        after, soup = self._evaluate_all(), {}
+        after, before_soup = self._evaluate_all(), None
         if self.recipe.soup_base_share > 0:
-            soup = {"before_soup": {name: found.as_json() for name, found in after.items()}}
+            before_soup = after
             self._backend.blend(self._base_weights, self.recipe.soup_base_share)
             after = self._evaluate_all()
-        for name, found in after.items():
-            log.info(
-                "held-out loss of %s text after: %.4f (before: %.4f)",
-                name,
-                found.overall.loss,
-                before[name].overall.loss,
-            )
-        general = {}
-        if "general" in after:
-            general = {"general": {"before": before["general"].as_json(), "after": after["general"].as_json()}}
+        private = {} if self._private is None else {"privacy": self._private.report()}
         return {
             "steps": self.step,
             "tokens": self.tokens,
             "skipped_steps": self._guard.skipped,
-            "before": before["domain"].as_json(),
-            "after": after["domain"].as_json(),
-            **general,
-            **soup,
+            "rewinds": self._guard.rewinds,
+            **private,
+            **compare(before, after, before_soup),
         }
 
     def _evaluate_all(self) -> dict[str, Evaluation]:
-        """Score the held-out parts of the corpus and, if there is one, of the general corpus."""
-        found = {}
-        for name in self._data.held_out_names:
-            batches, subreddits = self._data.held_out(
-                name,
-                rank=self.accelerator.process_index,
-                world_size=self.accelerator.num_processes,
-                device=self.accelerator.device,
-            )
-            found[name] = evaluate(self._backend.module, batches, subreddits, self.accelerator)
-        return found
+        return evaluate_all(self._backend.module, self._data, self.accelerator)
 
     def _save(self) -> None:
         tensors = self._backend.gather()
@@ -315,9 +345,3 @@ class PretrainingRun:
             write_training_page(self.working_dir, result)
             write_atomically(self.working_dir / EVALUATION_FILE, json.dumps(result, indent=2) + "\n")
         self.accelerator.wait_for_everyone()
-
-
-def summed_loss(module: torch.nn.Module, batch: MicroBatch) -> Tensor:
-    """Return the cross entropy summed over a micro-batch's masked tokens, in fp32."""
-    logits_MV = module(batch.input_ids, batch.position_ids, batch.lengths, batch.asked)
-    return summed_cross_entropy(logits_MV, batch.labels)

@@ -11,6 +11,7 @@ from typing import Any
 
 from configs.run_folder import write_atomically
 from pretrain.metrics import read_metrics
+from pretrain.privacy_accounting import describe
 
 TRAINING_PAGE = "training.html"
 STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
@@ -19,7 +20,7 @@ svg{width:100%;height:auto}text{font-size:11px;fill:#5b6875}.note{color:#5b6875}
 table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:right}
 td:first-child,th:first-child{text-align:left}"""
 COLOURS = ("#3b7a9e", "#c9803f", "#4d8f5b")
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 200, 52, 22, 8
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 200, 62, 22, 8
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
         "Loss",
@@ -32,6 +33,7 @@ PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     ("Share of the tokens that are masked", (("mlm_probability", ""),)),
     ("Losses on whole texts", (("contrastive_loss", "contrastive"), ("anchor_loss", "anchor"))),
     ("Model FLOP utilisation", (("mfu", ""),)),
+    ("Privacy spent, ε", (("epsilon", ""),)),
 )
 MOST_POINTS = 600
 TOP_SUBREDDITS = 30
@@ -50,7 +52,11 @@ def write_training_page(folder: Path, result: dict[str, Any]) -> None:
     parts = [
         "<h1>Pretraining</h1><p class=note>Figures only, no texts. A lower loss says that the model predicts words of "
         "this corpus better; it is no measure of anybody's health and no diagnosis.</p>",
-        f"<p>{result['steps']:,} steps, {result['tokens']:,} tokens, {result['skipped_steps']} steps skipped.</p>",
+        f"<p>{result['steps']:,} steps, {result['tokens']:,} tokens, {result['skipped_steps']} steps skipped, "
+        f"{result['rewinds']} times gone back to a checkpoint.</p>",
+        f"<p>{html.escape(describe(result['privacy']))}. Held-out figures are of other people and stand outside it.</p>"
+        if "privacy" in result
+        else "",
         *figures,
         "<h2>Held out</h2>",
         _scores(result),
@@ -93,11 +99,11 @@ def _panel(title: str, series: list[tuple[str, list[tuple[float, float]]]]) -> s
         return f"{x:.1f},{y:.1f}"
 
     drawn = []
-    for number in range(MOST_TICKS + 1):
-        value = low + (high - low) * number / MOST_TICKS
+    ticks = [low + (high - low) * number / MOST_TICKS for number in range(MOST_TICKS + 1)]
+    for value, label in zip(ticks, _labels(ticks), strict=True):
         x, y = place(first, value).split(",")
         drawn.append(f'<line x1="{x}" x2="{WIDTH - 6}" y1="{y}" y2="{y}" stroke="#e3e8ec"/>')
-        drawn.append(f'<text x="{LEFT - 5}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.3g}</text>')
+        drawn.append(f'<text x="{LEFT - 5}" y="{float(y) + 4:.1f}" text-anchor="end">{label}</text>')
     drawn.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">{first:,}</text>')
     drawn.append(f'<text x="{WIDTH - 6}" y="{HEIGHT - 6}" text-anchor="end">step {last:,}</text>')
     for (_, points), colour in zip(series, COLOURS, strict=False):
@@ -110,6 +116,15 @@ def _panel(title: str, series: list[tuple[str, list[tuple[float, float]]]]) -> s
     )
     caption = f"<figcaption>{html.escape(title)} {legend}</figcaption>"
     return f'<figure>{caption}<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(drawn)}</svg></figure>'
+
+
+def _labels(ticks: list[float]) -> list[str]:
+    """Return the numbers with as many digits as it takes to tell them apart."""
+    for digits in range(3, 8):
+        labels = [f"{value:.{digits}g}" for value in ticks]
+        if len(set(labels)) == len(labels):
+            break
+    return labels
 
 
 def _scores(result: dict[str, Any]) -> str:

@@ -91,6 +91,7 @@ class Workspace:
             "mixed_precision": "no",
             "save_steps": 2,
             "logging_steps": 1,
+            "report_to": "none",  # importing a tracker takes longer than the run
         }
         values |= overrides
         return [word for key, value in values.items() for word in (f"--{key}", str(value))]

@@ -1,7 +1,8 @@
-"""Two processes train what one process trains: DDP and DeepSpeed ZeRO 0 to 3, on CPU over gloo."""
+"""Two processes train what one process trains: DDP, DeepSpeed ZeRO 0 to 3 and FSDP, on CPU over gloo."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from configs.errors import UserError
 from pretrain.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,16 +29,20 @@ STEPS = {
 }
 
 
-def launch(arguments: list[str], *, deepspeed_stage: int | None = None, folder: Path) -> subprocess.CompletedProcess:
+ACCELERATE = ROOT / "launch" / "accelerate"
+DEEPSPEED = ["zero0", "zero1", "zero2", "zero3"]
+
+
+def launch(arguments: list[str], *, backend: str = "ddp", folder: Path) -> subprocess.CompletedProcess:
     """Run the program on two processes by `accelerate launch`."""
-    if deepspeed_stage is None:
-        config = ROOT / "launch" / "accelerate" / "cpu_2.yaml"
-    else:
+    config = {"ddp": ACCELERATE / "cpu_2.yaml", "fsdp": ACCELERATE / "fsdp_cpu_2.yaml"}.get(backend)
+    if config is None:
+        pytest.importorskip("deepspeed")
         config = folder / "accelerate.yaml"
-        json_file = ROOT / "launch" / "deepspeed" / f"zero{deepspeed_stage}.json"
         config.write_text(
             "compute_environment: LOCAL_MACHINE\ndistributed_type: DEEPSPEED\nnum_machines: 1\nnum_processes: 2\n"
-            f"main_process_port: 0\ndeepspeed_config: {{deepspeed_config_file: {json_file}}}\n"
+            "main_process_port: 0\n"
+            f"deepspeed_config: {{deepspeed_config_file: {ROOT / 'launch' / 'deepspeed' / backend}.json}}\n"
         )
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -85,31 +91,48 @@ def test_a_mistake_is_told_once_by_two_processes(workspace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
-def test_deepspeed_trains_the_same_model_and_resumes_on_one_process(workspace, stage):
-    pytest.importorskip("deepspeed")
+@pytest.mark.parametrize("backend", [*DEEPSPEED, "fsdp"])
+def test_a_sharded_run_trains_the_same_model(workspace, backend):
     run_alone(workspace.arguments("alone", **STEPS))
     arguments = workspace.arguments("two", **STEPS)
-    done = launch(arguments, deepspeed_stage=stage, folder=workspace.folder)
+    done = launch(arguments, backend=backend, folder=workspace.folder)
     assert done.returncode == 0, done.stderr[-2000:]
     check_equal_to_one_process(workspace, "two")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [None, 0, 1, 2, 3])
-def test_every_backend_skips_the_same_steps(workspace, stage):
+@pytest.mark.parametrize("backend", ["ddp", *DEEPSPEED, "fsdp"])
+def test_every_backend_skips_the_same_steps(workspace, backend):
     """Behind the first 16 steps, which give the median, any norm is over a limit of next to nothing."""
-    if stage is not None:
-        pytest.importorskip("deepspeed")
     settings = {"max_steps": 20, "global_batch_tokens": 512, "save_steps": 50, "spike_factor": 1e-9}
     run_alone(workspace.arguments("alone", **settings))
-    done = launch(workspace.arguments("two", **settings), deepspeed_stage=stage, folder=workspace.folder)
+    done = launch(workspace.arguments("two", **settings), backend=backend, folder=workspace.folder)
     assert done.returncode == 0, done.stderr[-2000:]
     skipped = [
         [line["skipped_steps"] for line in read_metrics(workspace.folder / name)[15:]] for name in ("alone", "two")
     ]
     assert skipped == [[0, 1, 2, 3, 4]] * 2
     assert largest_difference(workspace.folder / "alone", workspace.folder / "two") < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["ddp", *DEEPSPEED, "fsdp"])
+def test_every_backend_goes_back_alike(workspace, backend):
+    """Behind 16 steps every norm is over the limit: each run goes back three times, then gives up."""
+    settings = {"max_steps": 40, "global_batch_tokens": 512, "save_steps": 5, "spike_factor": 1e-9}
+    with pytest.raises(UserError, match="going back 3 times did not help"):
+        run_alone(workspace.arguments("alone", **settings))
+    done = launch(workspace.arguments("two", **settings), backend=backend, folder=workspace.folder)
+    assert done.returncode != 0
+    assert done.stderr.count("going back 3 times did not help") == 1
+    one, other = (workspace.folder / f"{name}.partial" for name in ("alone", "two"))
+    for line, same in zip(read_metrics(one), read_metrics(other), strict=True):
+        assert (line["step"], line.get("rewound_from")) == (same["step"], same.get("rewound_from"))
+        assert line.get("loss", 0.0) == pytest.approx(same.get("loss", 0.0), rel=1e-5)
+    checkpoints = [sorted(path.name for path in (folder / "checkpoints").iterdir()) for folder in (one, other)]
+    assert checkpoints[0] == checkpoints[1]
+    for name in checkpoints[0]:
+        assert largest_difference(one / "checkpoints" / name, other / "checkpoints" / name) < 1e-5
 
 
 def interrupt_after(workspace, arguments: list[str], monkeypatch: pytest.MonkeyPatch, step: int) -> None:
@@ -130,17 +153,30 @@ def interrupt_after(workspace, arguments: list[str], monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [None, 0, 1, 2, 3])
-def test_a_run_resumes_on_another_number_of_processes(workspace, monkeypatch, stage):
-    if stage is not None:
-        pytest.importorskip("deepspeed")
+@pytest.mark.parametrize("backend", ["ddp", *DEEPSPEED, "fsdp"])
+def test_a_run_resumes_on_another_number_of_processes(workspace, monkeypatch, backend):
     run_alone(workspace.arguments("alone", **STEPS))
     arguments = workspace.arguments("two", **STEPS)
     interrupt_after(workspace, arguments, monkeypatch, step=2)
-    done = launch(arguments, deepspeed_stage=stage, folder=workspace.folder)
+    done = launch(arguments, backend=backend, folder=workspace.folder)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "resuming at step 2 of 4" in done.stderr
     check_equal_to_one_process(workspace, "two")
+
+
+@pytest.mark.slow
+def test_two_processes_add_the_same_noise_to_the_same_sum_as_one(workspace, monkeypatch):
+    """Both go on from a checkpoint of one process, which holds the secret."""
+    settings = {"max_steps": 4, "save_steps": 2, "dp_noise_multiplier": 0.5, "dp_units_per_step": 12}
+    arguments = workspace.arguments("alone", **settings, dp_unit="document")
+    interrupt_after(workspace, arguments, monkeypatch, step=2)
+    shutil.copytree(workspace.folder / "alone.partial", workspace.folder / "two.partial")
+    run_alone(arguments)
+    done = launch(workspace.arguments("two", **settings, dp_unit="document"), folder=workspace.folder)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for one, other in zip(*(read_metrics(workspace.folder / name) for name in ("alone", "two")), strict=True):
+        assert one == pytest.approx(other, rel=1e-5)
+    assert largest_difference(workspace.folder / "alone", workspace.folder / "two") < 1e-6
 
 
 def test_gradients_of_a_step_do_not_depend_on_the_dealing(workspace):
@@ -150,8 +186,8 @@ def test_gradients_of_a_step_do_not_depend_on_the_dealing(workspace):
     from pretrain.batches import build_masker, build_packer, to_device
     from pretrain.config import PretrainRecipe
     from pretrain.encoder import PackedMaskedLM, load_for_corpus, set_dropout
+    from pretrain.objective import summed_loss
     from pretrain.packing import StepPlanner
-    from pretrain.training_loop import summed_loss
 
     recipe = PretrainRecipe(output_dir=workspace.folder, corpus=workspace.corpus, max_steps=1, max_seq_length=64)
     model, tokenizer = load_for_corpus(resolve_model(str(workspace.model)), workspace.corpus / "tokenizer", 64)

@@ -50,6 +50,17 @@ def test_utilisation_is_a_share_of_the_named_peak():
     assert utilisation(TINY, "Some Accelerator", rate, mean_keys=100, mlm_probability=0.15) is None
 
 
+def test_a_private_run_is_planned_by_its_units_and_says_its_epsilon(workspace):
+    keys = {"dp_noise_multiplier": 1.0, "dp_units_per_step": 30, "dp_unit": "document", "max_steps": 50}
+    workload = plan(recipe_for(workspace, **keys))
+    pretrain(workspace.arguments(**keys | {"max_steps": 1}), "mindshift pretrain")
+    assert workload.batch_tokens == read_metrics(workspace.folder / "run")[0]["tokens"]
+    assert workload.tokens == pytest.approx(50 * workload.batch_tokens, rel=1e-3)
+    assert "120 documents, of whom a step draws 30; ε = " in workload.source
+    with pytest.raises(UserError, match="no corpus to count"):
+        plan(recipe_for(workspace, **keys, corpus=workspace.folder / "nowhere"))
+
+
 def recipe_for(workspace, **values) -> EstimateRecipe:
     return EstimateRecipe(
         **(
