@@ -172,7 +172,8 @@ def training_table(subject: Subject) -> str:
         for key, value in subject.manifest.recipe.items()
         if isinstance(value, bool | int | float) or (isinstance(value, str) and "/" not in value and "\\" not in value)
     }
-    rows = [[f"`{key}`", str(value)] for key, value in recipe.items() if value != ""]
+    # A recipe's `none` is a choice; in a card it would read as a blank that somebody forgot.
+    rows = [[f"`{key}`", "not used" if value == "none" else str(value)] for key, value in recipe.items() if value != ""]
     rows += [[f"version of {name}", version] for name, version in subject.manifest.versions.items()]
     return markdown_table(["Setting", "Value"], rows)
 
