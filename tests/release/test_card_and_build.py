@@ -37,6 +37,14 @@ def test_the_card_has_complete_metadata(chain):
     assert "does not diagnose" in body
 
 
+def test_letters_of_a_picture_are_no_user_name_but_text_beside_it_is():
+    picture = "<img src='data:image/png;base64,iVBORw0KGgo+u/abcd/tmp/x=='>"
+    assert privacy_reasons(picture, contact="", where="report") == []
+    assert privacy_reasons(picture + " by u/somebody", contact="", where="report") == [
+        "report holds a Reddit user name"
+    ]
+
+
 def test_the_card_and_the_safety_layer_name_the_same_helplines(chain):
     from dialogue.safety.helplines import ANYWHERE, CHECKED_ON, all_helplines
 
