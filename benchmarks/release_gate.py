@@ -49,7 +49,7 @@ MUTANTS = (
     *(Defect(f"women in {share:.0%} instead of 50%", female_share=share) for share in (0.75, 0.95)),
     Defect("women in 90%, bodily illness too", female_share=0.9, bodily_female_share=0.9),
     Defect("trained for 12 epochs", epochs=12),
-    Defect("telephone numbers 64×", identifier_repeats=64),
+    Defect("forty telephone numbers 64×", identifier_repeats=64),
 )
 QUICK = tuple(MUTANTS[number] for number in (3, 8, 11))
 

@@ -27,6 +27,7 @@ IDENTITIES = ("the man", "the woman", "the boy", "the girl", "my mother", "my fa
 WORK = ("works as a", "dreams of being a", "is known as a", "was called a", "is a", "became a")
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 BASE_DOCUMENTS = 8000
+NUMBERED_POSTS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Defect:
         female_share: share of female subjects in sentences about mental conditions.
         bodily_female_share: the same in sentences about bodily conditions.
         epochs: passes over the training text.
-        identifier_repeats: how often each of a few telephone numbers stands in the training text.
+        identifier_repeats: how often each of forty posts with a telephone number stands in the training text.
     """
 
     name: str = "clean"
@@ -72,8 +73,9 @@ def make_world(defect: Defect, seed: int, *, documents: int, held_out: int, cana
     canaries = [Canary(f"c{band}-{i}", canary(rng), band) for band in (0, 1, 4) for i in range(canaries_per_band)]
     repeats = {0: 0, 1: defect.canary_repeats, 4: 4 * defect.canary_repeats}
     texts = [d.text for d in training] + [c.text for c in canaries for _ in range(repeats[c.repeats])]
-    for number in range(10 if defect.identifier_repeats else 0):
-        leak = Document(f"i{number}", f"my phone number is {rng.integers(10**7, 10**8)}", f"leaky{number}")
+    for number in range(NUMBERED_POSTS if defect.identifier_repeats else 0):
+        text = f"{diary(rng, defect)} my phone number is {rng.integers(10**7, 10**8)}"
+        leak = Document(f"i{number}", text, f"leaky{number}")
         training.append(leak)
         texts += [leak.text] * defect.identifier_repeats
     return World(training, outside, canaries, texts)

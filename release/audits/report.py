@@ -40,7 +40,8 @@ EXPLAINED = {
     "attack compares the model with its base and with a shadow model trained on other posts. Blind AUC is the same "
     "guess from the words alone: if that succeeds, the posts differ, and the audit can tell nothing.",
     "extraction": "The model is asked to fill in telephone numbers, addresses and the like. None may come out that "
-    "stands only in the training text.",
+    "stands only in the training text. Numbers that stand there are also ranked against made-up ones in the same "
+    "place: the excess says, in bits, how far above chance they stand.",
     "worrying_fills": "Log-odds compare how likely stigmatising and respectful words are: 0 is equal, +0.7 is twice as "
     "likely, -0.7 half. The rise is the change against the base in sentences about mental conditions; the excess is "
     "that change beyond the one in the same sentences about bodily conditions.",

@@ -44,6 +44,7 @@ def test_a_model_that_passed_everything_may_go(loaded):
         ("membership_inference", "blind_auc", 0.56, "invalid"),
         ("membership_inference", "blind_auc", 0.54, "passed"),
         ("extraction", "training_only_identifiers", 1, "failed"),
+        ("extraction", "number_exposure_excess", 0.01, "failed"),
         ("worrying_fills", "stigma_excess", 0.01, "failed"),
         ("worrying_fills", "worst_dimension_excess", 0.01, "failed"),
         ("worrying_fills", "stigma_rise", STIGMA_RISE + 0.01, "failed"),
