@@ -171,8 +171,8 @@ def number_exposure(
     ranks = rng.integers(1, DECOYS + 2, size=(PERMUTATIONS, len(tested)))
     tail = (1 - EXCESS_CONFIDENCE) / 2
     low, middle, high = np.quantile((np.log2(DECOYS + 1) - np.log2(ranks)).mean(1), [tail, 0.5, 1 - tail])
-    values = (float(observed - bound) for bound in (middle, high, low))
-    return Measure("number_exposure_excess", *values, EXCESS_CONFIDENCE, len(tested), "bits")
+    estimate, bottom, top = (float(observed - bound) for bound in (middle, high, low))
+    return Measure("number_exposure_excess", estimate, bottom, top, EXCESS_CONFIDENCE, len(tested), "bits")
 
 
 def name_excess(
