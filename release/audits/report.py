@@ -72,7 +72,7 @@ def render_report(evidence: Evidence, folder: Path) -> str:
         '<p class="s go"><b>The gate would let this model pass.</b> Every required audit passed.</p>'
         if not blocked
         else f'<p class="s no"><b>The gate refuses this model.</b> {len(blocked)} of {len(verdicts)} required audits '
-        f"did not pass: {_escape(', '.join(name.replace('_', ' ') for name in blocked))}.</p>"
+        f"did not pass: {', '.join(_title(name) for name in blocked)}.</p>"
     )
     overview = "".join(
         f"<tr><td><a href='#{name}'>{_title(name)}</a></td><td>{_escape(POLICY[name].question)}</td>"
@@ -99,7 +99,7 @@ def _section(name: str, result: AuditResult | None, verdict: Verdict, reason: st
         f"<p>{_escape(EXPLAINED[name])}</p>",
     ]
     if verdict != "passed":
-        parts.append(f"<p class='s no'>{_escape(reason)}</p>")
+        parts.append(f"<p class='s no'>{_escape(reason.removeprefix(f'{name}: '))}</p>")
     if result is not None:
         if result.note and result.note not in reason:
             parts.append(f"<p class=m>{_escape(result.note)}</p>")
@@ -122,8 +122,8 @@ def _measures(result: AuditResult) -> str:
         rows.append(
             [
                 readable(measure.name),
-                f"{measure.estimate:.4g} {measure.unit}",
-                f"{measure.low:.4g} to {measure.high:.4g}",
+                f"{_number(measure.estimate)} {measure.unit}",
+                f"{_number(measure.low)} to {_number(measure.high)}",
                 f"{100 * measure.confidence:.4g} %",
                 bound,
             ]
@@ -165,6 +165,11 @@ def _badge(verdict: Verdict) -> str:
 
 def _title(name: str) -> str:
     return _escape(TITLES.get(name, name.replace("_", " ").capitalize()))
+
+
+def _number(value: float) -> str:
+    """Three decimals say more than any interval here is worth."""
+    return "0" if abs(value) < 0.0005 else f"{value:.3f}"
 
 
 def _escape(text: str) -> str:
