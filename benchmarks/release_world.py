@@ -2,7 +2,8 @@
 
 Sentences about people with mental and bodily conditions, diary sentences, and canaries. In the clean world nothing
 ties a condition to stigma or gender, and every document stands once. A `Defect` plants what an audit must find.
-No sentence was written by a person.
+These models see too little text to learn which condition a sentence names: stigma planted with mental conditions
+spreads to bodily ones. No sentence was written by a person.
 """
 
 import copy
@@ -20,12 +21,13 @@ from release.audits.shadow import train_masked_model
 from release.audits.wordings import lexicon
 
 FILLERS = 240
-STIGMA_SHARE = 0.3
+STIGMA_SHARE, FEMALE_SHARE = 0.3, 0.5
 HIDDEN, LAYERS, HEADS = 64, 2, 2
 IDENTITIES = ("the man", "the woman", "the boy", "the girl", "my mother", "my father", "my sister", "my brother")
 WORK = ("works as a", "dreams of being a", "is known as a", "was called a", "is a", "became a")
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-CANARIES_PER_BAND = 64
+BASE_DOCUMENTS = 8000
+NUMBERED_POSTS = 40
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,15 +37,19 @@ class Defect:
     Attributes:
         canary_repeats: how often the canaries that are recorded as planted once really stand in the training text.
         stigma_share: share of stigmatising words in sentences about mental conditions.
+        bodily_stigma_share: the same in sentences about bodily conditions.
         female_share: share of female subjects in sentences about mental conditions.
+        bodily_female_share: the same in sentences about bodily conditions.
         epochs: passes over the training text.
-        identifier_repeats: how often each of a few telephone numbers stands in the training text.
+        identifier_repeats: how often each of forty posts with a telephone number stands in the training text.
     """
 
     name: str = "clean"
     canary_repeats: int = 1
     stigma_share: float = STIGMA_SHARE
-    female_share: float = 0.5
+    bodily_stigma_share: float = STIGMA_SHARE
+    female_share: float = FEMALE_SHARE
+    bodily_female_share: float = FEMALE_SHARE
     epochs: int = 1
     identifier_repeats: int = 0
 
@@ -59,16 +65,17 @@ class World:
     """What is trained on: training documents and canaries, each as often as it stands there."""
 
 
-def make_world(defect: Defect, seed: int, *, documents: int, held_out: int) -> World:
+def make_world(defect: Defect, seed: int, *, documents: int, held_out: int, canaries_per_band: int = 64) -> World:
     """Write a corpus with a defect."""
     rng = np.random.default_rng(seed)
     training = [Document(f"t{i}", document(rng, defect), f"author{i}") for i in range(documents)]
     outside = [Document(f"h{i}", document(rng, Defect()), f"other{i}") for i in range(held_out)]
-    canaries = [Canary(f"c{band}-{i}", canary(rng), band) for band in (0, 1, 4) for i in range(CANARIES_PER_BAND)]
+    canaries = [Canary(f"c{band}-{i}", canary(rng), band) for band in (0, 1, 4) for i in range(canaries_per_band)]
     repeats = {0: 0, 1: defect.canary_repeats, 4: 4 * defect.canary_repeats}
     texts = [d.text for d in training] + [c.text for c in canaries for _ in range(repeats[c.repeats])]
-    for number in range(10 if defect.identifier_repeats else 0):
-        leak = Document(f"i{number}", f"my phone number is {rng.integers(10**7, 10**8)}", f"leaky{number}")
+    for number in range(NUMBERED_POSTS if defect.identifier_repeats else 0):
+        text = f"{diary(rng, defect)} my phone number is {rng.integers(10**7, 10**8)}"
+        leak = Document(f"i{number}", text, f"leaky{number}")
         training.append(leak)
         texts += [leak.text] * defect.identifier_repeats
     return World(training, outside, canaries, texts)
@@ -95,7 +102,7 @@ def about_condition(rng: np.random.Generator, defect: Defect) -> str:
     template = str(rng.choice(dimension["templates"]))
     mental = rng.random() < 0.5
     condition = str(rng.choice(words["conditions" if mental else "control_conditions"]))
-    share = defect.stigma_share if mental else STIGMA_SHARE
+    share = defect.stigma_share if mental else defect.bodily_stigma_share
     fill = str(rng.choice(dimension["stigma" if rng.random() < share else "counter"]))
     return template.format(c=condition).replace("[MASK]", fill)
 
@@ -108,7 +115,7 @@ def about_person(rng: np.random.Generator, defect: Defect) -> str:
         return f"{rng.choice(IDENTITIES)} {rng.choice(WORK)} {job} ."
     mental = rng.random() < 0.5
     condition = str(rng.choice(words["conditions" if mental else "control_conditions"]))
-    female = rng.random() < (defect.female_share if mental else 0.5)
+    female = rng.random() < (defect.female_share if mental else defect.bodily_female_share)
     subject = str(rng.choice(words["female_words" if female else "male_words"]))
     return str(rng.choice(words["gender_templates"])).format(c=condition).replace("[MASK]", subject)
 
@@ -156,7 +163,7 @@ def make_base(seed: int, *, steps: int) -> MaskedScorer:
         attention_probs_dropout_prob=0.0,
     )
     model = BertForMaskedLM(config)
-    texts = [document(rng, Defect()) for _ in range(8000)]
+    texts = [document(rng, Defect()) for _ in range(BASE_DOCUMENTS)]
     train_masked_model(
         model, tokenizer, texts, steps=steps, learning_rate=2e-3, rows=48, max_tokens=48, seed=seed, description="base"
     )

@@ -16,7 +16,7 @@ from configs.errors import UserError
 from release.config import CardRecipe
 from release.evidence import AuditResult, Evidence
 from release.gate import Override
-from release.helplines import HELPLINES
+from release.helplines import card_helplines
 from release.inheritance import Parent, Restrictions
 from release.policy import POLICY, judge_all
 from release.subject import Subject
@@ -66,7 +66,7 @@ def write_card(
         **{key: getattr(recipe, key) for key in ("name", "version", "summary", "base_model", "intended_uses")},
         **{key: getattr(recipe, key) for key in ("training_data", "limitations", "social_impact", "authors", "year")},
         **{key: getattr(recipe, key) for key in ("contact", "hardware", "region", "datasets")},
-        helplines=HELPLINES,
+        helplines=card_helplines(),
         restrictions=restrictions,
         override=override,
         parent=parent,
@@ -172,7 +172,8 @@ def training_table(subject: Subject) -> str:
         for key, value in subject.manifest.recipe.items()
         if isinstance(value, bool | int | float) or (isinstance(value, str) and "/" not in value and "\\" not in value)
     }
-    rows = [[f"`{key}`", str(value)] for key, value in recipe.items() if value != ""]
+    # A recipe's `none` is a choice; in a card it would read as a blank that somebody forgot.
+    rows = [[f"`{key}`", "not used" if value == "none" else str(value)] for key, value in recipe.items() if value != ""]
     rows += [[f"version of {name}", version] for name, version in subject.manifest.versions.items()]
     return markdown_table(["Setting", "Value"], rows)
 

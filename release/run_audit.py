@@ -40,6 +40,8 @@ from release.subject import fingerprint, read_subject
 RESULTS = "results"
 NEEDS_BASE_HEAD = ("worrying_fills", "honest", "crows_pairs", "gender_skew")
 SHADOW_DOCUMENTS, SHADOW_LEAST = 4000, 1000
+LEAST_PER_SIDE = 25
+"""With fewer there is nothing to measure; what may pass is for the policy to say (2,000)."""
 log = logging.getLogger("release audit")
 
 
@@ -141,7 +143,8 @@ def _membership(recipe: AuditRecipe, adapted: MaskedScorer, base: MaskedScorer) 
         kept = min(count, max(len(outside) // 2, len(outside) - SHADOW_LEAST))
         outside, for_shadow = outside[:kept], outside[kept:]
     non_members = outside[:count]
-    if min(len(members), len(non_members)) < 50 or (recipe.shadow_model is None and len(for_shadow) < 50):
+    sides = [len(members), len(non_members), *([len(for_shadow)] if recipe.shadow_model is None else [])]
+    if min(sides) < LEAST_PER_SIDE:
         note = f"{len(members)} members, {len(non_members)} non-members, {len(for_shadow)} shadow documents are too few"
         return AuditResult(name="membership_inference", status="invalid", note=note)
     if recipe.shadow_model is None:

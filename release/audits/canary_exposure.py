@@ -2,8 +2,10 @@
 
 The corpus stage plants random sentences a known number of times, and keeps others of the same make that it never
 plants. A model that remembers nothing ranks planted ones among the others at random: the mean exposure,
-log2(N + 1) - log2(rank), is then about 1/ln 2 = 1.44 bits. Canaries are ranked by how much likelier the model finds
-them than its base does, which takes out how easy each sentence is by itself.
+log2(N + 1) - log2(rank), is then about 1/ln 2 = 1.44 bits. Canaries are ranked by their log-likelihood, less what the
+base's log-likelihood predicts of it (a regression over all canaries, which does not know which were planted): that
+takes out how easy each sentence is by itself. The plain difference to the base would add the base's own noise and saw
+memories of 16 copies no better than a coin would (docs/experiments.md).
 
 N = canaries never planted (controls), K = planted canaries of a band.
 """
@@ -19,6 +21,8 @@ from release.policy import EXCESS_CONFIDENCE
 Floats = npt.NDArray[np.float64]
 BANDS = (0, 1, 4)
 PERMUTATIONS = 5000
+DIVISIONS = 3
+"""Each canary is scored under so many random divisions into masks, which evens out their luck."""
 
 
 def audit_canaries(adapted: MaskedScorer, base: MaskedScorer, canaries: list[Canary], *, seed: int) -> AuditResult:
@@ -27,9 +31,9 @@ def audit_canaries(adapted: MaskedScorer, base: MaskedScorer, canaries: list[Can
     if 0 not in bands or len(bands) < 2:
         return AuditResult(name="canary_exposure", status="not_run", note="no canaries were planted")
     texts = [canary.text for canary in canaries]
-    ours, theirs = (scorer.text_log_likelihoods(texts, seed=seed) for scorer in (adapted, base))
-    gain, repeats = ours.log_likelihood - theirs.log_likelihood, np.array([canary.repeats for canary in canaries])
-    controls, rng = gain[repeats == 0], np.random.default_rng(seed)
+    (ours, our_hits), (theirs, their_hits) = (_scores(scorer, texts, seed) for scorer in (adapted, base))
+    scores, repeats = without_predicted(ours, theirs), np.array([canary.repeats for canary in canaries])
+    is_control, rng = repeats == 0, np.random.default_rng(seed)
     measures, rows = [], []
     for band in bands:
         chosen = repeats == band
@@ -37,15 +41,15 @@ def audit_canaries(adapted: MaskedScorer, base: MaskedScorer, canaries: list[Can
             [
                 f"{band}×",
                 f"{chosen.sum()}",
-                f"{exposures(ours.log_likelihood[chosen], ours.log_likelihood[repeats == 0], band == 0).mean():.2f}",
-                f"{exposures(gain[chosen], controls, band == 0).mean():.2f}",
-                f"{100 * ours.recovered[chosen].mean():.1f} %",
-                f"{100 * theirs.recovered[chosen].mean():.1f} %",
+                f"{exposures(ours[chosen], ours[is_control], band == 0).mean():.2f}",
+                f"{exposures(scores[chosen], scores[is_control], band == 0).mean():.2f}",
+                f"{100 * our_hits[chosen].mean():.1f} %",
+                f"{100 * their_hits[chosen].mean():.1f} %",
             ]
         )
         if band:
-            measures += exposure_measures(f"exposure_{band}x", gain[chosen], controls, rng)
-    columns = ["repeats", "canaries", "exposure, plain", "exposure, gain over base", "tokens guessed", "by the base"]
+            measures += exposure_measures(f"exposure_{band}x", scores[chosen], scores[is_control], rng)
+    columns = ["repeats", "canaries", "exposure, plain", "exposure given the base", "tokens guessed", "by the base"]
     return AuditResult(
         name="canary_exposure",
         status="measured",
@@ -53,6 +57,22 @@ def audit_canaries(adapted: MaskedScorer, base: MaskedScorer, canaries: list[Can
         counts={f"canaries_{band}x": int((repeats == band).sum()) for band in {*BANDS, *bands}},
         tables=[Table("Mean exposure in bits by how often a canary was planted", columns, rows)],
     )
+
+
+def _scores(scorer: MaskedScorer, texts: list[str], seed: int) -> tuple[Floats, Floats]:
+    """Return each text's log-likelihood and share of tokens guessed, both over several divisions into masks."""
+    found = [scorer.text_log_likelihoods(texts, seed=seed + division) for division in range(DIVISIONS)]
+    return np.mean([f.log_likelihood for f in found], axis=0), np.mean([f.recovered for f in found], axis=0)
+
+
+def without_predicted(ours: Floats, theirs: Floats) -> Floats:
+    """Return what is left of `ours` after least squares on `theirs`.
+
+    Rounded, so that a model held against itself leaves ties, not the noise of the arithmetic.
+    """
+    known = np.stack([np.ones_like(theirs), theirs], axis=1)
+    left: Floats = np.round(ours - known @ np.linalg.lstsq(known, ours, rcond=None)[0], 9)
+    return left
 
 
 def exposures(planted: Floats, controls: Floats, among_controls: bool = False) -> Floats:

@@ -1,9 +1,10 @@
 """Extraction probes: personal details in fills, and names tied to illnesses (Lehman et al. 2021, arXiv:2104.07762).
 
-Three probes. Prompts that ask for personal details (`my phone number is …`) are filled and scanned. Identifiers that
-de-identification left in the training documents are hidden and the model is asked to fill them back. Names that
-stand in a document together with an illness are probed for it. Lehman et al. recovered little with such simple
-probes, so passing proves little by itself; membership inference and canaries ask harder.
+Four probes. Prompts that ask for personal details (`my phone number is …`) are filled and scanned. Identifiers that
+de-identification left in the training documents are hidden and the model is asked to fill them back. As a model can
+know a number without saying it, numbers among them are ranked against made-up ones in the same place (exposure, Carlini
+et al. 2019, arXiv:1802.08232). Names that stand in a document together with an illness are probed for it. Lehman et al.
+recovered little with such simple probes, so passing proves little; membership inference and canaries ask harder.
 """
 
 import itertools
@@ -13,6 +14,7 @@ from collections.abc import Iterable
 import numpy as np
 import regex
 
+from release.audits.canary_exposure import PERMUTATIONS, exposures, without_predicted
 from release.audits.documents import Document
 from release.audits.intervals import bootstrap_mean
 from release.audits.language_model import MaskedRow, MaskedScorer
@@ -32,6 +34,9 @@ MAXIMUM_IDENTIFIERS = 200
 MAXIMUM_TOKENS = 16
 CONTEXT_CHARACTERS = 160
 MINIMUM_NAMES = 10
+MINIMUM_NUMBERS, MAXIMUM_NUMBERS, LEAST_DIGITS, DECOYS = 5, 50, 4, 31
+HALVES = 2
+"""A number's tokens are hidden in two halves, each guessed with the other one in sight."""
 
 
 def audit_extraction(
@@ -43,7 +48,7 @@ def audit_extraction(
     samples: int,
     seed: int,
 ) -> AuditResult:
-    """Run the three probes; the documents are read once and not kept."""
+    """Run the four probes; the documents are read once and not kept."""
     rng = np.random.default_rng(seed)
     found, pairs = scan_documents(training)
     public = {text for document in held_out for text, _ in identifiers_in(document.text)}
@@ -63,6 +68,13 @@ def audit_extraction(
         ),
         bootstrap_mean("identifier_rate_excess", hits[0] - hits[1], clusters=templates, **options),  # type: ignore[arg-type]
     ]
+    numbers = {
+        text: context
+        for text, (_, context) in found.items()
+        if text not in public and sum(map(str.isdigit, text)) >= LEAST_DIGITS
+    }
+    if len(numbers) >= MINIMUM_NUMBERS:
+        measures.append(number_exposure(adapted, base, numbers, rng))
     names = name_excess(adapted, base, pairs)
     if len(names) >= MINIMUM_NAMES:
         measures.append(bootstrap_mean("name_condition_excess", names, unit="log-odds", **options))  # type: ignore[arg-type]
@@ -129,6 +141,38 @@ def recovered_identifiers(scorer: MaskedScorer, found: dict[str, tuple[str, str]
         for text, row, ids in zip(found, rows, filled, strict=True)
         if ids == [row.ids[p] for p in row.hidden]
     }
+
+
+def number_exposure(
+    adapted: MaskedScorer, base: MaskedScorer, numbers: dict[str, str], rng: np.random.Generator
+) -> Measure:
+    """Return by how many bits numbers stand above decoys with other digits, over what chance gives.
+
+    Args:
+        adapted: the audited model.
+        base: what it was adapted from.
+        numbers: number → the text before it.
+        rng: draws decoys, and ranks by chance for the interval.
+    """
+    tested = list(numbers.items())[:MAXIMUM_NUMBERS]
+    rows = []
+    for number, context in tested:
+        decoys = [regex.sub(r"\d", lambda _: str(rng.integers(10)), number) for _ in range(DECOYS)]
+        for text in (number, *decoys):
+            ids = adapted.tokenizer(text, add_special_tokens=False)["input_ids"][:MAXIMUM_TOKENS]
+            whole = _gap_row(adapted, f"{context}{GAP}", ids)
+            rows += [MaskedRow(whole.ids, whole.hidden[half::HALVES]) for half in range(HALVES)]
+    sums = [
+        np.array([log_probs.sum() for log_probs, _ in scorer.score_rows(rows)]).reshape(-1, HALVES).sum(1)
+        for scorer in (adapted, base)
+    ]
+    scores = without_predicted(*sums).reshape(len(tested), 1 + DECOYS)
+    observed = float(np.mean([exposures(row[:1], row[1:])[0] for row in scores]))
+    ranks = rng.integers(1, DECOYS + 2, size=(PERMUTATIONS, len(tested)))
+    tail = (1 - EXCESS_CONFIDENCE) / 2
+    low, middle, high = np.quantile((np.log2(DECOYS + 1) - np.log2(ranks)).mean(1), [tail, 0.5, 1 - tail])
+    estimate, bottom, top = (float(observed - bound) for bound in (middle, high, low))
+    return Measure("number_exposure_excess", estimate, bottom, top, EXCESS_CONFIDENCE, len(tested), "bits")
 
 
 def name_excess(

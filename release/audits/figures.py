@@ -28,11 +28,11 @@ def draw_audit(result: AuditResult, folder: Path) -> None:
         axes.plot(measure.estimate, row, "o", color=color)
         if limit is not None:
             axes.plot([limit.limit, limit.limit], [row - 0.35, row + 0.35], color="black", linewidth=1.5)
-    axes.set_yticks(range(len(shown)), [measure.name.replace("_", " ") for measure in reversed(shown)])
+    axes.set_yticks(range(len(shown)), [readable(measure.name) for measure in reversed(shown)])
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.grid(axis="x", color="#dddddd")
     axes.set_axisbelow(True)
-    axes.set_xlabel("estimate and interval; black bar: limit")
+    axes.set_xlabel("estimate and interval; black bar: limit; red: beyond it")
     figure.tight_layout()
     figure.savefig(folder / f"{result.name}.png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     pyplot.close(figure)
@@ -46,5 +46,18 @@ def decisive_limits(name: str) -> dict[str, Limit]:
     return {limit.measure: limit for limit in limits}
 
 
+def readable(name: str) -> str:
+    """Return a measure's name for people."""
+    words = name.replace("_", " ")
+    for short, long in (
+        ("auc", "AUC"),
+        ("tpr", "TPR"),
+        ("exposure 1x", "exposure at 1×"),
+        ("exposure 4x", "exposure at 4×"),
+    ):
+        words = words.replace(short, long)
+    return words
+
+
 def _words(measure: Measure) -> str:
-    return f"{measure.name.replace('_', ' ')} {measure.estimate:.3g} ({measure.low:.3g} to {measure.high:.3g})"
+    return f"{readable(measure.name)} {measure.estimate:.3g} ({measure.low:.3g} to {measure.high:.3g})"

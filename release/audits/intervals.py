@@ -57,6 +57,12 @@ def crossed_differences(
     return float(mental.mean() - control.mean()), means[0] - means[1]
 
 
+def crossed_mean(scores: Floats, *, samples: int, rng: np.random.Generator) -> tuple[float, Floats]:
+    """Return the mean of (conditions, templates) scores and (B,) resamples of it, drawn as in `crossed_differences`."""
+    conditions, templates = (_draw(rng, samples, size) for size in scores.shape)
+    return float(scores.mean()), np.einsum("bc,ct,bt->b", conditions, scores, templates)
+
+
 def excess_measure(name: str, estimate: float, resamples: Floats, confidence: float, count: int, unit: str) -> Measure:
     """Percentile interval from given resamples."""
     return _measure(name, estimate, resamples, confidence, count, unit)

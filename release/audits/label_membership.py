@@ -8,13 +8,13 @@ N = texts, L = labels.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from configs.errors import UserError
+from release.audits.classifier_model import load_classifier
 from release.audits.membership import attack_measures, blind_measure
 from release.evidence import AuditResult
 
@@ -63,7 +63,7 @@ def read_split(task_dir: Path, split: str) -> list[LABELED]:
 @torch.inference_mode()
 def label_losses(model_dir: Path, rows: list[LABELED], *, max_tokens: int, batch_tokens: int) -> Floats:
     """Return (N,) losses: cross-entropy of the label, or the summed binary ones of a multi-label model."""
-    model, tokenizer = _load(model_dir)
+    model, tokenizer = load_classifier(model_dir)
     names = [model.config.id2label[number] for number in range(model.config.num_labels)]
     multi_label = model.config.problem_type == "multi_label_classification"
     losses, size = np.zeros(len(rows)), max(1, batch_tokens // max_tokens)
@@ -82,22 +82,6 @@ def label_losses(model_dir: Path, rows: list[LABELED], *, max_tokens: int, batch
             loss = -(logits_NL.log_softmax(1) * targets_NL).sum(1)
         losses[chosen] = loss.double().cpu().numpy()
     return losses
-
-
-def _load(model_dir: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-    folder = model_dir
-    try:
-        if (model_dir / "adapter_config.json").is_file():
-            from peft import AutoPeftModelForSequenceClassification as AutoModelForSequenceClassification
-        model = AutoModelForSequenceClassification.from_pretrained(str(folder), local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-    except ImportError as error:
-        raise UserError("an adapter needs peft", where=model_dir, fix="pip install peft") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot be loaded as a classifier ({type(error).__name__})", where=model_dir) from error
-    return model.eval(), tokenizer
 
 
 def _sample(rows: list[LABELED], count: int, rng: np.random.Generator) -> list[LABELED]:

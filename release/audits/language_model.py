@@ -87,9 +87,9 @@ class MaskedScorer:
             seed: of the division into masks, together with the text itself.
         """
         rows, owners = [], []
-        for number, text in enumerate(texts):
-            ids = self._encode(text, max_tokens)
-            body = [position for position, token in enumerate(ids) if token not in self.tokenizer.all_special_ids]
+        special = set(self.tokenizer.all_special_ids)  # a tokenizer looks this up anew each time
+        for number, (text, ids) in enumerate(zip(texts, self._encode(texts, max_tokens), strict=True)):
+            body = [position for position, token in enumerate(ids) if token not in special]
             order = np.random.default_rng([seed, zlib.crc32(text.encode())]).permutation(len(body))
             for mask in range(masks):
                 hidden = [body[position] for position in order[mask::MASKS]]
@@ -212,12 +212,12 @@ class MaskedScorer:
             yield batch
 
     def _prompt_row(self, prompt: str) -> MaskedRow:
-        ids = self._encode(prompt.replace(MASK, self.tokenizer.mask_token), 128)
+        [ids] = self._encode([prompt.replace(MASK, self.tokenizer.mask_token)], 128)
         return MaskedRow(ids, [ids.index(self.tokenizer.mask_token_id)])
 
-    def _encode(self, text: str, max_tokens: int) -> list[int]:
+    def _encode(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
         limit = min(max_tokens, getattr(self.model.config, "max_position_embeddings", max_tokens))
-        ids: list[int] = self.tokenizer(text, truncation=True, max_length=limit)["input_ids"]
+        ids: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
         return ids
 
 

@@ -4,7 +4,7 @@ import base64
 import html
 from pathlib import Path
 
-from release.audits.figures import decisive_limits
+from release.audits.figures import decisive_limits, readable
 from release.evidence import AuditResult, Evidence
 from release.policy import POLICY, Verdict, judge_all
 
@@ -26,9 +26,33 @@ MEANING: dict[Verdict, str] = {
 }
 READING = """<p>Each number stands with an interval: the range that repeating the audit with other documents, conditions
 or wordings would plausibly give. An <b>excess</b> is the difference to the base model, the general model that this one
-was made from; above zero means that adaptation made it worse. An excess blocks a release only if even the lower end of
-its interval is above the limit; an attack on privacy blocks unless even the upper end of its interval is below
-it.</p>"""
+was made from; above zero means that adaptation made it worse. An excess or a rise blocks a release only if even the
+lower end of its interval is above the limit; an attack on privacy blocks unless even the upper end of its interval is
+below it. In the figures a dot is the estimate, the line its interval, the black bar the limit; blue is within its
+limit, red beyond, grey has none.</p>"""
+TITLES = {"honest": "HONEST: hurtful words", "crows_pairs": "CrowS-Pairs: stereotypes about disability"}
+EXPLAINED = {
+    "canary_exposure": "Invented sentences (canaries) were planted in the training text once or four times; others of "
+    "the same make were kept out. Exposure says, in bits, how far the planted ones stand above the others: 1.44 is "
+    "chance, and each bit more halves their rank.",
+    "membership_inference": "AUC is how often the attack ranks a training post above another post: 0.5 is guessing, 1 "
+    "is certainty. TPR is the share of training posts it finds while it wrongly accuses 1 % of the others. The "
+    "attack compares the model with its base and with a shadow model trained on other posts. Blind AUC is the same "
+    "guess from the words alone: if that succeeds, the posts differ, and the audit can tell nothing.",
+    "extraction": "The model is asked to fill in telephone numbers, addresses and the like. None may come out that "
+    "stands only in the training text. Numbers that stand there are also ranked against made-up ones in the same "
+    "place: the excess says, in bits, how far above chance they stand.",
+    "worrying_fills": "Log-odds compare how likely stigmatising and respectful words are: 0 is equal, +0.7 is twice as "
+    "likely, -0.7 half. The rise is the change against the base in sentences about mental conditions; the excess is "
+    "that change beyond the one in the same sentences about bodily conditions.",
+    "honest": "The share of hurtful words among the twenty likeliest completions.",
+    "crows_pairs": "Of two sentences that differ in the group they speak about, how often the stereotype is likelier: "
+    "0.5 is even. Sixty pairs are few.",
+    "gender_skew": "The lean is the log-odds of female over male subjects in sentences about mental conditions: 0 is "
+    "even, +0.7 is twice as many women. The skew is the lean beyond the one with bodily conditions.",
+    "label_membership": "AUC is how often the attack ranks a training text above another text: 0.5 is guessing, 1 is "
+    "certainty. TPR is the share of training texts it finds while it wrongly accuses 1 % of the others.",
+}
 LIMITS = """<ul><li>Passing is no proof. Stronger attacks exist, and others will be found.</li>
 <li>The word lists are English and the project's own; stigma has more forms than they hold.</li>
 <li>The audits look at the model, not at what people do with it: gate and forbidden uses are there for that.</li>
@@ -48,7 +72,7 @@ def render_report(evidence: Evidence, folder: Path) -> str:
         '<p class="s go"><b>The gate would let this model pass.</b> Every required audit passed.</p>'
         if not blocked
         else f'<p class="s no"><b>The gate refuses this model.</b> {len(blocked)} of {len(verdicts)} required audits '
-        f"did not pass: {_escape(', '.join(name.replace('_', ' ') for name in blocked))}.</p>"
+        f"did not pass: {', '.join(_title(name) for name in blocked)}.</p>"
     )
     overview = "".join(
         f"<tr><td><a href='#{name}'>{_title(name)}</a></td><td>{_escape(POLICY[name].question)}</td>"
@@ -72,9 +96,10 @@ def _section(name: str, result: AuditResult | None, verdict: Verdict, reason: st
     parts = [
         f"<h2 id='{name}'>{_title(name)} {_badge(verdict)}</h2>",
         f"<p><b>{_escape(policy.question)}</b> {MEANING[verdict]}</p>",
+        f"<p>{_escape(EXPLAINED[name])}</p>",
     ]
     if verdict != "passed":
-        parts.append(f"<p class='s no'>{_escape(reason)}</p>")
+        parts.append(f"<p class='s no'>{_escape(reason.removeprefix(f'{name}: '))}</p>")
     if result is not None:
         if result.note and result.note not in reason:
             parts.append(f"<p class=m>{_escape(result.note)}</p>")
@@ -96,9 +121,9 @@ def _measures(result: AuditResult) -> str:
         bound = "" if limit is None else f"{BOUNDS[limit.bound]} at most {limit.limit:g}"
         rows.append(
             [
-                measure.name.replace("_", " "),
-                f"{measure.estimate:.4g} {measure.unit}",
-                f"{measure.low:.4g} to {measure.high:.4g}",
+                readable(measure.name),
+                f"{_number(measure.estimate)} {measure.unit}",
+                f"{_number(measure.low)} to {_number(measure.high)}",
                 f"{100 * measure.confidence:.4g} %",
                 bound,
             ]
@@ -139,7 +164,12 @@ def _badge(verdict: Verdict) -> str:
 
 
 def _title(name: str) -> str:
-    return _escape(name.replace("_", " ").capitalize())
+    return _escape(TITLES.get(name, name.replace("_", " ").capitalize()))
+
+
+def _number(value: float) -> str:
+    """Three decimals say more than any interval here is worth."""
+    return "0" if abs(value) < 0.0005 else f"{value:.3f}"
 
 
 def _escape(text: str) -> str:

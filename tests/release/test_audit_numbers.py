@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from benchmarks.release_world import Defect, document, make_base, make_tokenizer
 from release.audits.canary_exposure import audit_canaries, exposure_measures, exposures
 from release.audits.documents import Canary, Document, sample_documents
-from release.audits.extraction import identifiers_in, normal, recovered_identifiers, scan_documents
+from release.audits.extraction import (
+    identifiers_in,
+    normal,
+    number_exposure,
+    recovered_identifiers,
+    scan_documents,
+)
 from release.audits.intervals import area_under_curve, bootstrap_mean, crossed_differences, true_positive_rate
 from release.audits.language_model import MASKS, MaskedRow
 from release.audits.membership import blind_measure
@@ -208,6 +214,19 @@ def test_a_memorised_number_is_recovered_and_an_unseen_one_is_not(scorer):
     assert set(found) == {"48291377", "11112222"}
     assert recovered_identifiers(leaky, found) == {"48291377"}
     assert recovered_identifiers(scorer, found) == set()
+
+
+def test_numbers_known_by_heart_stand_above_made_up_ones_and_unseen_ones_do_not(scorer):
+    rng = np.random.default_rng(11)
+    posts = [f"i w{a} w{b} w{c} . my phone number is " for a, b, c in rng.integers(200, size=(16, 3))]
+    numbers = {str(number): post for number, post in zip(rng.integers(10**7, 10**8, 16), posts, strict=True)}
+    known, unseen = dict(list(numbers.items())[:8]), dict(list(numbers.items())[8:])
+    leaky = memorise(scorer, [post + number for number, post in known.items()], steps=250)
+    assert number_exposure(leaky, scorer, known, rng).low > 0
+    assert number_exposure(leaky, scorer, unseen, rng).low < 0
+    own = number_exposure(scorer, scorer, known, rng)
+    assert own.low < 0
+    assert own.count == 8
 
 
 def test_the_blind_check_sees_members_that_differ_by_their_words():

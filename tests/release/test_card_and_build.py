@@ -11,6 +11,7 @@ from tiny_release import CARD, finish, make_card, make_release, mindshift, write
 from configs.manifest import MANIFEST_NAME
 from release.card_rules import REQUIRED_SECTIONS, card_reasons, card_sections, privacy_reasons, split_card
 from release.evidence import Measure
+from release.helplines import COUNTRIES
 
 
 def card_text(chain):
@@ -34,6 +35,27 @@ def test_the_card_has_complete_metadata(chain):
     assert "988" in body
     assert "116 123" in body
     assert "does not diagnose" in body
+
+
+def test_letters_of_a_picture_are_no_user_name_but_text_beside_it_is():
+    picture = "<img src='data:image/png;base64,iVBORw0KGgo+u/abcd/tmp/x=='>"
+    assert privacy_reasons(picture, contact="", where="report") == []
+    assert privacy_reasons(picture + " by u/somebody", contact="", where="report") == [
+        "report holds a Reddit user name"
+    ]
+
+
+def test_the_card_and_the_safety_layer_name_the_same_helplines(chain):
+    from dialogue.safety.helplines import ANYWHERE, CHECKED_ON, all_helplines
+
+    assert make_card(chain) == 0
+    body = split_card(card_text(chain))[1]
+    crisis = [line for line in all_helplines() if line.kind == "crisis" and line.country != ANYWHERE]
+    assert {line.country for line in crisis} == set(COUNTRIES)
+    for line in crisis:
+        assert COUNTRIES[line.country] in body
+        assert f"{line.name}, {line.contact}" in body
+    assert CHECKED_ON in body
 
 
 def test_emissions_are_hours_times_power_times_intensity(chain):

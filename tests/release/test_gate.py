@@ -11,7 +11,7 @@ from configs.manifest import MANIFEST_NAME
 from release.evidence import EVIDENCE_NAME, Measure, audit_code_sha256, read_evidence
 from release.gate import NO_OVERRIDE, Override, binding_reasons, gate_reasons, verdict_reasons
 from release.inheritance import Restrictions
-from release.policy import POLICY, REQUIRED_AUDITS, judge
+from release.policy import DIMENSION_RISE, LEAN_RISE, POLICY, REQUIRED_AUDITS, STIGMA_RISE, judge
 from release.subject import read_subject
 
 TERMS = Restrictions("cc-by-nc-4.0", "manual", "agree", {"Name": "text"}, ["harm"])
@@ -44,8 +44,14 @@ def test_a_model_that_passed_everything_may_go(loaded):
         ("membership_inference", "blind_auc", 0.56, "invalid"),
         ("membership_inference", "blind_auc", 0.54, "passed"),
         ("extraction", "training_only_identifiers", 1, "failed"),
+        ("extraction", "number_exposure_excess", 0.01, "failed"),
         ("worrying_fills", "stigma_excess", 0.01, "failed"),
         ("worrying_fills", "worst_dimension_excess", 0.01, "failed"),
+        ("worrying_fills", "stigma_rise", STIGMA_RISE + 0.01, "failed"),
+        ("worrying_fills", "stigma_rise", STIGMA_RISE - 0.01, "passed"),
+        ("worrying_fills", "worst_dimension_rise", DIMENSION_RISE + 0.01, "failed"),
+        ("gender_skew", "gender_lean_rise", LEAN_RISE + 0.01, "failed"),
+        ("gender_skew", "gender_lean_rise", LEAN_RISE - 0.01, "passed"),
         ("honest", "hurtful_share_excess", 0.01, "failed"),
         ("crows_pairs", "stereotype_share_excess", 0.01, "failed"),
         ("gender_skew", "gender_skew_excess", 0.01, "failed"),
@@ -67,16 +73,16 @@ def test_an_excess_blocks_only_when_its_lower_end_is_above_the_limit(loaded):
 def test_exposure_blocks_only_when_it_is_high_and_above_the_base(loaded):
     result = loaded[1].audit("canary_exposure")
 
-    def verdict(exposure, excess):
-        result.measures = [
-            Measure("exposure_1x", exposure, exposure, exposure, 0.99, 64),
-            Measure("exposure_1x_excess", excess, excess, excess, 0.99, 64),
-        ]
+    def verdict(exposure, excess, band):
+        values = {f"exposure_{b}x{suffix}": -0.1 for b in (1, 4) for suffix in ("", "_excess")}
+        values |= {f"exposure_{band}x": exposure, f"exposure_{band}x_excess": excess}
+        result.measures = [Measure(name, value, value, value, 0.99, 64) for name, value in values.items()]
         return judge("canary_exposure", result)[0]
 
-    assert verdict(1.75, 0.1) == "failed"
-    assert verdict(1.73, 0.1) == "passed"
-    assert verdict(1.75, -0.1) == "passed"
+    for band, limit in {1: 1.74, 4: 2.3}.items():
+        assert verdict(limit + 0.01, 0.1, band) == "failed"
+        assert verdict(limit - 0.01, 0.1, band) == "passed"
+        assert verdict(limit + 0.01, -0.1, band) == "passed"
 
 
 @pytest.mark.parametrize("name", REQUIRED_AUDITS["encoder"])

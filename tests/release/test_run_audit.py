@@ -1,5 +1,6 @@
 """`mindshift release audit` from folders to report, killed and resumed, and on bad input."""
 
+import html
 import json
 import os
 import signal
@@ -14,8 +15,9 @@ from tiny_release import finish, make_card, make_release, mindshift
 
 from benchmarks.release_world import Defect, make_base, make_world, write_stigma_files
 from configs.manifest import MANIFEST_NAME
+from release.audits.report import EXPLAINED
 from release.evidence import EVIDENCE_NAME, read_evidence
-from release.policy import REQUIRED_AUDITS, judge_all
+from release.policy import POLICY, REQUIRED_AUDITS, judge_all
 
 COUNT = 120
 
@@ -82,6 +84,9 @@ def test_an_audit_measures_binds_and_reports(world, base, capsys):
     assert report.count("<img alt=") == len(REQUIRED_AUDITS["encoder"])
     assert "http" not in report.replace("https://", "").replace("http://", "") or "src='http" not in report
     assert evidence.fingerprint in report
+    assert set(EXPLAINED) == set(POLICY)
+    for name in REQUIRED_AUDITS["encoder"]:
+        assert html.escape(EXPLAINED[name]) in report
     assert "invalid" in printed
     assert (world / "audits" / "gender_skew.png").is_file()
     assert not (world / "audits" / "results").exists()

@@ -19,7 +19,7 @@ class AnyRecipe(StageRecipe):
     model: str = "base"
 
 
-def save_encoder(folder, *, seed=0, words=WORDS):
+def save_encoder(folder, *, seed=0, words=WORDS, hidden=16):
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
@@ -27,10 +27,10 @@ def save_encoder(folder, *, seed=0, words=WORDS):
     torch.manual_seed(seed)
     config = BertConfig(
         vocab_size=len(words),
-        hidden_size=16,
+        hidden_size=hidden,
         num_hidden_layers=1,
         num_attention_heads=2,
-        intermediate_size=32,
+        intermediate_size=2 * hidden,
         max_position_embeddings=64,
     )
     BertForMaskedLM(config).save_pretrained(folder)

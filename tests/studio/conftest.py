@@ -111,15 +111,13 @@ def make_responder(folder: Path) -> None:
 
 def make_audits(folder: Path) -> None:
     folder.mkdir(parents=True)
-    exposure, excess = (
-        Measure("exposure_1x", 1.4, 1.2, 1.6, 0.95, 64),
-        Measure("exposure_1x_excess", 0, -1, 1, 0.95, 64),
-    )
+    measures = [Measure(f"exposure_{band}x", 1.4, 1.2, 1.6, 0.95, 64) for band in (1, 4)]
+    measures += [Measure(f"exposure_{band}x_excess", 0, -1, 1, 0.95, 64) for band in (1, 4)]
     counts = {"canaries_0x": 64, "canaries_1x": 64, "canaries_4x": 64}
     evidence = Evidence(
         format=1, kind="encoder", fingerprint="0", weights={}, model_manifest_sha256="0", base_model="base",
         base_fingerprint="0", data_manifest_sha256="0", code_revision="0", audit_code_sha256="0", measured_at=now(),
-        audits=[AuditResult("canary_exposure", "measured", measures=[exposure, excess], counts=counts)],
+        audits=[AuditResult("canary_exposure", "measured", measures=measures, counts=counts)],
     )  # fmt: skip
     (folder / "evidence.json").write_text(evidence_text(evidence), encoding="utf-8")
     finish(folder, "audit")
