@@ -36,7 +36,7 @@ from corpus.tombstones import Tombstones
 
 STAGING_NAME, PLAN_NAME = ".erasure", "plan.json"
 SIGNING_KEY_NAME = "signing.key"
-INSTALL = 'pip install "mindshift[vault]"'
+INSTALL = "pip install -e '.[vault]'"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,7 +37,7 @@ USAGE_FOLDER = "usage"
 SECONDS_BETWEEN_CHECKS = 1.0
 SECONDS_BETWEEN_QUEUE_CHECKS = 5.0
 PRELOADED_MODULES = ["corpus.ingest", "corpus.filters", "corpus.finish", "corpus.decide"]
-RAY_INSTALL = 'pip install "mindshift[ray]"'
+RAY_INSTALL = "pip install -e '.[ray]'"
 
 
 class TimedTask(PipelineExecutor):

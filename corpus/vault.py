@@ -16,7 +16,7 @@ from configs.errors import UserError
 
 SUFFIX = ".age"
 READ_BYTES = 2**18
-INSTALL = 'pip install "mindshift[vault]"'
+INSTALL = "pip install -e '.[vault]'"
 
 
 class Vault:

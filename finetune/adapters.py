@@ -22,7 +22,7 @@ from finetune.tasks import LabelSet
 
 Adapter = Literal["none", "lora", "qlora"]
 BASE_NAME = "adapter_base.json"
-INSTALL = 'pip install "mindshift[qlora]"'
+INSTALL = "pip install -e '.[qlora]'"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

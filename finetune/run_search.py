@@ -18,7 +18,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     """Search, and print the scores of the best classifier."""
     recipe = load_recipe(SearchRecipe, arguments, program)
     if importlib.util.find_spec("optuna") is None:
-        raise UserError("package 'optuna' is not installed", where=program, fix='pip install "mindshift[search]"')
+        raise UserError("package 'optuna' is not installed", where=program, fix="pip install -e '.[search]'")
     table = search(recipe)
     if table is not None:
         print(table)

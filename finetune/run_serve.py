@@ -24,9 +24,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     recipe = load_recipe(ServeRecipe, arguments, program)
     for package in ("fastapi", "uvicorn"):
         if importlib.util.find_spec(package) is None:
-            raise UserError(
-                f"package {package!r} is not installed", where=program, fix='pip install "mindshift[serve]"'
-            )
+            raise UserError(f"package {package!r} is not installed", where=program, fix="pip install -e '.[serve]'")
     import uvicorn
 
     from finetune.service import build_service

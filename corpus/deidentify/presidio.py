@@ -34,7 +34,7 @@ class PresidioFinder:
             from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine
             from presidio_analyzer.nlp_engine import NlpEngineProvider
         except ImportError as error:
-            raise UserError(f"{error.name} is not installed", fix='pip install "mindshift[presidio]"') from error
+            raise UserError(f"{error.name} is not installed", fix="pip install -e '.[presidio]'") from error
         logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
         # Its URL recognizer would fetch the public suffix list; the snapshot in the package does.
         offline = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)

@@ -104,7 +104,7 @@ def test_without_ray_the_user_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_ray_gives_the_same_bytes(build: Build, tmp_path: Path, tokenizer_dir: Path) -> None:
-    pytest.importorskip("ray", reason='needs pip install "mindshift[ray]"')
+    pytest.importorskip("ray", reason="needs pip install -e '.[ray]'")
     dumps = []
     for part in range(3):
         dumps.append(tmp_path / f"RS_{part}.jsonl")

@@ -23,8 +23,8 @@ from corpus.tombstones import Tombstones
 from corpus.vault import Vault, create_key, destroy_key
 from tests.corpus.conftest import make_post, pack_lines, pack_zstd
 
-pytest.importorskip("pyrage", reason='needs pip install "mindshift[vault]"')
-pytest.importorskip("cryptography", reason='needs pip install "mindshift[vault]"')
+pytest.importorskip("pyrage", reason="needs pip install -e '.[vault]'")
+pytest.importorskip("cryptography", reason="needs pip install -e '.[vault]'")
 Build = Callable[..., Path]
 
 
