@@ -46,8 +46,6 @@ class PretrainRecipe(StageRecipe):
     """Corpus folder of general text: its held-out loss is reported before and after, which shows forgetting."""
     replay_share: float = 0.0
     """Share of the training tokens drawn from `general_corpus`; 0.05 to 0.1 is usual against forgetting."""
-    soup_base_share: float = 0.0
-    """Share of the starting weights in the encoder that is saved (model soups, arXiv:2203.05482); 0.5 is the mean."""
 
     contrastive_weight: float = 0.0
     """Weight of a second loss: two views of one post against the batch's others (SimCSE, arXiv:2104.08821)."""
@@ -141,7 +139,6 @@ class PretrainRecipe(StageRecipe):
         require(
             self.replay_share == 0 or self.general_corpus is not None, "general_corpus", None, "a folder, to replay it"
         )
-        require(0 <= self.soup_base_share < 1, "soup_base_share", self.soup_base_share, "0 up to 1")
         for key in ("contrastive_weight", "anchor_weight", "spike_factor", "max_rewinds"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
         require(self.contrastive_pairs >= 2, "contrastive_pairs", self.contrastive_pairs, "2 or more")

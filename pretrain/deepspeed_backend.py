@@ -110,15 +110,6 @@ class DeepSpeedBackend:
             if self._stage > 0 and parameter.requires_grad:
                 self._set_state(parameter, None, state.weights[name])
 
-    @torch.no_grad()
-    def blend(self, others: dict[str, Tensor], share: float) -> None:
-        """Change the working weights; the optimizer's own copy is not needed any more."""
-        for name, parameter in self._model.named_parameters():
-            if name not in others:
-                continue
-            with self._whole(parameter):
-                parameter.lerp_(others[name].to(self._accelerator.device), share)
-
     @property
     def _inner_optimizer(self) -> torch.optim.Optimizer:
         optimizer = self._engine.optimizer

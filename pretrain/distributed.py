@@ -60,9 +60,6 @@ class Backend(Protocol):
     def restore_weights(self, state: TrainingState) -> None:
         """Take over a checkpoint's weights in the middle of a run."""
 
-    def blend(self, others: dict[str, Tensor], share: float) -> None:
-        """Move the named weights this share of the way to others; nothing may be trained afterwards."""
-
 
 def prepare(
     accelerator: Accelerator, module: PackedMaskedLM, optimizer: torch.optim.Optimizer, *, recipe: PretrainRecipe
@@ -155,13 +152,6 @@ class PlainBackend:
         """Every process reads all weights."""
         for name, parameter in self._model.named_parameters():
             parameter.copy_(state.weights[name])
-
-    @torch.no_grad()
-    def blend(self, others: dict[str, Tensor], share: float) -> None:
-        """Every process has all weights and does the same."""
-        for name, parameter in self._model.named_parameters():
-            if name in others:
-                parameter.lerp_(others[name].to(parameter.device), share)
 
 
 def accumulation_steps(recipe: PretrainRecipe, world_size: int) -> int:

@@ -97,9 +97,7 @@ def evaluate_all(model: nn.Module, data: TrainingData, accelerator: Accelerator)
     return found
 
 
-def compare(
-    before: dict[str, Evaluation], after: dict[str, Evaluation], before_soup: dict[str, Evaluation] | None
-) -> dict[str, Any]:
+def compare(before: dict[str, Evaluation], after: dict[str, Evaluation]) -> dict[str, Any]:
     """Return what `evaluation.json` says of the held-out texts, and log the losses."""
     for name, found in after.items():
         losses = found.overall.loss, before[name].overall.loss
@@ -107,8 +105,6 @@ def compare(
     values: dict[str, Any] = {"before": before["domain"].as_json(), "after": after["domain"].as_json()}
     if "general" in after:
         values["general"] = {"before": before["general"].as_json(), "after": after["general"].as_json()}
-    if before_soup is not None:
-        values["before_soup"] = {name: found.as_json() for name, found in before_soup.items()}
     return values
 
 

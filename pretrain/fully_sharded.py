@@ -94,13 +94,6 @@ class FullyShardedBackend:
         for name, parameter in self._shards().items():
             parameter.copy_(_shard_like(parameter, state.weights[name]))
 
-    @torch.no_grad()
-    def blend(self, others: dict[str, Tensor], share: float) -> None:
-        """Each process moves its shards."""
-        for name, parameter in self._shards().items():
-            if name in others:
-                parameter.lerp_(_shard_like(parameter, others[name]), share)
-
     def _shards(self) -> dict[str, DTensor]:
         """Return the parameters by name; behind a forward without a backward some lie whole in their place."""
         for module in self.module.modules():

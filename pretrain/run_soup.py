@@ -86,8 +86,9 @@ def _cook(recipe: SoupRecipe, working_dir: Path) -> dict[str, Any]:
 
     from pretrain.config import PretrainRecipe
     from pretrain.encoder import PackedMaskedLM, load_for_corpus, load_masked_lm
-    from pretrain.evaluation import evaluate
+    from pretrain.evaluation import compare, evaluate_all
     from pretrain.training_data import TrainingData
+    from pretrain.training_loop import EVALUATION_FILE
 
     first, *others = (ModelSource(str(folder), is_local=True) for folder in recipe.models)
     model, tokenizer = load_for_corpus(first, recipe.corpus / "tokenizer", recipe.max_seq_length)
@@ -101,15 +102,7 @@ def _cook(recipe: SoupRecipe, working_dir: Path) -> dict[str, Any]:
     )
     data, accelerator = TrainingData(settings, tokenizer, micro_batches=1), Accelerator()
     module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16).to(accelerator.device)
-
-    def score() -> dict[str, Any]:
-        scores = {}
-        for name in data.held_out_names:
-            batches, subreddits = data.held_out(name, rank=0, world_size=1, device=accelerator.device)
-            scores[name] = evaluate(module, batches, subreddits, accelerator).as_json()
-        return scores
-
-    before = score()
+    before = evaluate_all(module, data, accelerator)
     with torch.no_grad():
         mean = {name: parameter.mul_(recipe.shares[0]) for name, parameter in model.named_parameters()}
         for source, share in zip(others, recipe.shares[1:], strict=True):
@@ -122,19 +115,12 @@ def _cook(recipe: SoupRecipe, working_dir: Path) -> dict[str, Any]:
                 )
             for name, tensor in mean.items():
                 tensor.add_(weights[name].to(tensor.device), alpha=share)
-    after = score()
+    result = compare(before, evaluate_all(module, data, accelerator))
     model.save_pretrained(working_dir)
     tokenizer.save_pretrained(working_dir)
-    trained = [json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) for folder in recipe.models]
-    result: dict[str, Any] = {
-        "steps": max(found["steps"] for found in trained),
-        "tokens": max(found["tokens"] for found in trained),
-        "before": before["domain"],
-        "after": after["domain"],
-    }
-    if "general" in after:
-        result["general"] = {"before": before["general"], "after": after["general"]}
-    write_atomically(working_dir / "evaluation.json", json.dumps(result, indent=2) + "\n")
+    trained = [json.loads((folder / EVALUATION_FILE).read_text(encoding="utf-8")) for folder in recipe.models]
+    result |= {key: max(found[key] for found in trained) for key in ("steps", "tokens")}
+    write_atomically(working_dir / EVALUATION_FILE, json.dumps(result, indent=2) + "\n")
     return result
 
 

@@ -77,10 +77,6 @@ class PretrainingRun:
         self._before: dict[str, Evaluation] | None = None
         self.stop_request = StopRequest()
         self._autocast_dtype = torch.bfloat16 if recipe.mixed_precision == "bf16" else None
-        self._base_weights: dict[str, Tensor] = {}
-        if recipe.soup_base_share > 0:
-            names = model.base_model.named_parameters(prefix=model.base_model_prefix)
-            self._base_weights = {name: weight.detach().clone() for name, weight in names}
         self._objective = Objective(
             recipe, self._data, tokenizer, model, autocast_dtype=self._autocast_dtype, device=accelerator.device
         )
@@ -309,12 +305,7 @@ class PretrainingRun:
             metrics.write(line | ({"general_loss": scores["general"].loss} if "general" in scores else {}))
 
     def _evaluate_result(self, before: dict[str, Evaluation]) -> dict[str, Any]:
-        """Return the content of `evaluation.json`; the weights are averaged with the base's here, if asked for."""
-        after, before_soup = self._evaluate_all(), None
-        if self.recipe.soup_base_share > 0:
-            before_soup = after
-            self._backend.blend(self._base_weights, self.recipe.soup_base_share)
-            after = self._evaluate_all()
+        """Return the content of `evaluation.json`."""
         private = {} if self._private is None else {"privacy": self._private.report()}
         return {
             "steps": self.step,
@@ -322,7 +313,7 @@ class PretrainingRun:
             "skipped_steps": self._guard.skipped,
             "rewinds": self._guard.rewinds,
             **private,
-            **compare(before, after, before_soup),
+            **compare(before, self._evaluate_all()),
         }
 
     def _evaluate_all(self) -> dict[str, Evaluation]:

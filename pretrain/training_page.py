@@ -132,8 +132,6 @@ def _scores(result: dict[str, Any]) -> str:
     if "general" in result:
         general = result["general"]
         rows += [(f"general text, {when}", general[when]["overall"]) for when in ("before", "after")]
-    if "before_soup" in result:
-        rows.append(("corpus, before averaging with the base", result["before_soup"]["domain"]["overall"]))
     cells = [[name, *_figures(score)] for name, score in rows]
     return _table(["text", "loss", "perplexity", "accuracy", "masked tokens"], cells)
 

@@ -22,7 +22,6 @@ STEPS = {
     "learning_rate": 1e-3,
     "final_mlm_probability": 0.3,
     "masking": "whole_word",
-    "soup_base_share": 0.25,
     "contrastive_weight": 0.5,
     "anchor_weight": 0.5,
     "contrastive_pairs": 4,

@@ -11,7 +11,7 @@ from configs.errors import UserError
 from pretrain.run_mlm import main
 from pretrain.training_loop import PretrainingRun
 
-SETTINGS = {"max_steps": 6, "save_steps": 2, "gradient_accumulation_steps": 2, "soup_base_share": 0.25}
+SETTINGS = {"max_steps": 6, "save_steps": 2, "gradient_accumulation_steps": 2}
 
 
 @pytest.fixture

@@ -63,7 +63,6 @@ def lexicon(folder):
         ({"masking_lexicon": lexicon, "masking_strength": 9}, {"masking_lexicon": lexicon}),
         ({"masking_contrast": "general"}, {}),
         ({"general_corpus": "general", "replay_share": 0.4}, {"general_corpus": "general"}),
-        ({"soup_base_share": 0.3}, {}),
         ({"contrastive_weight": 1.0}, {}),
         ({"contrastive_weight": 1.0, "contrastive_views": "halves"}, {"contrastive_weight": 1.0}),
         ({"contrastive_weight": 1.0, "contrastive_pairs": 5}, {"contrastive_weight": 1.0}),
@@ -87,7 +86,6 @@ EVERYTHING = {
     "lr_scheduler_type": "wsd",
     "masking": "span",
     "replay_share": 0.2,
-    "soup_base_share": 0.25,
     "contrastive_weight": 0.5,
     "anchor_weight": 0.5,
     "contrastive_pairs": 4,
@@ -121,7 +119,7 @@ def test_an_interrupted_run_with_everything_on_goes_on_to_the_same_weights(works
     assert set(read_manifest(folders[0]).inputs) >= {"corpus", "general_corpus", "masking_lexicon"}
     results = [(folder / "evaluation.json").read_text() for folder in folders]
     assert results[0] == results[1]
-    assert {"general", "before_soup"} <= json.loads(results[0]).keys()
+    assert "general" in json.loads(results[0])
 
 
 def test_general_text_is_scored_before_and_after(workspace, general_dir):
@@ -140,20 +138,6 @@ def test_a_general_corpus_with_another_vocabulary_is_refused(workspace, tmp_path
         main(workspace.arguments(general_corpus=other), "mindshift pretrain")
     with pytest.raises(UserError, match="general_corpus is None"):
         main(workspace.arguments("second", replay_share=0.1), "mindshift pretrain")
-
-
-def test_the_soup_is_the_weighted_mean_of_the_encoders_and_keeps_the_new_head(train, workspace):
-    base = load_file(workspace.model / "model.safetensors")
-    adapted, soup = train("adapted", max_steps=4), train("soup", max_steps=4, soup_base_share=0.25)
-    for name, weight in soup.items():
-        if name.startswith("bert."):
-            expected = 0.75 * adapted[name] + 0.25 * base[name]
-            torch.testing.assert_close(weight, expected, atol=1e-7, rtol=1e-6)
-        else:
-            assert torch.equal(weight, adapted[name])
-    results = [json.loads((workspace.folder / n / "evaluation.json").read_text()) for n in ("adapted", "soup")]
-    assert results[1]["before_soup"]["domain"] == results[0]["after"]
-    assert results[1]["after"] != results[0]["after"]
 
 
 # Losses on whole texts
