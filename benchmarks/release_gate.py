@@ -4,8 +4,8 @@ Tiny models of a made-up language (`benchmarks.release_world`): a base, then one
 a defect, each judged by the whole gate policy of an encoder. The limits of the policy were chosen on the calibration
 seeds; the clean seeds and the mutants were not looked at for that.
 
-One process, one thread. About ten CPU seconds a model and one minute for the base: 12 CPU minutes with the defaults,
-about a minute with `--quick` (a smaller base, one clean model, three mutants). What is measured is kept in
+One process, one thread. About eleven CPU seconds a model and one minute for the base: 15 CPU minutes with the defaults,
+two with `--quick` (one clean model, three mutants). What is measured is kept in
 `--work_dir`, the same command goes on from there, and a changed policy judges it anew in seconds; after a change of
 the audits take another folder.
 
