@@ -72,8 +72,9 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
             "tokens": result["tokens"],
             "held_out_loss_before": result["before"]["overall"]["loss"],
             "held_out_loss_after": result["after"]["overall"]["loss"],
-            **({"privacy": result["privacy"]} if "privacy" in result else {}),
         }
+        if "privacy" in result:
+            counts |= {"privacy": result["privacy"], "privacy_statement": describe(result["privacy"])}
         write_manifest(
             working_dir,
             stage="pretrain",
@@ -86,7 +87,7 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
         finish_run_folder(recipe)
         print(f"adapted encoder: {recipe.output_dir}")
         if "privacy" in result:
-            print(describe(result["privacy"]))
+            print(counts["privacy_statement"])
         print(f"held-out loss: {counts['held_out_loss_before']:.4f} before, {counts['held_out_loss_after']:.4f} after")
     accelerator.wait_for_everyone()
     accelerator.end_training()

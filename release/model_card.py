@@ -73,6 +73,7 @@ def write_card(
         key_fingerprint=key_fingerprint,
         data_manifest_sha256=evidence.data_manifest_sha256,
         data_table=data_table(subject),
+        privacy_statement=subject.manifest.counts.get("privacy_statement", ""),
         training_table=training_table(subject),
         evaluation_table=markdown_table(["Measure", "Value"], [[k, f"{v:.4g}"] for k, v in metrics.items()]),
         audit_table=audit_table(evidence, override),

@@ -34,7 +34,7 @@ def write_sbom(path: Path, subject: Subject, *, name: str, version: str, licence
         from packageurl import PackageURL
     except ImportError as error:
         raise UserError(
-            "cyclonedx-python-lib is not installed", where="release build", fix='pip install "mindshift[release]"'
+            "cyclonedx-python-lib is not installed", where="release build", fix="pip install -e '.[release]'"
         ) from error
     model = Component(
         name=name,

@@ -97,7 +97,7 @@ def _libraries() -> tuple[Any, Any, Any]:
         from model_signing import hashing, signing, verifying
     except ImportError as error:
         raise UserError(
-            f"model-signing is not usable here ({error})", where="release sign", fix='pip install "mindshift[release]"'
+            f"model-signing is not usable here ({error})", where="release sign", fix="pip install -e '.[release]'"
         ) from error
     return signing, verifying, hashing
 

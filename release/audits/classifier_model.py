@@ -85,7 +85,7 @@ def _loading(folder: Path) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        fix = 'pip install "mindshift[qlora]"'
+        fix = "pip install -e '.[qlora]'"
         raise UserError(f"an adapter needs {error.name or 'peft and bitsandbytes'}", where=folder, fix=fix) from error
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(f"cannot be loaded as a classifier ({type(error).__name__})", where=folder) from error
