@@ -66,6 +66,13 @@ def load_responder(name: str) -> BaseResponder:
     return BaseResponder(model, prepare_tokenizer(tokenizer), path)
 
 
+def processor_has_bf16() -> bool:
+    """Return whether this processor multiplies bfloat16 numbers itself; else they are slower than float32."""
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported())
+
+
 def prepare_tokenizer(tokenizer: Any) -> Any:
     """Give a tokenizer the chat template and padding token it may lack."""
     if tokenizer.eos_token is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import UserError
-from dialogue.base_responders import load_responder
+from dialogue.base_responders import load_responder, processor_has_bf16
 from dialogue.conversations import Utterance
 from dialogue.generation import stream_answer
 from dialogue.safety import WITHHELD, Route, Turn, fixed_reply, screen_conversation, screen_reply
@@ -52,13 +52,14 @@ class Responder:
 
     @classmethod
     def load(cls, name: str | Path) -> "Responder":
-        """Load a folder of `dialogue/run_dialogue.py`, a Hub id or `package:smollm2`.
+        """Load a folder of `dialogue/run_dialogue.py`, a Hub id or `package:smollm2`, in bfloat16 where that is faster.
 
         Raises:
             UserError: there is no causal language model.
         """
         base = load_responder(str(name))
-        return cls(base.model, base.tokenizer)
+        model = base.model.bfloat16() if processor_has_bf16() else base.model
+        return cls(model, base.tokenizer)
 
     def answer(self, turns: Sequence[Turn], locale: str | None = None) -> Iterator[Piece]:
         """Yield the answer to a conversation whose last turn is the person's.

@@ -20,7 +20,7 @@ from configs.console import Progress
 from configs.errors import UserError
 from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
 from configs.run_folder import finish_run_folder, open_run_folder, working_folder, write_atomically
-from dialogue.base_responders import load_responder
+from dialogue.base_responders import load_responder, processor_has_bf16
 from dialogue.config import DialogueRecipe
 from dialogue.conversations import Conversation, choose, read_conversations, split_conversations
 from dialogue.evidence import answer_metrics, load_emotions, load_similarity, perplexity_per_word
@@ -186,7 +186,7 @@ def _add_lora(recipe: DialogueRecipe, model: Any) -> Any:
 def _number_format() -> str:
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+    return "bf16" if processor_has_bf16() else "no"
 
 
 def _input_folders(recipe: DialogueRecipe) -> dict[str, Path]:
