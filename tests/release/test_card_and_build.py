@@ -298,9 +298,8 @@ def test_a_card_of_other_audits_is_refused(chain, capsys):
 def fail_gender(results):
     for result in results:
         if result.name == "gender_skew":
-            result.measures = [Measure("gender_skew_excess", 0.5, 0.2, 0.8, 0.99, 100)] + [
-                measure for measure in result.measures if measure.name != "gender_skew_excess"
-            ]
+            others = [m for m in result.measures if m.name != "gender_skew_excess"]
+            result.measures = [*others, Measure("gender_skew_excess", 0.5, 0.2, 0.8, 0.99, 100)]
     return results
 
 
