@@ -1,14 +1,14 @@
 """The build's report: one self-contained page of counts and plots, never a text."""
 
-import html
 from typing import Any
 
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
-h2{margin-top:2.2rem}p.note{color:#5b6875}table.bars{border-collapse:collapse;width:100%}
-.bars th{font-weight:400;text-align:left;white-space:nowrap;padding:.1rem .8rem .1rem 0;width:1%}
-.bars td.count{text-align:right;white-space:nowrap;padding-left:.8rem;width:1%;font-variant-numeric:tabular-nums}
-.bar{height:1.05rem;background:#3b7a9e;border-radius:2px;min-width:1px}.bar.loss{background:#c9803f}
-svg{width:100%;height:auto}svg rect{fill:#3b7a9e}svg text{font-size:11px;fill:#5b6875}"""
+from configs.page import escape, page
+
+STYLE = """.bars{border-collapse:collapse;width:100%}.bars td,.bars th{border:0}
+.bars th{font-weight:400;white-space:nowrap;padding:.1rem .8rem .1rem 0;width:1%}
+.bars td.count{white-space:nowrap;padding:0 0 0 .8rem;width:1%}
+.bar{height:1.05rem;background:var(--blue);border-radius:2px;min-width:1px}.bar.loss{background:var(--orange)}
+svg{width:100%}svg rect{fill:var(--blue)}svg text{font-size:11px;fill:var(--quiet)}"""
 TOP_SUBREDDITS = 30
 COLUMN_WIDTH, COLUMNS_HEIGHT = 9, 150
 DUPLICATES = ("duplicate_id", "exact_duplicate", "near_duplicate")
@@ -34,11 +34,11 @@ def render_report(counts: dict[str, Any]) -> str:
         _section(f"Subreddits (the largest {len(top)} of {len(subreddits)})", _bars(top)),
         _section("CPU seconds by step", _bars(counts["cpu_seconds"])),
     ]
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Corpus report</title><style>{STYLE}</style>"
-        "<h1>Corpus report</h1><p class=note>Counts only, no texts. De-identified is not anonymous, and nothing here "
-        f"is a diagnosis.</p>{''.join(sections)}</html>\n"
+    caution = (
+        '<h1>Corpus report</h1><p class="note">Counts only, no texts. De-identified is not anonymous, and nothing here '
+        "is a diagnosis.</p>"
     )
+    return page("Corpus report", [caution, *sections], style=STYLE)
 
 
 def funnel(counts: dict[str, Any]) -> dict[str, int]:
@@ -62,7 +62,7 @@ def funnel(counts: dict[str, Any]) -> dict[str, int]:
 def _section(title: str, plot: str, note: str = "") -> str:
     if not plot:
         return ""
-    return f"<h2>{html.escape(title)}</h2>{f'<p class=note>{note}</p>' if note else ''}{plot}"
+    return f"<h2>{escape(title)}</h2>{f'<p class=note>{note}</p>' if note else ''}{plot}"
 
 
 def _bars(rows: dict[str, Any], *, loss: bool = False) -> str:
@@ -72,7 +72,7 @@ def _bars(rows: dict[str, Any], *, loss: bool = False) -> str:
         return ""
     kind = "bar loss" if loss else "bar"
     lines = (
-        f"<tr><th>{html.escape(name)}</th><td><div class='{kind}' style='width:{100 * count / longest:.2f}%'></div>"
+        f"<tr><th>{escape(name)}</th><td><div class='{kind}' style='width:{100 * count / longest:.2f}%'></div>"
         f"</td><td class=count>{count:,}</td></tr>"
         for name, count in rows.items()
     )
@@ -91,10 +91,10 @@ def _columns(rows: dict[str, int]) -> str:
         height = max(1.0, COLUMNS_HEIGHT * count / highest)
         parts.append(
             f"<rect x={place * width} y={COLUMNS_HEIGHT - height:.1f} width={width - 1} height={height:.1f}>"
-            f"<title>{html.escape(name)}: {count:,}</title></rect>"
+            f"<title>{escape(name)}: {count:,}</title></rect>"
         )
         if place % every == 0:
-            parts.append(f"<text x={place * width} y={COLUMNS_HEIGHT + 14}>{html.escape(name)}</text>")
+            parts.append(f"<text x={place * width} y={COLUMNS_HEIGHT + 14}>{escape(name)}</text>")
     size = f"0 0 {width * len(rows) + 60} {COLUMNS_HEIGHT + 20}"
     return f"<svg viewBox='{size}' role=img>{''.join(parts)}</svg><p class=note>Highest: {highest:,}.</p>"
 

@@ -1,7 +1,8 @@
 """The evidence table beside the model: `evidence.md` for people who read files, `report.html` for those who click."""
 
-import html
 from typing import Any
+
+from configs.page import escape, page, table
 
 SYSTEMS = {"base": "zero-shot base", "tuned": "tuned"}
 ROWS = {
@@ -22,12 +23,6 @@ ROWS = {
 CAUTION = (
     "These figures compare texts. None of them says that an answer helps anybody, and a responder is no counsellor: "
     "it gives no diagnosis, and it must only ever run behind its safety layer."
-)
-STYLE = (
-    "body{font:16px/1.55 system-ui,sans-serif;max-width:52rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse}td,th{padding:.3rem .9rem;border-bottom:1px solid #ddd;text-align:right}"
-    "td:first-child,th:first-child{text-align:left}.note{color:#555}"
-    "@media(prefers-color-scheme:dark){body{background:#16181c;color:#e6e6e6}.note{color:#aaa}td,th{border-color:#444}}"
 )
 
 
@@ -51,22 +46,14 @@ def render_markdown(evidence: dict[str, Any]) -> str:
 
 def render_html(evidence: dict[str, Any]) -> str:
     """Return a page that needs no other file."""
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in ("", *SYSTEMS.values(), "better"))
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in evidence_rows(evidence)
-    )
-    looks = "".join(
-        f"<tr><td>{row['step']}</td><td>{row['train_loss']:.3f}</td><td>{row['validation_loss']:.3f}</td></tr>"
-        for row in evidence["training"]
-    )
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>mindshift: responder</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style></head><body>'
-        f'<h1>Responder</h1><p class="note">{html.escape(_facts(evidence))}</p>'
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><p>{CAUTION}</p>"
-        f"<h2>Training</h2><table><thead><tr><th>step</th><th>loss</th><th>validation loss</th></tr></thead>"
-        f"<tbody>{looks}</tbody></table></body></html>\n"
-    )
+    looks = [[row["step"], f"{row['train_loss']:.3f}", f"{row['validation_loss']:.3f}"] for row in evidence["training"]]
+    parts = [
+        f'<h1>Responder</h1><p class="note">{escape(_facts(evidence))}</p>',
+        table(["", *SYSTEMS.values(), "better"], evidence_rows(evidence)),
+        f"<p>{CAUTION}</p><h2>Training</h2>",
+        table(["step", "loss", "validation loss"], looks),
+    ]
+    return page("mindshift: responder", parts)
 
 
 def _facts(evidence: dict[str, Any]) -> str:

@@ -1,9 +1,9 @@
 """What a benchmark prints, and its self-contained `report.html`."""
 
-import html
 from typing import Any
 
-from finetune.report import NOT_A_DIAGNOSIS, figure_svg, page, table
+from configs.page import escape, page, table
+from finetune.report import NOT_A_DIAGNOSIS, figure_svg
 
 TITLES = {"majority": "majority", "tfidf_logistic_regression": "TF-IDF + logistic regression"}
 
@@ -63,16 +63,16 @@ def html_report(summary: dict[str, Any]) -> str:
         f'<p class="note">{summary["metric"]}, percent, mean ± SD over seeds {summary["seeds"]}.<br>',
         f"{NOT_A_DIAGNOSIS}</p>",
         table(headings, rows),
-        *([f"<p>{html.escape(loss_sentence(summary))}</p>"] if summary["ranks"] else []),
+        *([f"<p>{escape(loss_sentence(summary))}</p>"] if summary["ranks"] else []),
     ]
     for comparison in summary["comparisons"]:
         title = f"{comparison['model']} against {comparison['reference']}"
-        parts.append(f"<h2>{html.escape(title)}</h2>")
-        parts.append(f"<p>{html.escape(pooled_sentence(comparison))}.</p>")
+        parts.append(f"<h2>{escape(title)}</h2>")
+        parts.append(f"<p>{escape(pooled_sentence(comparison))}.</p>")
         parts.append(table(["task", "points", "95 % interval", "p (Holm)"], _comparison_rows(comparison)))
     for size, comparisons in summary["few_label_comparisons"].items():
         parts.append(f"<h2>Trained on {size} rows</h2>")
-        parts += [f"<p>{html.escape(pooled_sentence(comparison))}.</p>" for comparison in comparisons]
+        parts += [f"<p>{escape(pooled_sentence(comparison))}.</p>" for comparison in comparisons]
     if summary["ranks"]:
         parts += ["<h2>Plots</h2>", *_plots(summary), *_figure_tables(summary)]
     return page("mindshift: benchmark", parts)
@@ -101,7 +101,7 @@ def _figure_tables(summary: dict[str, Any]) -> list[str]:
             ]
             for model, f in by_model.items()
         ]
-        parts += [f"<h2>{html.escape(task)}</h2>", table(["", *names], rows)]
+        parts += [f"<h2>{escape(task)}</h2>", table(["", *names], rows)]
     return parts
 
 

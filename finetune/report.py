@@ -3,19 +3,13 @@
 It holds ids, labels and counts, never a text. Plots are inline SVG drawn by matplotlib.
 """
 
-import html
 import io
 from collections.abc import Sequence
 from typing import Any
 
+from configs.page import escape, page, table
 from finetune.score_table import TITLES
 
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}"
-    "table{border-collapse:collapse;margin:.7rem 0}td,th{padding:.2rem .7rem;border-bottom:1px solid #ddd;"
-    "text-align:right}td:first-child,th:first-child{text-align:left}figure{display:inline-block;margin:.5rem}"
-    "h2{margin-top:2.2rem}.note{color:#666}svg{max-width:100%;height:auto}"
-)
 NOT_A_DIAGNOSIS = (
     "Labels are annotators' opinions about texts and a model's guess at them. They are no diagnosis, and must not be "
     "used to decide anything about a person."
@@ -32,8 +26,8 @@ def render_report(metrics: dict[str, Any], evidence: dict[str, Any]) -> str:
     task, test = metrics["task"], metrics["test"]
     sizes = ", ".join(f"{count:,} {split}" for split, count in task["rows"].items())
     parts = [
-        f"<h1>{_text(task['name'])}</h1>",
-        f'<p class="note">{_text(task["type"])}, {len(task["labels"])} labels; {sizes}.<br>{NOT_A_DIAGNOSIS}</p>',
+        f"<h1>{escape(task['name'])}</h1>",
+        f'<p class="note">{escape(task["type"])}, {len(task["labels"])} labels; {sizes}.<br>{NOT_A_DIAGNOSIS}</p>',
         "<h2>Test</h2>",
         _systems(test),
         _intervals(evidence),
@@ -63,19 +57,6 @@ def render_report(metrics: dict[str, Any], evidence: dict[str, Any]) -> str:
     return page(f"mindshift: {task['name']}", parts)
 
 
-def page(title: str, parts: Sequence[str]) -> str:
-    """Return a whole HTML page that needs no other file."""
-    head = f'<meta charset="utf-8"><title>{_text(title)}</title><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
-
-
-def table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return an HTML table; every cell is escaped."""
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
 def percent(value: float | None) -> str:
     """Return a fraction in percent, or a dash."""
     return "–" if value is None else f"{100 * value:.1f}"
@@ -90,10 +71,6 @@ def figure_svg(figure: Any) -> str:
     plt.close(figure)
     svg = buffer.getvalue()
     return f"<figure>{svg[svg.index('<svg') :]}</figure>"
-
-
-def _text(value: Any) -> str:
-    return html.escape(str(value))
 
 
 def _systems(test: dict[str, Any]) -> str:

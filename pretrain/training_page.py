@@ -3,23 +3,19 @@
 Drawn from `metrics.jsonl` and `evaluation.json` as plain SVG. It holds figures and names of subreddits, never a text.
 """
 
-import html
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.page import escape, page, table
 from configs.run_folder import write_atomically
 from pretrain.metrics import read_metrics
 from pretrain.privacy_accounting import describe
 
 TRAINING_PAGE = "training.html"
-STYLE = """body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
-figure{display:inline-block;width:29rem;margin:.4rem .6rem .4rem 0;vertical-align:top}figcaption{color:#5b6875}
-svg{width:100%;height:auto}text{font-size:11px;fill:#5b6875}.note{color:#5b6875}
-table{border-collapse:collapse}td,th{padding:.15rem .8rem .15rem 0;text-align:right}
-td:first-child,th:first-child{text-align:left}"""
-COLOURS = ("#3b7a9e", "#c9803f", "#4d8f5b")
+STYLE = "figure{width:29rem}svg{width:100%}text{font-size:11px;fill:var(--quiet)}line{stroke:var(--line)}"
+COLOURS = ("var(--blue)", "var(--orange)", "var(--green)")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 460, 200, 62, 22, 8
 PANELS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
     (
@@ -50,11 +46,11 @@ def write_training_page(folder: Path, result: dict[str, Any]) -> None:
     lines = read_metrics(folder)
     figures = [_panel(title, _series(lines, keys)) for title, keys in PANELS]
     parts = [
-        "<h1>Pretraining</h1><p class=note>Figures only, no texts. A lower loss says that the model predicts words of "
-        "this corpus better; it is no measure of anybody's health and no diagnosis.</p>",
+        '<h1>Pretraining</h1><p class="note">Figures only, no texts. A lower loss says that the model predicts words '
+        "of this corpus better; it is no measure of anybody's health and no diagnosis.</p>",
         f"<p>{result['steps']:,} steps, {result['tokens']:,} tokens, {result['skipped_steps']} steps skipped, "
         f"{result['rewinds']} times gone back to a checkpoint.</p>",
-        f"<p>{html.escape(describe(result['privacy']))}. Held-out figures are of other people and stand outside it.</p>"
+        f"<p>{escape(describe(result['privacy']))}. Held-out figures are of other people and stand outside it.</p>"
         if "privacy" in result
         else "",
         *figures,
@@ -63,11 +59,7 @@ def write_training_page(folder: Path, result: dict[str, Any]) -> None:
         "<h2>By subreddit</h2>",
         _subreddits(result),
     ]
-    page = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>Pretraining</title><style>{STYLE}</style>"
-        f"{''.join(parts)}</html>\n"
-    )
-    write_atomically(folder / TRAINING_PAGE, page)
+    write_atomically(folder / TRAINING_PAGE, page("Pretraining", parts, style=STYLE))
 
 
 def _series(
@@ -102,19 +94,19 @@ def _panel(title: str, series: list[tuple[str, list[tuple[float, float]]]]) -> s
     ticks = [low + (high - low) * number / MOST_TICKS for number in range(MOST_TICKS + 1)]
     for value, label in zip(ticks, _labels(ticks), strict=True):
         x, y = place(first, value).split(",")
-        drawn.append(f'<line x1="{x}" x2="{WIDTH - 6}" y1="{y}" y2="{y}" stroke="#e3e8ec"/>')
+        drawn.append(f'<line x1="{x}" x2="{WIDTH - 6}" y1="{y}" y2="{y}"/>')
         drawn.append(f'<text x="{LEFT - 5}" y="{float(y) + 4:.1f}" text-anchor="end">{label}</text>')
     drawn.append(f'<text x="{LEFT}" y="{HEIGHT - 6}">{first:,}</text>')
     drawn.append(f'<text x="{WIDTH - 6}" y="{HEIGHT - 6}" text-anchor="end">step {last:,}</text>')
     for (_, points), colour in zip(series, COLOURS, strict=False):
         line = " ".join(place(step, value) for step, value in points)
-        drawn.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
+        drawn.append(f'<polyline points="{line}" fill="none" style="stroke:{colour}" stroke-width="1.6"/>')
     legend = " ".join(
-        f'<span style="color:{colour}">{html.escape(name)}</span>'
+        f'<span style="color:{colour}">{escape(name)}</span>'
         for (name, _), colour in zip(series, COLOURS, strict=False)
         if name
     )
-    caption = f"<figcaption>{html.escape(title)} {legend}</figcaption>"
+    caption = f"<figcaption>{escape(title)} {legend}</figcaption>"
     return f'<figure>{caption}<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">{"".join(drawn)}</svg></figure>'
 
 
@@ -133,14 +125,14 @@ def _scores(result: dict[str, Any]) -> str:
         general = result["general"]
         rows += [(f"general text, {when}", general[when]["overall"]) for when in ("before", "after")]
     cells = [[name, *_figures(score)] for name, score in rows]
-    return _table(["text", "loss", "perplexity", "accuracy", "masked tokens"], cells)
+    return table(["text", "loss", "perplexity", "accuracy", "masked tokens"], cells)
 
 
 def _subreddits(result: dict[str, Any]) -> str:
     before, after = result["before"]["by_subreddit"], result["after"]["by_subreddit"]
     largest = sorted(after, key=lambda name: (-after[name]["masked_tokens"], name))[:TOP_SUBREDDITS]
     cells = [[name, f"{before[name]['loss']:.4f}", *_figures(after[name])] for name in largest]
-    return _table(["subreddit", "loss before", "loss", "perplexity", "accuracy", "masked tokens"], cells)
+    return table(["subreddit", "loss before", "loss", "perplexity", "accuracy", "masked tokens"], cells)
 
 
 def _figures(score: dict[str, Any]) -> list[str]:
@@ -150,9 +142,3 @@ def _figures(score: dict[str, Any]) -> list[str]:
         f"{score['accuracy']:.3f}",
         f"{score['masked_tokens']:,}",
     ]
-
-
-def _table(headings: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in headings)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"

@@ -1,22 +1,18 @@
 """The audits' report: one self-contained page that a review board can read without us."""
 
 import base64
-import html
 from pathlib import Path
 
+from configs.page import escape, page, table
 from release.audits.figures import decisive_limits, readable
 from release.evidence import AuditResult, Evidence
 from release.policy import POLICY, Verdict, judge_all
 
-STYLE = """body{font:16px/1.55 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1d2733}
-h1{font-size:1.7rem}h2{margin-top:2.4rem;border-top:1px solid #d8dee6;padding-top:1.2rem}
-table{border-collapse:collapse;margin:.6rem 0 1.2rem;width:100%}
-td,th{padding:.3rem .7rem;border-bottom:1px solid #dde3ea;text-align:left;vertical-align:top}
-td.n{font-variant-numeric:tabular-nums;white-space:nowrap}img{max-width:100%}
+STYLE = """h2{border-top:1px solid var(--line);padding-top:1.2rem}td,th,td.n{text-align:left}
 .b{display:inline-block;padding:.05rem .6rem;border-radius:1rem;color:#fff;font-weight:600;font-size:.85rem}
 .passed{background:#1b6ca8}.failed{background:#b3261e}.invalid{background:#8a5a00}.missing{background:#5c6670}
-.s{border-left:6px solid;padding:.6rem 1rem;background:#f5f7fa}.go{border-color:#1b6ca8}.no{border-color:#b3261e}
-code{font-size:.85em;word-break:break-all}p.m{color:#455463}"""
+.s{border-left:6px solid;padding:.6rem 1rem;background:var(--panel)}.go{border-color:#1b6ca8}.no{border-color:#b3261e}
+img{background:#fff}"""
 BOUNDS = {"low": "lower end", "high": "upper end", "estimate": "value"}
 MEANING: dict[Verdict, str] = {
     "passed": "Nothing worrying was found, at the strength of this audit.",
@@ -75,40 +71,40 @@ def render_report(evidence: Evidence, folder: Path) -> str:
         f"did not pass: {', '.join(_title(name) for name in blocked)}.</p>"
     )
     overview = "".join(
-        f"<tr><td><a href='#{name}'>{_title(name)}</a></td><td>{_escape(POLICY[name].question)}</td>"
+        f"<tr><td><a href='#{name}'>{_title(name)}</a></td><td>{escape(POLICY[name].question)}</td>"
         f"<td>{_badge(v)}</td></tr>"
         for name, (v, _) in verdicts.items()
     )
     sections = "".join(
         _section(name, evidence.audit(name), v, reason, folder) for name, (v, reason) in verdicts.items()
     )
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>Privacy and stigma audits</title><style>{STYLE}</style><h1>Privacy and stigma audits</h1>{summary}"
-        f"<table><tr><th>Audit</th><th>Question</th><th>Verdict</th></tr>{overview}</table>"
-        f"<h2>What was audited</h2>{_binding(evidence)}<h2>How to read the numbers</h2>{READING}{sections}"
-        f"<h2>What these audits cannot tell</h2>{LIMITS}</html>\n"
-    )
+    parts = [
+        f"<h1>Privacy and stigma audits</h1>{summary}",
+        f"<table><tr><th>Audit</th><th>Question</th><th>Verdict</th></tr>{overview}</table>",
+        f"<h2>What was audited</h2>{_binding(evidence)}<h2>How to read the numbers</h2>{READING}{sections}",
+        f"<h2>What these audits cannot tell</h2>{LIMITS}",
+    ]
+    return page("Privacy and stigma audits", parts, style=STYLE)
 
 
 def _section(name: str, result: AuditResult | None, verdict: Verdict, reason: str, folder: Path) -> str:
     policy = POLICY[name]
     parts = [
         f"<h2 id='{name}'>{_title(name)} {_badge(verdict)}</h2>",
-        f"<p><b>{_escape(policy.question)}</b> {MEANING[verdict]}</p>",
-        f"<p>{_escape(EXPLAINED[name])}</p>",
+        f"<p><b>{escape(policy.question)}</b> {MEANING[verdict]}</p>",
+        f"<p>{escape(EXPLAINED[name])}</p>",
     ]
     if verdict != "passed":
-        parts.append(f"<p class='s no'>{_escape(reason.removeprefix(f'{name}: '))}</p>")
+        parts.append(f"<p class='s no'>{escape(reason.removeprefix(f'{name}: '))}</p>")
     if result is not None:
         if result.note and result.note not in reason:
-            parts.append(f"<p class=m>{_escape(result.note)}</p>")
+            parts.append(f"<p class=note>{escape(result.note)}</p>")
         parts += [_image(folder / figure, text) for figure, text in result.figures.items()]
         parts.append(_measures(result))
-        parts += [_table(table.title, table.columns, table.rows) for table in result.tables]
+        parts += [_titled(found.title, table(found.columns, found.rows)) for found in result.tables]
         counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in result.counts.items())
-        parts.append(f"<p class=m>Looked at: {_escape(counts or 'nothing')}. Took {result.seconds:.0f} seconds.</p>")
-    parts.append(f"<p class=m>Method: {_escape(policy.paper)}.</p>")
+        parts.append(f"<p class=note>Looked at: {escape(counts or 'nothing')}. Took {result.seconds:.0f} seconds.</p>")
+    parts.append(f"<p class=note>Method: {escape(policy.paper)}.</p>")
     return "".join(parts)
 
 
@@ -128,13 +124,11 @@ def _measures(result: AuditResult) -> str:
                 bound,
             ]
         )
-    return _table("Numbers", ["measure", "estimate", "interval", "confidence", "limit"], rows)
+    return _titled("Numbers", table(["measure", "estimate", "interval", "confidence", "limit"], rows))
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> str:
-    head = "".join(f"<th>{_escape(column)}</th>" for column in columns)
-    body = "".join("<tr>" + "".join(f"<td class=n>{_escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<p><b>{_escape(title)}</b></p><table><tr>{head}</tr>{body}</table>"
+def _titled(title: str, content: str) -> str:
+    return f"<p><b>{escape(title)}</b></p>{content}"
 
 
 def _binding(evidence: Evidence) -> str:
@@ -148,7 +142,7 @@ def _binding(evidence: Evidence) -> str:
         ["code", f"{evidence.code_revision}; audit code {evidence.audit_code_sha256[:16]}…"],
         ["measured at", evidence.measured_at],
     ]
-    cells = "".join(f"<tr><td>{_escape(key)}</td><td><code>{_escape(value)}</code></td></tr>" for key, value in rows)
+    cells = "".join(f"<tr><td>{escape(key)}</td><td><code>{escape(value)}</code></td></tr>" for key, value in rows)
     return f"<p>These results hold for exactly these bytes and no others.</p><table>{cells}</table>"
 
 
@@ -156,7 +150,7 @@ def _image(path: Path, alternative: str) -> str:
     if not path.is_file():
         return ""
     data = base64.b64encode(path.read_bytes()).decode()
-    return f"<p><img alt='{_escape(alternative)}' src='data:image/png;base64,{data}'></p>"
+    return f"<p><img alt='{escape(alternative)}' src='data:image/png;base64,{data}'></p>"
 
 
 def _badge(verdict: Verdict) -> str:
@@ -164,13 +158,9 @@ def _badge(verdict: Verdict) -> str:
 
 
 def _title(name: str) -> str:
-    return _escape(TITLES.get(name, name.replace("_", " ").capitalize()))
+    return escape(TITLES.get(name, name.replace("_", " ").capitalize()))
 
 
 def _number(value: float) -> str:
     """Three decimals say more than any interval here is worth."""
     return "0" if abs(value) < 0.0005 else f"{value:.3f}"
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=True)
