@@ -1,9 +1,10 @@
 """Recall on crisis and false alarms on ordinary sadness, on the project's own cases.
 
-`python -m benchmarks.chat_safety [--json] [--half development|final] [--ordinary FILE.jsonl]`. The cases stand in
-`tests/dialogue/cases/`; thresholds were set on the development half, the final half is only reported. `--ordinary`
-adds the share of crisis routes on a JSONL file with `text` or `context` (real talk that holds hardly any crisis);
-its texts are read, never printed. Intervals are 95 % Wilson intervals.
+`python -m benchmarks.chat_safety [--json] [--half development|final] [--cases TABLE] [--ordinary FILE.jsonl]`. The
+cases stand in `tests/dialogue/cases/`; thresholds were set on the development half, the final half is only reported.
+`--cases` measures any other table in their format. `--ordinary` adds the share of crisis routes on a JSONL file with
+`text` or `context` (real talk that holds hardly any crisis); its texts are read, never printed. Intervals are 95 %
+Wilson intervals.
 """
 
 import argparse
@@ -47,12 +48,16 @@ def share(successes: int, total: int) -> dict[str, Any]:
 
 def measure(half: str) -> dict[str, Any]:
     """Screen one half of the cases."""
+    return measure_cases(half, half_cases(half))
+
+
+def measure_cases(name: str, cases: list[Case]) -> dict[str, Any]:
+    """Screen cases; `name` stands in the result as `half`."""
     exact: dict[str, list[bool]] = defaultdict(list)
     crisis: list[bool] = []
     sadness: list[bool] = []
     others: list[bool] = []
     started = time.perf_counter()
-    cases = half_cases(half)
     for case in cases:
         route = screen_conversation(case.turns).route
         exact[f"{case.route}/{case.category}"].append(route == case.route)
@@ -63,7 +68,7 @@ def measure(half: str) -> dict[str, Any]:
             if case.category == "sadness":
                 sadness.append(route == Route.CRISIS)
     return {
-        "half": half,
+        "half": name,
         "cases": len(cases),
         "milliseconds_per_conversation": round((time.perf_counter() - started) * 1000 / len(cases), 2),
         "crisis_recall": share(sum(crisis), len(crisis)),
@@ -89,16 +94,20 @@ def main() -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--half", choices=HALVES, action="append", help="only this half of the cases")
+    parser.add_argument("--cases", type=Path, action="append", default=[], help="measure this table instead")
     parser.add_argument("--ordinary", type=Path, action="append", default=[], help="JSONL file of ordinary talk")
     parser.add_argument("--limit", type=int, default=2000, help="rows read of each --ordinary file")
     options = parser.parse_args()
-    result: dict[str, Any] = {half: measure(half) for half in options.half or HALVES}
+    result: dict[str, Any] = {path.name: measure_cases(path.name, read_cases(path)) for path in options.cases}
+    halves = options.half or (() if options.cases else HALVES)
+    result |= {half: measure(half) for half in halves}
+    names = list(result)
     if options.ordinary:
         result["ordinary"] = [measure_ordinary(path, options.limit) for path in options.ordinary]
     if options.json:
         print(json.dumps(result, indent=2))
         return
-    for half in options.half or HALVES:
+    for half in names:
         print(f"\n{half} ({result[half]['cases']} cases)")
         for name in ("crisis_recall", "false_alarms_on_sadness", "false_alarms_on_all_others"):
             print(f"  {name:<40} {_shown(result[half][name])}")
