@@ -129,7 +129,7 @@ def tune(rows: Sequence[Row], seed: int, epochs: int = EPOCHS) -> dict[str, Any]
             scores = logits(layers, head, [states[index] for index in batch], dropout=DROPOUT)
             losses = torch.nn.functional.cross_entropy(scores, labels[batch], reduction="none") * weights[batch]
             optimizer.zero_grad()
-            (losses.sum() / weights[batch].sum()).backward()
+            (losses.sum() / weights[batch].sum()).backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(layers.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     parser.add_argument("--seed", type=int, default=13, help="Seed of everything random.")
     options = parser.parse_args(arguments)
     rows = training_rows(options.cases, options.ordinary, options.seed)
-    arrays = quantized(tune(rows, options.seed))
+    arrays: dict[str, Any] = quantized(tune(rows, options.seed))
     with options.output.open("wb") as file:
         np.savez_compressed(file, **arrays)
     LOG.info("%d rows, %.2f MB: %s", len(rows), options.output.stat().st_size / 1e6, options.output)

@@ -23,7 +23,7 @@ from dialogue.safety.train_encoder import tune
 CRISIS = Verdict(Route.CRISIS, ("suicide",))
 
 
-@pytest.mark.parametrize(("half", "least_recall", "most_alarms"), [("development", 0.94, 0.05), ("final", 0.62, 0.14)])
+@pytest.mark.parametrize(("half", "least_recall", "most_alarms"), [("development", 0.93, 0.08), ("final", 0.74, 0.17)])
 def test_recall_and_false_alarms_stay_what_was_reported(half: str, least_recall: float, most_alarms: float) -> None:
     result = measure(half)
     assert result["crisis_recall"]["share"] >= least_recall
@@ -269,8 +269,9 @@ def test_the_encoder_reads_beside_the_classifier_where_it_is_installed() -> None
     np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
     assert [LABELS[index] for index in scores.argmax(axis=1)] == ["crisis", "ok"]
     assert encoder.probabilities([]).shape == (0, len(LABELS))
-    with_it, without = measure("final", encoder), measure("final")
-    assert with_it["crisis_recall"]["share"] > without["crisis_recall"]["share"]
+    result = measure("final", encoder)
+    assert result["crisis_recall"]["share"] >= 0.83
+    assert result["false_alarms_on_all_others"]["share"] <= 0.15
 
 
 def test_tuned_layers_are_written_and_read_back(tmp_path: Path) -> None:
