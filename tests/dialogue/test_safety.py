@@ -289,3 +289,15 @@ def test_tuned_layers_are_written_and_read_back(tmp_path: Path) -> None:
 def test_a_missing_encoder_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="train_encoder"):
         load_encoder(tmp_path / "nothing.npz")
+
+
+def test_without_its_base_the_encoder_is_none_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(name: str) -> None:
+        raise UserError("not installed", where=name)
+
+    monkeypatch.setattr("dialogue.safety.encoder.resolve_model", missing)
+    assert load_encoder.__wrapped__() is None
+    assert "n-grams judge alone" in caplog.text
+    assert screen_conversation(["I want to kill myself"], None).route == Route.CRISIS
