@@ -96,7 +96,7 @@ setup(
     include_package_data=True,
     package_data={
         "corpus.deidentify": ["*.txt", "model/*", "training/*.txt"],
-        "dialogue.safety": ["*.tsv", "weights.npz", "training_cases/*.tsv"],
+        "dialogue.safety": ["*.tsv", "weights.npz", "encoder.npz", "training_cases/*.tsv"],
         "studio": ["templates/*.html", "static/*"],
         "release": ["*.j2", "audits/*.json"],
         "corpus.sample": ["README.md", "*.zst", "*.jsonl*", "**/*.jsonl", "**/*.json", "**/*.txt"],

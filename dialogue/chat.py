@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from configs.errors import UserError
 from configs.recipe import load_recipe
 from configs.run_folder import write_atomically
-from dialogue.safety import Turn, screen_conversation
+from dialogue.safety import Turn, load_encoder, screen_conversation
 
 WELCOME = (
     "This is a program, not a person, a therapist or a crisis service. It makes mistakes, and it diagnoses nothing.\n"
@@ -64,7 +64,7 @@ def screened(path: Path) -> Iterator[dict[str, Any]]:
                 where=f"{path}:{number}",
                 fix='Write one {"id": ..., "turns": ["...", {"role": "user", "text": "..."}]} a line.',
             ) from None
-        verdict = screen_conversation(turns)
+        verdict = screen_conversation(turns, load_encoder())
         yield {"id": identifier, "route": verdict.route.value, "reasons": list(verdict.reasons)}
 
 

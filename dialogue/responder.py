@@ -14,7 +14,7 @@ from configs.errors import UserError
 from dialogue.base_responders import load_responder, processor_has_bf16
 from dialogue.conversations import Utterance
 from dialogue.generation import stream_answer
-from dialogue.safety import WITHHELD, Route, Turn, fixed_reply, screen_conversation, screen_reply
+from dialogue.safety import WITHHELD, Route, Turn, fixed_reply, load_encoder, screen_conversation, screen_reply
 
 MAX_NEW_TOKENS = 60
 LONGEST_PROMPT = 512
@@ -98,7 +98,7 @@ class Responder:
 
 def answer_without_model(turns: Sequence[Turn], locale: str | None = None) -> Piece | None:
     """Return the fixed words where the safety layer forbids a generated answer, else None."""
-    verdict = screen_conversation(turns)
+    verdict = screen_conversation(turns, load_encoder())
     return None if verdict.route == Route.OK else Piece("fixed", fixed_reply(verdict, locale), verdict.route)
 
 

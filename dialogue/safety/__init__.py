@@ -1,5 +1,6 @@
 """The layer around the responder: screens what comes in and what goes out. Not a diagnosis, not a crisis service."""
 
+from dialogue.safety.encoder import load_encoder
 from dialogue.safety.helplines import CHECKED_ON, Helpline, helplines
 from dialogue.safety.outgoing import screen_reply
 from dialogue.safety.replies import WITHHELD, fixed_reply
@@ -14,6 +15,7 @@ __all__ = [
     "Verdict",
     "fixed_reply",
     "helplines",
+    "load_encoder",
     "screen_conversation",
     "screen_reply",
 ]

@@ -13,7 +13,8 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 
-from dialogue.safety.classifier import probabilities
+from dialogue.safety.classifier import LABELS, probabilities
+from dialogue.safety.encoder import Encoder
 from dialogue.safety.rules import (
     Signal,
     explained_by_context,
@@ -25,15 +26,18 @@ from dialogue.safety.rules import (
 )
 from dialogue.safety.spelling import LAUGH, plain_words
 
-# Chosen by 3-fold cross-validation on the development half and on real talk without a crisis; docs/experiments.md.
-CUE_THRESHOLD = 0.40
-NO_CUE_THRESHOLD = 0.75
-STRIPPED_THRESHOLD = 0.70
+# Chosen on cases that the readers had not learnt from, and on real talk without a crisis; docs/experiments.md.
+MESSAGE_THRESHOLD = 0.40
+MESSAGE_THRESHOLD_WITH_ENCODER = 0.30
+PART_THRESHOLD = 0.75
+STRIPPED_THRESHOLD = 0.50
+WITHOUT_CUE = 0.15
 OTHER_ROUTE_THRESHOLD = 0.60
 HINT_THRESHOLD = 0.45
 HINTS_FOR_A_CRISIS = 2
 TURNS_READ_TOGETHER = 3
 UNSAFE_ANSWER = r"^(?:no|nope|not|i am not|i do not (?:think so|know|feel safe)|hardly|maybe not|i am unsure)\b"
+SHORTEST_TEXT, PAIR = 2, 2
 CRISIS_LABELS = ("crisis", "third_person", "harm_others")
 
 
@@ -80,22 +84,23 @@ class _Reading:
     explained: bool
 
 
-def screen_conversation(turns: Sequence[Turn | Mapping[str, str] | str]) -> Verdict:
+def screen_conversation(turns: Sequence[Turn | Mapping[str, str] | str], encoder: Encoder | None = None) -> Verdict:
     """Route a whole conversation, oldest turn first.
 
     Args:
         turns: `Turn`s, mappings with `role` and `text` (or `content`), or plain strings (the user's messages).
+        encoder: of `load_encoder`, a second reader beside the n-grams; without it they judge alone.
     """
     conversation = [as_turn(turn) for turn in turns]
     users = [(index, plain_words(turn.text)) for index, turn in enumerate(conversation) if turn.role != "assistant"]
     readings: list[_Reading] = []
     found: dict[Route, list[str]] = {}
     for position, (index, plain) in enumerate(users):
-        reading = read_message(plain)
+        reading = read_message(plain, encoder)
         readings.append(reading)
         previous = conversation[index - 1] if index else None
         question = plain_words(previous.text) if previous and previous.role == "assistant" else ""
-        answered = _answer(question, plain)
+        answered = _answer(question, plain, encoder)
         for route, reasons in reading.reasons.items():
             if not (route == Route.CRISIS and answered == "no"):
                 found.setdefault(route, []).extend(reasons)
@@ -127,20 +132,26 @@ def as_turn(turn: Turn | Mapping[str, str] | str) -> Turn:
     return Turn("assistant" if is_program else "user", str(turn.get("text", turn.get("content", ""))))
 
 
-def read_message(plain: str) -> _Reading:
+def read_message(plain: str, encoder: Encoder | None = None) -> _Reading:
     """Read one message (in plain words) by itself."""
     sentences = [part.strip() for part in plain.split(" . ") if part.strip(" .")] or [plain]
     sentences = [sentence.strip(" .") for sentence in sentences]
     reasons: dict[Route, list[str]] = {}
     explanation = explained_by_context(plain)
     hint = 0.0
+    whole = MESSAGE_THRESHOLD if encoder is None else MESSAGE_THRESHOLD_WITH_ENCODER
     windows = list(sentences)
     windows += [f"{first} . {second}" for first, second in itertools.pairwise(sentences)]
-    for number, window in enumerate(windows):
-        is_pair = number >= len(sentences)
-        rest, removed = strip_harmless(window)
-        signals = explicit_signals(rest) if not is_pair else []
-        signals += _classified(rest, bool(removed), signals)
+    windows += [" . ".join(sentences)] if len(sentences) > PAIR else []
+    stripped = [strip_harmless(window) for window in windows]
+    # The encoder reads what was written; the n-grams what is left of it.
+    scored = _scored(windows, [rest for rest, _ in stripped], encoder)
+    for number, (window, (rest, removed), scores) in enumerate(zip(windows, stripped, scored, strict=True)):
+        is_sentence = number < len(sentences)
+        signals = explicit_signals(rest) if is_sentence else []
+        least = PART_THRESHOLD if number < len(windows) - 1 else whole
+        threshold = _threshold(rest, least, was_stripped=bool(removed))
+        signals += _classified(scores, threshold, signals)
         for signal in signals:
             if signal.label in CRISIS_LABELS and explanation:
                 continue
@@ -148,46 +159,67 @@ def read_message(plain: str) -> _Reading:
             name = "third_person" if route == Route.CRISIS and is_about_another(window) else signal.name
             reasons.setdefault(route, []).append(name)
         if not removed and not explanation:
-            hint = max(hint, _hint(rest))
+            hint = max(hint, _hint(scores))
     if explanation and not reasons:
         return _Reading({}, 0.0, explained=True)
     return _Reading({r: tuple(dict.fromkeys(names)) for r, names in reasons.items()}, hint, explained=False)
 
 
-def _classified(rest: str, was_stripped: bool, signals: Sequence[Signal]) -> list[Signal]:
-    """What the classifier adds to the rules' signals for one window."""
-    if len(rest.split()) < 2:
+def _scored(windows: Sequence[str], rests: Sequence[str], encoder: Encoder | None) -> list[dict[str, float]]:
+    """Probabilities of every label for each window of which two words or more are left, else nothing.
+
+    Two readers are joined by the geometric mean of what they say: both must see some danger, neither must be sure.
+    """
+    scores = [probabilities(rest) if len(rest.split()) >= SHORTEST_TEXT else {} for rest in rests]
+    read = [number for number, found in enumerate(scores) if found]
+    if encoder is None or not read:
+        return scores
+    for number, row in zip(read, encoder.probabilities([windows[number] for number in read]).tolist(), strict=True):
+        joint = {label: (scores[number][label] * score) ** 0.5 for label, score in zip(LABELS, row, strict=True)}
+        total = sum(joint.values())
+        scores[number] = {label: value / total for label, value in joint.items()}
+    return scores
+
+
+def _threshold(rest: str, threshold: float, *, was_stripped: bool) -> float:
+    """How sure the readers must be: surer where idioms were taken out, and of what does not touch the subject."""
+    if was_stripped or LAUGH.strip() in rest:
+        threshold = max(threshold, STRIPPED_THRESHOLD)
+    return threshold if has_cue(rest) else threshold + WITHOUT_CUE
+
+
+def _classified(scores: Mapping[str, float], threshold: float, signals: Sequence[Signal]) -> list[Signal]:
+    """What the readers add to the rules' signals for one window."""
+    if not scores:
         return []
-    scores = probabilities(rest)
     found = []
-    if not any(signal.label in CRISIS_LABELS for signal in signals):
-        threshold = CUE_THRESHOLD if has_cue(rest) else NO_CUE_THRESHOLD
-        threshold = max(threshold, STRIPPED_THRESHOLD) if was_stripped or LAUGH.strip() in rest else threshold
-        if sum(scores[label] for label in CRISIS_LABELS) >= threshold:
-            gravest = max(CRISIS_LABELS, key=lambda label: scores[label])
-            found.append(Signal(gravest, f"classifier_{gravest}"))
+    is_new = not any(signal.label in CRISIS_LABELS for signal in signals)
+    if is_new and sum(scores[label] for label in CRISIS_LABELS) >= threshold:
+        gravest = max(CRISIS_LABELS, key=lambda label: scores[label])
+        found.append(Signal(gravest, f"classifier_{gravest}"))
     for label in ("abuse", "medical_advice", "about_program"):
         if scores[label] >= OTHER_ROUTE_THRESHOLD and not any(signal.label == label for signal in signals):
             found.append(Signal(label, f"classifier_{label}"))
     return found
 
 
-def _hint(rest: str) -> float:
-    if len(rest.split()) < 2:
-        return 0.0
-    scores = probabilities(rest)
-    return scores["hint"] + sum(scores[label] for label in CRISIS_LABELS)
+def _hint(scores: Mapping[str, float]) -> float:
+    return scores["hint"] + sum(scores[label] for label in CRISIS_LABELS) if scores else 0.0
 
 
 def _route_of(signal: Signal) -> Route:
     return Route.CRISIS if signal.label in CRISIS_LABELS else Route(signal.label)
 
 
-def _answer(question: str, plain: str) -> str:
+def _answer(question: str, plain: str, encoder: Encoder | None) -> str:
     """`yes` or `no` if the message answers the program's question about suicide or safety, else nothing."""
     if in_context("question_about_risk", question):
         if in_context("no", plain):
-            return "" if re.search(r"\b(?:but|though|except|just)\b", plain) and read_message(plain).reasons else "no"
+            return (
+                ""
+                if re.search(r"\b(?:but|though|except|just)\b", plain) and read_message(plain, encoder).reasons
+                else "no"
+            )
         if in_context("yes", plain):
             return "yes"
     if in_context("question_about_safety", question) and re.search(UNSAFE_ANSWER, plain):

@@ -1,4 +1,4 @@
-"""Train the safety classifier: `python -m dialogue.safety.train --cases TABLE [--ordinary FILE.jsonl ...]`.
+"""Train the safety classifier: `python -m dialogue.safety.train --cases TABLE ... [--ordinary FILE.jsonl ...]`.
 
 Reads the grammar's synthetic cases, a table of cases to learn from (never the half that is reported), and, where
 given, open data sets of ordinary talk whose texts the rules find nothing in. Only hashed weights are written; no text
@@ -46,7 +46,7 @@ CASES_PER_TEMPLATE = {"ordinary": 60}
 DEFAULT_CASES_PER_TEMPLATE = 12
 CATEGORY_WEIGHTS = {"ordinary": 2.0}
 CASE_WEIGHT = 1.0
-ORDINARY_TEXTS, ORDINARY_WEIGHT = 2000, 0.25
+ORDINARY_TEXTS, ORDINARY_WEIGHT = 5000, 0.25
 SMALLEST_COEFFICIENT = 0.02
 
 
@@ -79,8 +79,8 @@ def case_rows(cases: Sequence[Case]) -> list[Row]:
     return rows
 
 
-def ordinary_rows(path: Path, seed: int) -> list[Row]:
-    """Return texts of a JSONL file with `text` in which the rules find nothing, as `ok`.
+def ordinary_rows(path: Path, seed: int, most: int = ORDINARY_TEXTS) -> list[Row]:
+    """Return at most `most` texts of a JSONL file with `text` in which the rules find nothing, as `ok`.
 
     Raises:
         UserError: the file cannot be read.
@@ -89,7 +89,7 @@ def ordinary_rows(path: Path, seed: int) -> list[Row]:
         texts = [str(json.loads(line)["text"]) for line in path.read_text(encoding="utf-8").splitlines() if line]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot be read as JSON lines with `text` ({type(error).__name__})", where=path) from error
-    chosen = random.Random(f"{seed} {path.name}").sample(texts, min(ORDINARY_TEXTS, len(texts)))
+    chosen = random.Random(f"{seed} {path.name}").sample(texts, min(most, len(texts)))
     plain = [plain_words(text) for text in chosen]
     return [Row(text, "ok", ORDINARY_WEIGHT) for text in plain if not explicit_signals(strip_harmless(text)[0])]
 
@@ -126,8 +126,8 @@ def save(weights: Weights, output: Path) -> int:
 def main(arguments: Sequence[str], program: str) -> None:
     """Train from the command line."""
     parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--cases", type=Path, action="append", default=[], help="Table of cases to learn from.")
-    parser.add_argument("--ordinary", type=Path, action="append", default=[], help="JSONL file of ordinary talk.")
+    parser.add_argument("--cases", type=Path, nargs="+", default=[], help="Tables of cases to learn from.")
+    parser.add_argument("--ordinary", type=Path, nargs="+", default=[], help="JSONL files of ordinary talk.")
     parser.add_argument("--output", type=Path, default=WEIGHTS_FILE, help="File to write.")
     parser.add_argument("--seed", type=int, default=13, help="Seed of everything random.")
     options = parser.parse_args(arguments)

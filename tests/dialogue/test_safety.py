@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.chat_safety import half_cases, measure, wilson
@@ -11,16 +12,18 @@ from dialogue import chat
 from dialogue.safety import WITHHELD, Route, Verdict, fixed_reply, helplines, screen_conversation, screen_reply
 from dialogue.safety.cases import read_cases
 from dialogue.safety.classifier import LABELS, load_weights, probabilities
+from dialogue.safety.encoder import dequantized, load_encoder, quantized
 from dialogue.safety.grammar import TRAINING_CASES_DIR, expand, training_cases
 from dialogue.safety.helplines import all_helplines, country_of
 from dialogue.safety.rules import read_rules
 from dialogue.safety.spelling import plain_words
 from dialogue.safety.train import LABEL_OF_CATEGORY, Row, case_rows, fit, ordinary_rows, save
+from dialogue.safety.train_encoder import tune
 
 CRISIS = Verdict(Route.CRISIS, ("suicide",))
 
 
-@pytest.mark.parametrize(("half", "least_recall", "most_alarms"), [("development", 0.94, 0.05), ("final", 0.62, 0.14)])
+@pytest.mark.parametrize(("half", "least_recall", "most_alarms"), [("development", 0.93, 0.08), ("final", 0.74, 0.17)])
 def test_recall_and_false_alarms_stay_what_was_reported(half: str, least_recall: float, most_alarms: float) -> None:
     result = measure(half)
     assert result["crisis_recall"]["share"] >= least_recall
@@ -245,3 +248,56 @@ def test_a_bad_line_is_named_and_nothing_is_written(tmp_path: Path, line: str) -
 
 def test_wilson_interval_of_a_known_share() -> None:
     assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+
+
+def test_what_is_quantized_comes_back_but_for_the_rounding() -> None:
+    matrix = np.random.default_rng(3).normal(size=(5, 40)).astype(np.float32)
+    vector = np.linspace(-1, 1, 5, dtype=np.float32)
+    arrays = quantized({"a.weight": matrix, "a.bias": vector})
+    assert arrays["a.weight"].dtype == np.int8
+    weights = dequantized(arrays)
+    assert weights.keys() == {"a.weight", "a.bias"}
+    np.testing.assert_allclose(weights["a.weight"], matrix, atol=float(np.abs(matrix).max()) / 127)
+    np.testing.assert_allclose(weights["a.bias"], vector, atol=1e-3)
+
+
+def test_the_encoder_reads_beside_the_classifier_where_it_is_installed() -> None:
+    encoder = load_encoder()
+    if encoder is None:
+        pytest.skip("the demo extra is not installed")
+    scores = encoder.probabilities(["i want to end my life tonight", "we had pancakes for breakfast"])
+    np.testing.assert_allclose(scores.sum(axis=1), 1, atol=1e-5)
+    assert [LABELS[index] for index in scores.argmax(axis=1)] == ["crisis", "ok"]
+    assert encoder.probabilities([]).shape == (0, len(LABELS))
+    result = measure("final", encoder)
+    assert result["crisis_recall"]["share"] >= 0.83
+    assert result["false_alarms_on_all_others"]["share"] <= 0.15
+
+
+def test_tuned_layers_are_written_and_read_back(tmp_path: Path) -> None:
+    if load_encoder() is None:
+        pytest.skip("the demo extra is not installed")
+    rows = [Row("i want to die", "crisis", 1.0), Row("the garden is green", "ok", 1.0)] * 2
+    arrays = quantized(tune(rows, seed=1, epochs=8))
+    np.savez_compressed(tmp_path / "encoder.npz", **arrays)
+    encoder = load_encoder(tmp_path / "encoder.npz")
+    assert encoder is not None
+    assert encoder.probabilities(["i want to die"])[0].argmax() == LABELS.index("crisis")
+    assert encoder.probabilities(["the garden is green"])[0].argmax() == LABELS.index("ok")
+
+
+def test_a_missing_encoder_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="train_encoder"):
+        load_encoder(tmp_path / "nothing.npz")
+
+
+def test_without_its_base_the_encoder_is_none_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(name: str) -> None:
+        raise UserError("not installed", where=name)
+
+    monkeypatch.setattr("dialogue.safety.encoder.resolve_model", missing)
+    assert load_encoder.__wrapped__() is None
+    assert "n-grams judge alone" in caplog.text
+    assert screen_conversation(["I want to kill myself"], None).route == Route.CRISIS
