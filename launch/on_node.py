@@ -56,15 +56,24 @@ def main(words: Sequence[str]) -> int:
         code = subprocess.run(program, check=False).returncode
     reported = exit_code(code, warnings)
     folder = os.environ.get("MINDSHIFT_LAUNCH_FOLDER")
-    if folder and "SLURM_JOB_ID" in os.environ and reported not in (0, REQUEUE_EXIT_CODE) and not warnings.ended:
-        failure_note(folder, os.environ).write_text(f"{reported}\n", encoding="utf-8")
+    if folder and "SLURM_JOB_ID" in os.environ:
+        note_outcome(outcome_note(folder, os.environ), reported, ended=warnings.ended)
     return reported
 
 
-def failure_note(folder: str, environment: Mapping[str, str]) -> Path:
-    """Return where a node notes that the stage failed by itself there, rather than being ended with the others."""
+def outcome_note(folder: str, environment: Mapping[str, str]) -> Path:
+    """Return where a node notes how the stage ended there by itself, rather than being ended with the others."""
     attempt = environment.get("SLURM_RESTART_COUNT", "0")
-    return Path(folder) / f"{environment['SLURM_JOB_ID']}.{attempt}.failed"
+    return Path(folder) / f"{environment['SLURM_JOB_ID']}.{attempt}.outcome"
+
+
+def note_outcome(note: Path, reported: int, *, ended: bool) -> None:
+    """Note that the stage failed here, or that it saved and wants to go on; a failure elsewhere says more than that."""
+    if reported == REQUEUE_EXIT_CODE:
+        with contextlib.suppress(FileExistsError), note.open("x", encoding="utf-8") as file:
+            file.write(f"{reported}\n")
+    elif reported != 0 and not ended:
+        note.write_text(f"{reported}\n", encoding="utf-8")
 
 
 def exit_code(code: int, warnings: Warnings) -> int:

@@ -24,7 +24,8 @@ from launch.on_node import (
     Warnings,
     accelerate_options,
     exit_code,
-    failure_note,
+    note_outcome,
+    outcome_note,
     own_extensions_folder,
 )
 from launch.scheduler import SLURM_FOLDER
@@ -287,11 +288,28 @@ def job(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("reports", "noted"),
+    [
+        ([(75, False), (75, True)], "75"),
+        ([(75, False), (1, False)], "1"),  # a failure says more than a wish to go on
+        ([(1, False), (75, False)], "1"),
+        ([(143, True), (0, False)], None),  # ended with the others
+    ],
+)
+def test_a_node_notes_how_the_stage_ended_there_by_itself(reports, noted, tmp_path):
+    note = tmp_path / "note"
+    for code, ended in reports:
+        note_outcome(note, code, ended=ended)
+    assert (note.read_text().strip() if note.exists() else None) == noted
+
+
+@pytest.mark.parametrize(
     ("code", "failed", "lost", "state", "ends_with", "requeued", "says"),
     [
         (0, None, False, "RUNNING", 0, False, ""),
         (75, None, False, "RUNNING", 75, True, "its time limit was near"),
         (143, 2, False, "RUNNING", 2, False, ""),  # a node's own failure, and its neighbours ended by srun
+        (143, 75, False, "RUNNING", 75, True, "its time limit was near"),  # one node saved, its neighbour was ended
         (143, 1, True, "RUNNING", 1, True, "node n2 was lost"),
         (143, None, False, "RUNNING", 143, True, "ended by SLURM and requeued"),
         (143, None, False, "PENDING", 143, False, ""),  # SLURM has requeued it already
@@ -301,7 +319,7 @@ def job(tmp_path, monkeypatch):
 def test_what_happens_when_a_job_ends(code, failed, lost, state, ends_with, requeued, says, job, tmp_path, capfd):
     (tmp_path / "state").write_text(f"JobState={state}")
     if failed is not None:
-        failure_note(str(tmp_path), job).write_text(f"{failed}\n")
+        outcome_note(str(tmp_path), job).write_text(f"{failed}\n")
     if lost:
         (tmp_path / "n2-lost").touch()
     assert end_job(code, job) == ends_with

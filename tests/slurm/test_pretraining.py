@@ -19,7 +19,7 @@ from launch.journal import launch_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-STEPS = 150  # so many that a killed slurmd is noticed (SlurmdTimeout) before the run is over
+STEPS = 400  # so many that a killed slurmd is noticed (SlurmdTimeout) before the run is over
 RECIPE = f"""\
 max_seq_length: 64
 micro_batch_size: 4
