@@ -19,7 +19,7 @@ from launch.journal import launch_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
-STEPS = 400  # so many that a killed slurmd is noticed (SlurmdTimeout) before the run is over
+STEPS = 150
 RECIPE = f"""\
 max_seq_length: 64
 micro_batch_size: 4
@@ -142,7 +142,8 @@ def test_a_run_whose_time_is_up_goes_on_in_the_next_job(slurm, work, undisturbed
 
 
 def test_a_killed_slurmd_costs_time_and_no_weights(slurm, work, undisturbed):
-    job = pretrain(slurm, work, "killed", *TWO_NODES)
+    # Evaluations take time and change no weight: the run must last until the controller misses n2 (SlurmdTimeout).
+    job = pretrain(slurm, work, "killed", *TWO_NODES, "--eval_steps", "1")
     wait_for_step(work, "killed", 30)
     os.kill(slurm.processes["n2"].pid, signal.SIGKILL)
     slurm.processes["n2"].wait()
