@@ -143,7 +143,7 @@ def test_a_run_whose_time_is_up_goes_on_in_the_next_job(slurm, work, undisturbed
 
 def test_a_killed_slurmd_costs_time_and_no_weights(slurm, work, undisturbed):
     # Evaluations take time and change no weight: the run must last until the controller misses n2 (SlurmdTimeout).
-    job = pretrain(slurm, work, "killed", *TWO_NODES, "--eval_steps", "1")
+    job = pretrain(slurm, work, "killed", *TWO_NODES, "--eval_steps", "1", "--eval_max_tokens", "30000")
     wait_for_step(work, "killed", 30)
     os.kill(slurm.processes["n2"].pid, signal.SIGKILL)
     slurm.processes["n2"].wait()
