@@ -68,11 +68,14 @@ def outcome_note(folder: str, environment: Mapping[str, str]) -> Path:
 
 
 def note_outcome(note: Path, reported: int, *, ended: bool) -> None:
-    """Note that the stage failed here, or that it saved and wants to go on; a failure elsewhere says more than that."""
+    """Note that the stage failed here, or that it saved and wants to go on; a failure elsewhere says more than that.
+
+    Nobody fails by SIGTERM: somebody sent it, even where torch's launcher caught it and `ended` does not say so.
+    """
     if reported == REQUEUE_EXIT_CODE:
         with contextlib.suppress(FileExistsError), note.open("x", encoding="utf-8") as file:
             file.write(f"{reported}\n")
-    elif reported != 0 and not ended:
+    elif reported not in (0, SIGNAL_EXIT_CODE + signal.SIGTERM) and not ended:
         note.write_text(f"{reported}\n", encoding="utf-8")
 
 

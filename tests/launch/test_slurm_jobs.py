@@ -294,6 +294,7 @@ def job(tmp_path, monkeypatch):
         ([(75, False), (1, False)], "1"),  # a failure says more than a wish to go on
         ([(1, False), (75, False)], "1"),
         ([(143, True), (0, False)], None),  # ended with the others
+        ([(143, False)], None),  # the same, but torch's launcher caught the signal
     ],
 )
 def test_a_node_notes_how_the_stage_ended_there_by_itself(reports, noted, tmp_path):
