@@ -31,6 +31,8 @@ SLURM_CONF = """\
 ClusterName=mindshift
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
+# Jobs meet at a port made of their number: two of these clusters at once must not count alike.
+FirstJobId={controller_port}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
