@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from configs.base_models import resolve_model
 from configs.console import start_console
@@ -40,6 +41,16 @@ def _corpora(recipe: PretrainRecipe) -> dict[str, Path]:
     return {key: getattr(recipe, key) for key in keys if getattr(recipe, key) is not None}
 
 
+def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:
+    """Return what an encoder's manifest says of the content of its `evaluation.json`."""
+    return {
+        "steps": result["steps"],
+        "tokens": result["tokens"],
+        "held_out_loss_before": result["before"]["overall"]["loss"],
+        "held_out_loss_after": result["after"]["overall"]["loss"],
+    }
+
+
 def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> None:
     import torch  # heavy imports wait until the recipe is known to be right
 
@@ -67,12 +78,7 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
         inputs = _corpora(recipe) | ({"model": Path(source.name_or_path)} if source.is_local else {})
         if recipe.masking_lexicon is not None:
             inputs["masking_lexicon"] = recipe.masking_lexicon
-        counts = {
-            "steps": result["steps"],
-            "tokens": result["tokens"],
-            "held_out_loss_before": result["before"]["overall"]["loss"],
-            "held_out_loss_after": result["after"]["overall"]["loss"],
-        }
+        counts = manifest_counts(result)
         if "privacy" in result:
             counts |= {"privacy": result["privacy"], "privacy_statement": describe(result["privacy"])}
         write_manifest(

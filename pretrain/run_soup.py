@@ -18,6 +18,7 @@ from configs.errors import UserError, run_program
 from configs.manifest import now, verify_folder, write_manifest
 from configs.recipe import StageRecipe, load_recipe, require
 from configs.run_folder import finish_run_folder, open_run_folder, write_atomically
+from pretrain.run_mlm import manifest_counts
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -58,12 +59,7 @@ def main(arguments: Sequence[str], program: str) -> None:
         accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
     working_dir = open_run_folder(recipe)
     result = _cook(recipe, working_dir)
-    counts = {
-        "steps": result["steps"],
-        "tokens": result["tokens"],
-        "held_out_loss_before": result["before"]["overall"]["loss"],
-        "held_out_loss_after": result["after"]["overall"]["loss"],
-    }
+    counts = manifest_counts(result)
     inputs = corpora | {f"model_{number}": folder for number, folder in enumerate(recipe.models)}
     write_manifest(
         working_dir,

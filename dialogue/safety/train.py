@@ -123,14 +123,21 @@ def save(weights: Weights, output: Path) -> int:
     return len(seen)
 
 
-def main(arguments: Sequence[str], program: str) -> None:
-    """Train from the command line."""
-    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n\n")[0])
+def parse_options(
+    arguments: Sequence[str], program: str, *, description: str | None, output: Path
+) -> argparse.Namespace:
+    """Read the command line of a trainer: `cases`, `ordinary`, `output`, `seed`."""
+    parser = argparse.ArgumentParser(prog=program, description=(description or "").split("\n\n")[0])
     parser.add_argument("--cases", type=Path, nargs="+", default=[], help="Tables of cases to learn from.")
     parser.add_argument("--ordinary", type=Path, nargs="+", default=[], help="JSONL files of ordinary talk.")
-    parser.add_argument("--output", type=Path, default=WEIGHTS_FILE, help="File to write.")
+    parser.add_argument("--output", type=Path, default=output, help="File to write.")
     parser.add_argument("--seed", type=int, default=13, help="Seed of everything random.")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Train from the command line."""
+    options = parse_options(arguments, program, description=__doc__, output=WEIGHTS_FILE)
     rows = grammar_rows(options.seed)
     rows += [row for path in options.cases for row in case_rows(read_cases(path))]
     rows += [row for path in options.ordinary for row in ordinary_rows(path, options.seed)]

@@ -7,7 +7,6 @@ written; no text is. Minutes on one core; the same inputs, seed and machine writ
 N = texts, T = tokens, H = hidden width, C = labels.
 """
 
-import argparse
 import copy
 import logging
 import math
@@ -141,12 +140,7 @@ def tune(rows: Sequence[Row], seed: int, epochs: int = EPOCHS) -> dict[str, Any]
 
 def main(arguments: Sequence[str], program: str) -> None:
     """Tune from the command line."""
-    parser = argparse.ArgumentParser(prog=program, description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--cases", type=Path, nargs="+", default=[], help="Tables of cases to learn from.")
-    parser.add_argument("--ordinary", type=Path, nargs="+", default=[], help="JSONL files of ordinary talk.")
-    parser.add_argument("--output", type=Path, default=ENCODER_FILE, help="File to write.")
-    parser.add_argument("--seed", type=int, default=13, help="Seed of everything random.")
-    options = parser.parse_args(arguments)
+    options = parse_options(arguments, program, description=__doc__, output=ENCODER_FILE)
     rows = training_rows(options.cases, options.ordinary, options.seed)
     arrays: dict[str, Any] = quantized(tune(rows, options.seed))
     with options.output.open("wb") as file:
