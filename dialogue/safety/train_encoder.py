@@ -26,7 +26,7 @@ from dialogue.safety.classifier import LABELS
 from dialogue.safety.encoder import BASE_MODEL, ENCODER_FILE, MAXIMUM_TOKENS, TUNED_LAYERS, quantized
 from dialogue.safety.grammar import TRAINING_CASES_DIR, training_cases
 from dialogue.safety.spelling import plain_words
-from dialogue.safety.train import LABEL_OF_CATEGORY, Row, case_rows, ordinary_rows
+from dialogue.safety.train import LABEL_OF_CATEGORY, Row, case_rows, ordinary_rows, parse_options
 
 LOG = logging.getLogger(__name__)
 EPOCHS, BATCH_SIZE, WARMUP_STEPS = 4, 32, 50
