@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from configs.memory import keep_freed_memory
 from pretrain.config import PretrainRecipe
 
 CONTENT_LENGTH = 510
@@ -63,6 +64,8 @@ def work(pipe: Connection, contender: Contender, corpus: Path, model: str, learn
     from configs.console import start_console
 
     start_console(level=40)
+    if contender.side == "ours":
+        keep_freed_memory()
     side = _HuggingFace if contender.side == "hf" else _Ours
     trainer = side(contender, corpus, model, learning_rate, steps)
     torch.manual_seed(contender.seed)

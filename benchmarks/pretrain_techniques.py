@@ -24,6 +24,7 @@ from benchmarks.pretrain_contenders import build_recipe, load_model
 from benchmarks.pretrain_throughput import ROOT, build_corpus
 from configs.base_models import ModelSource
 from configs.errors import run_program
+from configs.memory import keep_freed_memory
 from corpus.shards import TokenShards
 from pretrain import attention
 from pretrain.batches import MicroBatch, build_masker, build_packer, to_device
@@ -97,6 +98,7 @@ class Bench:
     """A model in training, and its micro-batches."""
 
     def __init__(self, corpus: Path, model: str) -> None:
+        keep_freed_memory()
         self.recipe = build_recipe(corpus, 1e-5, 1, rows=8)
         tokenizer = load_tokenizer(ModelSource(str(corpus / "tokenizer"), is_local=True))
         self._masked_lm = load_model(model, corpus / "tokenizer", attention.PACKED_ATTENTION).train()

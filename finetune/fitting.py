@@ -19,6 +19,7 @@ from accelerate.utils import set_seed
 from configs.base_models import ModelSource, resolve_model
 from configs.checkpoints import load_best, remove_checkpoints
 from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
+from configs.memory import keep_freed_memory
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
 from finetune.augmentation import Augmented, back_off_masking
@@ -77,6 +78,7 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
         UserError: whatever the user can mend; see docs/finetuning.md.
     """
     started_at = now()
+    keep_freed_memory()
     source = resolve_model(recipe.model)
     accepted = _verify_inputs(recipe, source)
     task = load_task(recipe)

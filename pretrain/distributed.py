@@ -16,6 +16,7 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from configs.errors import UserError
+from configs.memory import keep_freed_memory
 from pretrain.checkpoint import MOMENT_KEYS, TrainingState, moment_name
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import PackedMaskedLM
@@ -25,6 +26,7 @@ from pretrain.optimization import set_learning_rate, trainable_parameters
 
 def start_accelerator() -> Accelerator:
     """Join the other processes, if there are any."""
+    keep_freed_memory()
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it had to guess
     several_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
