@@ -32,6 +32,9 @@ class BenchmarkRecipe(StageRecipe):
     """Also score logistic regression on each model's frozen states."""
     leakage: Literal["refuse", "drop"] = "refuse"
     """Training texts that stand in the test split of their own task: refuse, or drop them and count them."""
+    earlier: list[Path] = dataclasses.field(default_factory=list)
+    """Folders of other benchmarks, finished or not, or not there. Their runs are taken over where task, model, recipe
+    and seed are the very same: a model or a seed more costs only its own runs."""
     jobs: int = 1
     """Runs at a time; they share the processor's cores."""
     most_new_runs: int | None = None

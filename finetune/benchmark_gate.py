@@ -5,10 +5,9 @@ import logging
 from pathlib import Path
 
 from configs.base_models import resolve_model
-from configs.manifest import record_input
 from configs.run_folder import working_folder, write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
-from finetune.benchmark_runs import cell_recipe, task_name
+from finetune.benchmark_runs import cell_recipe, fingerprints, task_name
 from finetune.leakage import leaks_between, leaks_from_pretraining, refuse_leaks
 from finetune.task_files import Columns, read_task
 from finetune.tasks import Task
@@ -53,7 +52,7 @@ def close_gate_once(recipe: BenchmarkRecipe) -> tuple[Counts, str]:
     Returns:
         the counts, and what to write into the run folder for the next piece.
     """
-    inputs = _fingerprints(recipe)
+    inputs = fingerprints(recipe)
     path = working_folder(recipe.output_dir) / GATE_NAME
     if path.is_file():
         earlier = json.loads(path.read_text(encoding="utf-8"))
@@ -66,13 +65,6 @@ def close_gate_once(recipe: BenchmarkRecipe) -> tuple[Counts, str]:
 def keep_gate(working: Path, record: str) -> None:
     """Write down that the gate was passed, and with what."""
     write_atomically(working / GATE_NAME, record)
-
-
-def _fingerprints(recipe: BenchmarkRecipe) -> dict[str, str]:
-    folders = {task_name(folder): Path(folder) for folder in recipe.tasks if Path(folder).exists()}
-    sources = {name: resolve_model(model) for name, model in recipe.named_models.items()}
-    folders |= {f"model {name}": Path(source.name_or_path) for name, source in sources.items() if source.is_local}
-    return {name: record_input(folder).sha256 for name, folder in folders.items()}
 
 
 def _read(recipe: BenchmarkRecipe, name: str) -> Task:

@@ -1,7 +1,8 @@
 """Run the cells of a benchmark, each a fine-tuning run in a process of its own, and keep what the tables need.
 
 A cell's figures and test decisions are kept in one file that appears when the run is complete, so a killed
-benchmark goes on where it was; the cell that was running resumes from its own checkpoint.
+benchmark goes on where it was; the cell that was running resumes from its own checkpoint. The file also says what the
+run was made of, by which another benchmark knows it again.
 """
 
 import concurrent.futures
@@ -17,8 +18,8 @@ from typing import Any, NamedTuple
 from configs.base_models import resolve_model
 from configs.console import Progress
 from configs.errors import UserError
-from configs.manifest import CODE_ROOT
-from configs.recipe import load_recipe
+from configs.manifest import CODE_ROOT, record_input
+from configs.recipe import load_recipe, recipe_values
 from configs.run_folder import remove_folder, working_folder, write_atomically
 from finetune.baselines import majority, tfidf_logistic_regression
 from finetune.benchmark_config import BenchmarkRecipe
@@ -29,6 +30,8 @@ from finetune.tasks import Task
 
 log = logging.getLogger("benchmark")
 CELLS, RUNNING, BASELINES = "cells", "running", "baselines"
+REPLACED = ("task", "model", "seed", "train_rows", "output_dir", "baselines", "drop_leaked")
+"""Keys of the fine-tuning recipe that a cell sets itself."""
 
 
 class Cell(NamedTuple):
@@ -67,6 +70,14 @@ def task_name(folder: str) -> str:
     return Path(folder).resolve().name
 
 
+def fingerprints(recipe: BenchmarkRecipe) -> dict[str, str]:
+    """Return the hash of every task, by its name, and of every local model, as `model NAME`."""
+    folders = {task_name(folder): Path(folder) for folder in recipe.tasks if Path(folder).exists()}
+    sources = {name: resolve_model(model) for name, model in recipe.named_models.items()}
+    folders |= {f"model {name}": Path(source.name_or_path) for name, source in sources.items() if source.is_local}
+    return {name: record_input(folder).sha256 for name, folder in folders.items()}
+
+
 def cell_recipe(recipe: BenchmarkRecipe, task: str, *, seed: int = 1) -> FinetuneRecipe:
     """Return the fine-tuning recipe of a task."""
     arguments = [str(recipe.finetune_recipe)] if recipe.finetune_recipe else []
@@ -86,6 +97,8 @@ def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
     """
     (working / CELLS).mkdir(exist_ok=True)
     cells = all_cells(recipe)
+    origins = _origins(recipe, cells)
+    _take_over(recipe, working, origins)
     missing = [cell for cell in cells if not cell_path(working, cell).is_file()]
     now = missing if recipe.most_new_runs is None else missing[: recipe.most_new_runs]
     threads = max(1, (os.cpu_count() or 1) // recipe.jobs)
@@ -93,7 +106,7 @@ def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
         concurrent.futures.ThreadPoolExecutor(recipe.jobs) as pool,
         Progress(description="benchmark", unit="runs", total=len(cells), initial=len(cells) - len(missing)) as bar,
     ):
-        futures = [pool.submit(_run_cell, recipe, working, cell, threads) for cell in now]
+        futures = [pool.submit(_run_cell, recipe, working, cell, origins[cell], threads) for cell in now]
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
@@ -115,7 +128,38 @@ def read_cell(working: Path, cell: Cell) -> dict[str, Any]:
     return values
 
 
-def _run_cell(recipe: BenchmarkRecipe, working: Path, cell: Cell, threads: int) -> None:
+def _origins(recipe: BenchmarkRecipe, cells: list[Cell]) -> dict[Cell, dict[str, Any]]:
+    """Return what each cell is made of: two cells of equal origin are the same run."""
+    prints = fingerprints(recipe)
+    settings = {task: recipe_values(cell_recipe(recipe, task)) for task in sorted({cell.task for cell in cells})}
+    return {
+        cell: {
+            "task": prints.get(cell.task, cell.task),
+            "model": prints.get(f"model {cell.model}", recipe.named_models[cell.model]),
+            "seed": cell.seed,
+            "train_rows": cell.train_rows or settings[cell.task]["train_rows"],
+            "recipe": {key: value for key, value in settings[cell.task].items() if key not in REPLACED},
+        }
+        for cell in cells
+    }
+
+
+def _take_over(recipe: BenchmarkRecipe, working: Path, origins: dict[Cell, dict[str, Any]]) -> None:
+    """Copy the cells of earlier benchmarks that are the same runs; without them everything is run here."""
+    missing = {json.dumps(origin): cell for cell, origin in origins.items() if not cell_path(working, cell).is_file()}
+    for folder in recipe.earlier:
+        found = [*folder.glob(f"{CELLS}/*.json"), *working_folder(folder).glob(f"{CELLS}/*.json")]
+        if not found:
+            log.warning("earlier: %s holds no run of a benchmark", folder)
+        for path in found:
+            content = path.read_text(encoding="utf-8")
+            cell = missing.pop(json.dumps(json.loads(content).get("origin")), None)
+            if cell is not None:
+                log.info("%s is taken over from %s", cell.key, path)
+                write_atomically(cell_path(working, cell), content)
+
+
+def _run_cell(recipe: BenchmarkRecipe, working: Path, cell: Cell, origin: dict[str, Any], threads: int) -> None:
     output = working / RUNNING / cell.key
     output.parent.mkdir(exist_ok=True)
     if not output.is_dir():
@@ -135,6 +179,7 @@ def _run_cell(recipe: BenchmarkRecipe, working: Path, cell: Cell, threads: int) 
     lines = (output / "predictions" / "test.jsonl").read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     values = {
+        "origin": origin,
         "metrics": json.loads((output / "metrics.json").read_text(encoding="utf-8")),
         "decisions": {record["id"]: record["labels"] for record in records},
     }

@@ -80,6 +80,11 @@ class FinetuneRecipe(StageRecipe):
     train_rows: int | None = None
     """Few-label mode: train on this many rows only, drawn stratified. Learning curves are made of such runs."""
 
+    validation_rows: int | None = None
+    """Stop and tune on this many validation rows only, drawn stratified, the same ones for every seed."""
+    test_rows: int | None = None
+    """Score this many test rows only, drawn stratified, the same ones for every seed. Say so beside the score."""
+
     max_seq_length: int = 256
     """Tokens of a text the encoder reads, special tokens included."""
     long_texts: LongTextPolicy = "head_tail"
@@ -145,7 +150,8 @@ class FinetuneRecipe(StageRecipe):
         require(precision is None or 0 < precision < 1, "abstention_precision", precision, "a fraction between 0 and 1")
         for key in ("lora_rank", "lora_alpha", "batch_size", "max_windows", "patience", "checkpoint_steps"):
             require(getattr(self, key) >= 1, key, getattr(self, key), "1 or more")
-        require(self.train_rows is None or self.train_rows >= 4, "train_rows", self.train_rows, "4 or more")
+        for key in ("train_rows", "validation_rows", "test_rows"):
+            require((getattr(self, key) or 4) >= 4, key, getattr(self, key), "4 or more")
         require(0 < self.augmentation_target <= 1, "augmentation_target", self.augmentation_target, "over 0, up to 1")
         allowed = "none, or lora, together with auxiliary_tasks"
         require(not self.auxiliary_tasks or self.adapter != "qlora", "adapter", self.adapter, allowed)

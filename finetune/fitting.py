@@ -123,15 +123,23 @@ def load_task(recipe: FinetuneRecipe) -> Task:
         seed=recipe.seed,
     )
     task = clean_task(task, conflicts=recipe.conflicting_duplicates, drop_leaked=recipe.drop_leaked)
-    if recipe.train_rows is not None and recipe.train_rows < len(task.splits["train"]):
-        fraction = recipe.train_rows / len(task.splits["train"])
-        few = cut(task.splits["train"], task.label_set, fraction=fraction, seed=recipe.seed)[1]
-        task = dataclasses.replace(task, splits=task.splits | {"train": few})
+    # Which texts are scored must not depend on the seed: runs are compared text by text.
+    task = _draw(task, "train", recipe.train_rows, seed=recipe.seed)
+    task = _draw(task, "validation", recipe.validation_rows, seed=0)
+    task = _draw(task, "test", recipe.test_rows, seed=0)
     sizes = ", ".join(f"{len(examples):,} {split}" for split, examples in task.splits.items())
     log.info("task %s: %s, %d labels, %s", task.name, task.label_set.type, len(task.label_set.names), sizes)
     for advice in balance_advice(task):
         log.info("balance: %s", advice)
     return task
+
+
+def _draw(task: Task, split: str, rows: int | None, *, seed: int) -> Task:
+    """Return the task with about `rows` rows of a split, where that is fewer than it has."""
+    if rows is None or rows >= len(task.splits[split]):
+        return task
+    drawn = cut(task.splits[split], task.label_set, fraction=rows / len(task.splits[split]), seed=seed)[1]
+    return dataclasses.replace(task, splits=task.splits | {split: drawn})
 
 
 def describe(task: Task) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from configs.run_folder import write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
 from launch.chain import Step, run_step
 from launch.experiment_page import HOURS_NAME, render_page
+from pretrain.config import PretrainRecipe
 
 logger = logging.getLogger("reproduce")
 MINDSHIFT = [sys.executable, "-m", "launch.cli"]
@@ -178,7 +179,7 @@ class Experiment:
         """Run a benchmark of the base and `arms`, and return its folder."""
         settings = load_recipe(BenchmarkRecipe, [str(path)], f"mindshift reproduce: {path}")
         seeds = settings.seeds[: max(FEWEST_SEEDS, round(len(settings.seeds) * self.recipe.share))]
-        models = [f"{BASE}={self.encoder('head', 0)}"]
+        models = [f"{BASE}={load_recipe(PretrainRecipe, [str(self.recipe.head)], 'mindshift reproduce').model}"]
         models += [f"{arm}={self.encoder(arm, steps)}" for arm in arms]
         folder = self.folder / name
         options = _options(models=json.dumps(models), references=json.dumps(references), seeds=json.dumps(seeds))

@@ -1,6 +1,7 @@
 """The benchmark: gate first, resumable in pieces, every cell counted, losses to the baseline said."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,3 +140,21 @@ def test_benchmark_in_pieces(
     assert loss_sentence(summary) in printed
     assert printed.startswith(text_report(summary))
     assert "<svg" in (tmp_path / "benchmark" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_model_more_costs_only_its_own_runs(make_task: MakeTask, tiny_encoder: Path, tmp_path: Path) -> None:
+    task, other = make_task("binary"), tmp_path / "other"
+    shutil.copytree(tiny_encoder, other)
+    (other / "note.txt").write_text("so that its hash differs")
+    first = write_recipe(tmp_path, [task], {"base": tiny_encoder}, seeds=[1], leakage="drop", frozen_encoder=False)
+    assert mindshift(["benchmark", str(first)]) == 0
+    base = (tmp_path / "benchmark" / "cells" / "task--base--seed-1.json").read_bytes()
+    keys = {"earlier": [str(tmp_path / "benchmark")], "output_dir": str(tmp_path / "second"), "seeds": [1, 2]}
+    models = {"same": tiny_encoder, "other": other}
+    second = write_recipe(tmp_path, [task], models, most_new_runs=3, leakage="drop", frozen_encoder=False, **keys)
+    assert mindshift(["benchmark", str(second)]) == 0  # finished: of its four runs one was there
+    cells = tmp_path / "second" / "cells"
+    assert (cells / "task--same--seed-1.json").read_bytes() == base
+    assert len(list(cells.iterdir())) == 4
+    assert (cells / "task--other--seed-1.json").read_bytes() != base

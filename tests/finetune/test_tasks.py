@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs.errors import UserError
+from finetune.config import FinetuneRecipe
 from finetune.decisions import Decision, to_probabilities
+from finetune.fitting import load_task
 from finetune.label_formats import sniff_labels
 from finetune.splitting import cut, stratified_folds
 from finetune.task_checks import balance_advice, clean_task
@@ -238,3 +240,18 @@ def test_a_hierarchy_closes_targets_probabilities_and_decisions() -> None:
 def test_broken_hierarchies(kind: str, parents: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         LabelSet.from_dict({"type": kind, "labels": ["a", "b", "c"], "parents": parents}, where="labels.json")
+
+
+def test_every_seed_scores_the_same_capped_rows(make_task: MakeTask, tmp_path: Path) -> None:
+    def draw(seed: int) -> dict[str, list[str]]:
+        caps: Any = {"train_rows": 40, "validation_rows": 20, "test_rows": 30}
+        task = load_task(FinetuneRecipe(task=str(folder), output_dir=tmp_path / "run", seed=seed, **caps))
+        return {split: [example.id for example in examples] for split, examples in task.splits.items()}
+
+    folder = make_task("multi_label")
+    one, two = draw(1), draw(2)
+    assert {split: len(ids) for split, ids in one.items()} == pytest.approx(
+        {"train": 40, "validation": 20, "test": 30}, abs=2
+    )
+    assert (one["validation"], one["test"]) == (two["validation"], two["test"])
+    assert one["train"] != two["train"]

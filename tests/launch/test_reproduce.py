@@ -11,14 +11,13 @@ from configs.manifest import CODE_ROOT
 from configs.recipe import load_recipe
 from corpus.config import CorpusRecipe
 from finetune.benchmark_config import BenchmarkRecipe
-from finetune.config import FinetuneRecipe
 from launch.reproduce import Experiment, ExperimentRecipe, main, screening_scores, split_source
 from pretrain.config import PretrainRecipe
 from pretrain.run_soup import SoupRecipe
 
 RECIPE = CODE_ROOT / "configs" / "experiments" / "does-adaptation-help.yaml"
 PARTS = sorted((CODE_ROOT / "configs" / "experiments" / "adaptation").glob("*.yaml"))
-KINDS = {"corpus": CorpusRecipe, "arm": PretrainRecipe, "head": PretrainRecipe, "capped": FinetuneRecipe}
+KINDS = {"corpus": CorpusRecipe, "arm": PretrainRecipe, "head": PretrainRecipe}
 SOUP = "arm_soup.yaml"
 
 
@@ -35,8 +34,7 @@ def test_every_part_loads(path):
 def test_every_part_is_used_and_every_arm_trains_as_long():
     recipe = load()
     named = {*recipe.corpora.values(), *recipe.arms.values(), recipe.head, recipe.screening, recipe.benchmark}
-    settings = load_recipe(BenchmarkRecipe, [str(recipe.benchmark)], "test")
-    assert {path.name for path in PARTS} == {path.name for path in (*named, settings.finetune_recipe)}
+    assert {path.name for path in PARTS} == {path.name for path in named}
     arms = {name: yaml.safe_load(path.read_text()) for name, path in recipe.arms.items() if path.name != SOUP}
     for key in ("max_steps", "micro_batch_size", "max_seq_length", "learning_rate"):
         assert len({arm[key] for arm in arms.values()}) == 1, key
