@@ -7,6 +7,7 @@ from typing import Any
 from configs.manifest import MANIFEST_NAME, read_manifest, sha256_file
 from configs.run_folder import write_atomically
 from finetune.benchmark_report import pooled_sentence, text_report
+from launch.experiment_plots import write_plots
 
 HOURS_NAME = "hours.json"
 HEAD = """\
@@ -42,7 +43,9 @@ def render_page(
             f"**Scaled down** to {100 * share:.0f} % of the full experiment's steps and seeds by `--budget_hours`."
         )
     if (folder / "benchmark" / "benchmark.json").is_file():
-        parts.append(_headline(_read(folder / "benchmark" / "benchmark.json")))
+        summary = _read(folder / "benchmark" / "benchmark.json")
+        plots = write_plots(path.with_suffix(""), encoders=encoders, summary=summary)
+        parts += [_headline(summary), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
     parts += ["## Pretraining", _encoder_table(encoders)]
     for name in benchmarks:
         title = "Screening" if name == "screening" else "Comparison"
