@@ -194,7 +194,7 @@ def _import_path() -> str:
 
 
 def score_baselines(recipe: BenchmarkRecipe, working: Path) -> dict[str, dict[str, Any]]:
-    """Return the test figures of all baselines by task and name; each is fitted once and kept."""
+    """Return the figures of all baselines by task, name and split; each is fitted once and kept."""
     folder = working / BASELINES
     folder.mkdir(exist_ok=True)
     figures: dict[str, dict[str, Any]] = {}
@@ -207,7 +207,7 @@ def score_baselines(recipe: BenchmarkRecipe, working: Path) -> dict[str, dict[st
             if not path.is_file():
                 task = task or load_task(settings)
                 write_atomically(path, json.dumps(_fit_baseline(system, recipe, settings, task)))
-            figures[name][system] = json.loads(path.read_text(encoding="utf-8"))["test"]
+            figures[name][system] = json.loads(path.read_text(encoding="utf-8"))
     return figures
 
 

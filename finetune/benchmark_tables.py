@@ -34,12 +34,13 @@ def summarize(recipe: BenchmarkRecipe, working: Path, baselines: dict[str, dict[
             task: {model: _mean_sd(values) for model, values in by_model.items()} for task, by_model in scores.items()
         },
         "figures": {task: {model: _figures(recipe, working, task, model) for model in models} for task in tasks},
-        "baselines": {task: {name: f["macro"]["f1"] for name, f in baselines[task].items()} for task in tasks},
+        "baselines": {task: _macro_f1(baselines[task], "test") for task in tasks},
+        "baselines_on_validation": {task: _macro_f1(baselines[task], "validation") for task in tasks},
         "loses_to_tfidf": [
             f"{model} on {task}"
             for task in tasks
             for model, values in scores[task].items()
-            if statistics.fmean(values) <= baselines[task][TFIDF]["macro"]["f1"]
+            if statistics.fmean(values) <= baselines[task][TFIDF]["test"]["macro"]["f1"]
         ],
         "ranks": _ranks(scores),
         "comparisons": [] if recipe.frozen_only else _comparisons(recipe, working, tasks, None),
@@ -48,6 +49,10 @@ def summarize(recipe: BenchmarkRecipe, working: Path, baselines: dict[str, dict[
         },
         "learning_curves": _learning_curves(recipe, working, tasks) if models else {},
     }
+
+
+def _macro_f1(by_system: dict[str, Any], split: str) -> dict[str, float]:
+    return {system: figures[split]["macro"]["f1"] for system, figures in by_system.items()}
 
 
 def _scores(recipe: BenchmarkRecipe, working: Path, task: str, model: str, rows: int | None) -> list[float]:

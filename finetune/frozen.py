@@ -44,11 +44,12 @@ def mean_states(texts: list[str], source: ModelSource, *, max_seq_length: int) -
     encoder = TextEncoder(load_tokenizer(source, length), max_seq_length=length, policy="head_tail")
     encoded = encoder.encode(texts)
     means_NH = np.zeros((len(texts), model.config.hidden_size))
-    with torch.inference_mode():
+    fast = torch.cpu._is_avx512_bf16_supported()  # the format that fine-tuning has there, too
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=fast):
         for indices in inference_batches(encoded.lengths, batch_tokens=BATCH_TOKENS):
             batch = collate(encoded, indices, encoder.pad_token_id)
             mask_BT = batch["attention_mask"]
-            hidden_BTH = model(input_ids=batch["input_ids"], attention_mask=mask_BT).last_hidden_state
+            hidden_BTH = model(input_ids=batch["input_ids"], attention_mask=mask_BT).last_hidden_state.float()
             sums_BH = (hidden_BTH * mask_BT[..., None]).sum(dim=1)
             means_NH[indices] = (sums_BH / mask_BT.sum(dim=1, keepdim=True)).double().numpy()
     return means_NH

@@ -49,7 +49,9 @@ class ExperimentRecipe:
     """What an arm reads and starts from, as CORPUS, CORPUS from ARM, or soup of ARM: the mean of it and its start,
     arm and recipe being a soup's (`mindshift pretrain soup`). Default: domain, from the head."""
     controls: list[str] = dataclasses.field(default_factory=lambda: ["general"])
-    """Arms trained on general text: what they gain is mere extra training."""
+    """Arms trained on general text: what they gain is mere extra training. The first is every survivor's control."""
+    matched_controls: dict[str, str] = dataclasses.field(default_factory=dict)
+    """One of the controls that a survivor is compared with instead, having been made like it: a soup with a soup."""
     screening: Path | None = None
     """Benchmark recipe of the first round, `frozen_only`; its models are replaced. Without it every arm survives."""
     screening_steps: int | None = None
@@ -70,6 +72,9 @@ class ExperimentRecipe:
         for control in self.controls:
             require(control in self.arms, "controls", control, f"one of the arms: {', '.join(self.arms)}")
         require(len(self.controls) >= 1, "controls", self.controls, "one arm or more")
+        for arm, control in self.matched_controls.items():
+            require(arm in self.arms, "matched_controls", arm, f"one of the arms: {', '.join(self.arms)}")
+            require(control in self.controls, "matched_controls", control, f"one of {', '.join(self.controls)}")
         require(self.screening_steps is None or self.screening is not None, "screening", None, "a benchmark recipe")
         require(self.survivors >= 1, "survivors", self.survivors, "1 or more")
         require(self.budget_hours is None or self.budget_hours > 0, "budget_hours", self.budget_hours, "more than 0")
@@ -145,10 +150,12 @@ class Experiment:
         return sorted(candidates, key=lambda name: -scores[name])[: self.recipe.survivors]
 
     def compare(self, survivors: list[str]) -> None:
-        """Train the controls and the survivors in full and compare them, with each other and with the base."""
-        names = [*self.recipe.controls, *survivors]
+        """Train the survivors and their controls in full and compare them, with each other and with the base."""
+        wanted = {self.recipe.matched_controls.get(name, self.recipe.controls[0]) for name in survivors}
+        controls = [name for name in self.recipe.controls if name in wanted]
+        names = [*controls, *survivors]
         self._train(names, self.steps)
-        self._benchmark("benchmark", self.recipe.benchmark, names, self.steps, references=[*self.recipe.controls, BASE])
+        self._benchmark("benchmark", self.recipe.benchmark, names, self.steps, references=[*controls, BASE])
 
     def _train(self, names: list[str], steps: int) -> None:
         """Train arms and what they start from, in the recipe's order."""
@@ -197,9 +204,9 @@ class Experiment:
 
 
 def screening_scores(summary: dict[str, Any]) -> dict[str, float]:
-    """Return each model's mean over tasks of the macro-F1 on its frozen states."""
+    """Return each model's mean over tasks of the macro-F1 on its frozen states, on validation: test chooses nothing."""
     by_model: dict[str, list[float]] = {}
-    for baselines in summary["baselines"].values():
+    for baselines in summary["baselines_on_validation"].values():
         for system, score in baselines.items():
             if system.startswith(FROZEN):
                 by_model.setdefault(system.removeprefix(FROZEN), []).append(score)

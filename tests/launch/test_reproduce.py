@@ -68,6 +68,8 @@ def test_arms_read_and_start_from_what_their_source_says(tmp_path):
     ("key", "value", "message"),
     [
         ("controls", '["nothing"]', "controls"),
+        ("matched_controls", '{"soup": "domain"}', "matched_controls"),
+        ("matched_controls", '{"nobody": "general"}', "matched_controls"),
         ("budget_hours", "0", "budget_hours"),
         ("sources", '{"nobody": "domain"}', "sources"),
         ("sources", '{"domain": "nowhere"}', "sources"),
@@ -82,7 +84,7 @@ def test_impossible_values_are_refused(key, value, message):
 
 def test_screening_takes_the_mean_over_tasks():
     scores = {"a": {"frozen x": 0.5, "frozen y": 0.6, "majority": 0.1}, "b": {"frozen x": 0.9, "frozen y": 0.4}}
-    assert screening_scores({"baselines": scores}) == pytest.approx({"x": 0.7, "y": 0.5})
+    assert screening_scores({"baselines_on_validation": scores}) == pytest.approx({"x": 0.7, "y": 0.5})
 
 
 @pytest.mark.slow
@@ -110,6 +112,7 @@ def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, ca
         "screening_steps": 1,
         "steps": 2,
         "survivors": 1,
+        "matched_controls": {"second": "general"},
     }
     soup = {"models": ["x", "y"], "corpus": "x", "output_dir": "x", "max_seq_length": 32, "eval_max_tokens": 500}
     values["arms"] |= {"soup": str(write("soup.yaml", **soup))}
