@@ -93,7 +93,7 @@ class FinetuneRecipe(StageRecipe):
     """Windows of one text at most, if long_texts is windows."""
 
     epochs: float | None = None
-    """Passes over train at most. If not set, by the size of train: small sets get more."""
+    """Passes over train at most. If not set, by its rows and labels: few rows and many labels get more."""
     batch_size: int = 16
     """Texts per optimizer step, over all processes."""
     learning_rate: float | None = None

@@ -66,9 +66,12 @@ class TrainingState(SavedState):
     finished: bool = False
 
 
-def automatic_epochs(rows: int) -> float:
-    """Return the passes over a train split of `rows` texts: few rows need more of them (arXiv:2006.05987)."""
-    return float(np.clip(round(6_000 / max(rows, 1)), 3, 15))
+def automatic_epochs(rows: int, labels: int) -> float:
+    """Return the passes over a train split of `rows` texts: few rows, and many labels, need more of them.
+
+    A label is learned from its own texts (docs/experiments.md); for few rows see arXiv:2006.05987.
+    """
+    return float(np.clip(round((3_000 + 300 * labels) / max(rows, 1)), 3, 15))
 
 
 def automatic_learning_rate(hidden_size: int, *, has_adapter: bool) -> float:
@@ -100,7 +103,8 @@ class Trainer:
     ) -> None:
         self.recipe, self.data, self.loss, self.accelerator = recipe, data, loss, accelerator
         self.working, self.state = working, TrainingState()
-        epochs = recipe.epochs if recipe.epochs is not None else automatic_epochs(int((data.task_N == 0).sum()))
+        rows, labels = int((data.task_N == 0).sum()), len(data.label_set.names)
+        epochs = recipe.epochs if recipe.epochs is not None else automatic_epochs(rows, labels)
         self.total_steps = max(1, round(epochs * len(self._epoch_batches(0))))
         learning_rate = recipe.learning_rate or automatic_learning_rate(
             hidden_size(model.config), has_adapter=recipe.adapter != "none"

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from finetune.batches import collate, epoch_order, forward, inference_batches, training_batches
 from finetune.long_texts import EncodedTexts, TextEncoder
+from finetune.training import automatic_epochs
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +103,8 @@ def test_windows_are_averaged_per_text() -> None:
         return SimpleNamespace(logits=(input_ids * attention_mask).sum(1, keepdim=True).float())
 
     assert forward(model, batch, 3).flatten().tolist() == [2.0, 9.0, 27.0]
+
+
+def test_few_rows_and_many_labels_get_more_passes() -> None:
+    assert [automatic_epochs(rows, 2) for rows in (0, 100, 600, 1500, 40_000)] == [15, 15, 6, 3, 3]
+    assert [automatic_epochs(1500, labels) for labels in (2, 9, 28)] == [3, 4, 8]
