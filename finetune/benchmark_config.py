@@ -23,7 +23,7 @@ class BenchmarkRecipe(StageRecipe):
     seeds: list[int] = dataclasses.field(default_factory=lambda: [1, 2, 3, 4, 5])
     """Seeds; the same seed of two models makes a pair."""
     train_sizes: list[int] = dataclasses.field(default_factory=list)
-    """Numbers of training rows for learning curves, besides all of them."""
+    """Numbers of training rows for learning curves, besides all of them. Such a run has as many validation rows."""
     frozen_only: bool = False
     """Score logistic regression on frozen states and train nothing: minutes instead of hours, to choose encoders by."""
     finetune_recipe: Path | None = None

@@ -30,7 +30,7 @@ from finetune.tasks import Task
 
 log = logging.getLogger("benchmark")
 CELLS, RUNNING, BASELINES = "cells", "running", "baselines"
-REPLACED = ("task", "model", "seed", "train_rows", "output_dir", "baselines", "drop_leaked")
+REPLACED = ("task", "model", "seed", "train_rows", "validation_rows", "output_dir", "baselines", "drop_leaked")
 """Keys of the fine-tuning recipe that a cell sets itself."""
 
 
@@ -138,10 +138,16 @@ def _origins(recipe: BenchmarkRecipe, cells: list[Cell]) -> dict[Cell, dict[str,
             "model": prints.get(f"model {cell.model}", recipe.named_models[cell.model]),
             "seed": cell.seed,
             "train_rows": cell.train_rows or settings[cell.task]["train_rows"],
+            "validation_rows": _validation_rows(cell, settings[cell.task]["validation_rows"]),
             "recipe": {key: value for key, value in settings[cell.task].items() if key not in REPLACED},
         }
         for cell in cells
     }
+
+
+def _validation_rows(cell: Cell, cap: int | None) -> int | None:
+    """Return how many rows a cell may be stopped and tuned on: who has few labels has no more to validate with."""
+    return cap if cell.train_rows is None else min(cell.train_rows, cap or cell.train_rows)
 
 
 def _take_over(recipe: BenchmarkRecipe, working: Path, origins: dict[Cell, dict[str, Any]]) -> None:
@@ -168,7 +174,8 @@ def _run_cell(recipe: BenchmarkRecipe, working: Path, cell: Cell, origin: dict[s
         command += [str(recipe.finetune_recipe.resolve())] if recipe.finetune_recipe else []
         command += ["--task", folder, "--model", recipe.named_models[cell.model], "--seed", str(cell.seed)]
         command += ["--output_dir", str(output), "--baselines", "false", "--drop_leaked", "true"]
-        command += ["--train_rows", str(cell.train_rows)] if cell.train_rows else []
+        for key in ("train_rows", "validation_rows") if cell.train_rows else ():
+            command += [f"--{key}", str(origin[key])]
         log_path = output.with_name(f"{cell.key}.log")
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": _import_path()}
         with log_path.open("w") as log_file:

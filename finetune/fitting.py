@@ -7,6 +7,7 @@ train and validation. Test is scored once, by the saved folder.
 import dataclasses
 import json
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,6 +151,8 @@ def describe(task: Task) -> dict[str, Any]:
 
 def new_accelerator(recipe: FinetuneRecipe) -> Accelerator:
     """Return an Accelerator with the recipe's number format: bf16, where `auto` was asked, if the processor has it."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where installed, warns that it had to guess
     number_format = recipe.mixed_precision
     if number_format == "auto":
         if torch.cuda.is_available():

@@ -147,9 +147,12 @@ def test_a_model_more_costs_only_its_own_runs(make_task: MakeTask, tiny_encoder:
     task, other = make_task("binary"), tmp_path / "other"
     shutil.copytree(tiny_encoder, other)
     (other / "note.txt").write_text("so that its hash differs")
-    first = write_recipe(tmp_path, [task], {"base": tiny_encoder}, seeds=[1], leakage="drop", frozen_encoder=False)
+    quick = {"seeds": [1], "train_sizes": [30]}
+    first = write_recipe(tmp_path, [task], {"base": tiny_encoder}, leakage="drop", frozen_encoder=False, **quick)
     assert mindshift(["benchmark", str(first)]) == 0
     base = (tmp_path / "benchmark" / "cells" / "task--base--seed-1.json").read_bytes()
+    few = json.loads((tmp_path / "benchmark" / "cells" / "task--base--seed-1-rows-30.json").read_text())
+    assert few["metrics"]["task"]["rows"]["validation"] == pytest.approx(30, abs=2)
     keys = {"earlier": [str(tmp_path / "benchmark")], "output_dir": str(tmp_path / "second"), "seeds": [1, 2]}
     models = {"same": tiny_encoder, "other": other}
     second = write_recipe(tmp_path, [task], models, most_new_runs=3, leakage="drop", frozen_encoder=False, **keys)
