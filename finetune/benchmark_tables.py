@@ -70,6 +70,7 @@ def _figures(recipe: BenchmarkRecipe, working: Path, task: str, model: str) -> d
         "macro average precision": [test["macro"]["average_precision"] for test in tests],
         "ROC-AUC": [test["macro"]["roc_auc"] for test in tests],
         "calibration error": [test["expected_calibration_error"] for test in tests],
+        "calibration error if perfect": [test.get("calibration_error_if_perfect") for test in tests],
     }
     if all("positive" in test for test in tests):
         columns["F1 of the positive class"] = [test["positive"]["f1"] for test in tests]

@@ -39,9 +39,9 @@ def evaluate(recipe: FinetuneRecipe, task: Task, working: Path) -> dict[str, Any
             evidence = collect_evidence(task, split, classifier.decision, predictions, seed=recipe.seed)
             write_atomically(working / EVIDENCE_NAME, json.dumps(evidence, indent=1, ensure_ascii=False) + "\n")
             figures |= {"intervals": evidence["intervals"]}
-        figures["expected_calibration_error"] = calibration(
-            predictions.probabilities_NL, task.targets(split), task.label_set
-        )["expected_calibration_error"]
+        found = calibration(predictions.probabilities_NL, task.targets(split), task.label_set)
+        figures["expected_calibration_error"] = found["expected_calibration_error"]
+        figures["calibration_error_if_perfect"] = found["error_if_perfect"]
     (working / BASELINES_NAME).unlink(missing_ok=True)
     return metrics
 

@@ -90,11 +90,12 @@ def _intervals(evidence: dict[str, Any]) -> str:
         [name.replace("_", " "), percent(value), f"{percent(low)} to {percent(high)}"]
         for name, (value, low, high) in evidence["intervals"].items()
     ]
-    error = evidence["calibration"]["expected_calibration_error"]
+    error, chance = (evidence["calibration"][key] for key in ("expected_calibration_error", "error_if_perfect"))
     return (
         f"<p>95 % intervals of a bootstrap over {evidence['clusters']:,} clusters of texts:</p>"
         + table(["", "percent", "interval"], rows)
-        + f"<p>Expected calibration error: {error:.3f}.</p>"
+        + f"<p>Expected calibration error: {error:.3f}; perfect probabilities of as many texts would have "
+        f"{chance:.3f} by chance.</p>"
     )
 
 

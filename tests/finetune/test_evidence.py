@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from finetune.calibration import calibration, expected_calibration_error, reliability_bins
+from finetune.calibration import calibration, error_if_perfect, expected_calibration_error, reliability_bins
 from finetune.evidence import confusion
 from finetune.slices import score_slices, slices_of
 from finetune.tasks import Example, LabelSet, TaskType
@@ -32,9 +32,16 @@ def test_calibration_error_of_honest_and_boastful_probabilities() -> None:
 def test_calibration_of_classes_looks_at_the_likeliest() -> None:
     probabilities = np.tile([0.8, 0.1, 0.1], (10, 1))
     targets = np.eye(3)[[0] * 6 + [1] * 4]
-    assert calibration(probabilities, targets, CLASSES)["expected_calibration_error"] == pytest.approx(
-        0.2, abs=1e-9
-    ) or (expected_calibration_error(reliability_bins(probabilities[:, 0], targets[:, 0])) > 0.2)
+    # Ten bins of one text each: six are .2 off, four .8.
+    assert calibration(probabilities, targets, CLASSES)["expected_calibration_error"] == pytest.approx(0.44)
+
+
+def test_error_of_perfect_probabilities_shrinks_with_their_number() -> None:
+    few, many = (np.random.default_rng(1).random(size) for size in (500, 50_000))
+    happened = (np.random.default_rng(2).random(500) < few).astype(float)
+    assert error_if_perfect(few) == pytest.approx(10 * error_if_perfect(many), rel=0.2)
+    assert expected_calibration_error(reliability_bins(few, happened)) == pytest.approx(error_if_perfect(few), rel=0.7)
+    assert error_if_perfect(np.array([0.0, 1.0, 1.0])) == 0
 
 
 def test_weights_of_one_give_scikit_learns_f1() -> None:
