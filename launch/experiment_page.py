@@ -23,7 +23,7 @@ def render_page(
     *,
     folder: Path,
     encoders: dict[str, Path],
-    benchmarks: list[str],
+    benchmarks: dict[str, Path],
     survivors: list[str],
     share: float,
 ) -> None:
@@ -33,7 +33,7 @@ def render_page(
         path: the markdown file.
         folder: the experiment's.
         encoders: the folders of the head and the arms by name.
-        benchmarks: names of the benchmark folders, in order.
+        benchmarks: the folders of the benchmarks by title, the comparison last.
         survivors: the arms that were compared in full.
         share: how much of the full experiment was paid for.
     """
@@ -42,15 +42,13 @@ def render_page(
         parts.append(
             f"**Scaled down** to {100 * share:.0f} % of the full experiment's steps and seeds by `--budget_hours`."
         )
-    if (folder / "benchmark" / "benchmark.json").is_file():
-        summary = _read(folder / "benchmark" / "benchmark.json")
-        plots = write_plots(path.with_suffix(""), encoders=encoders, summary=summary)
-        parts += [_headline(summary), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
+    comparison = _read(list(benchmarks.values())[-1] / "benchmark.json")
+    plots = write_plots(path.with_suffix(""), encoders=encoders, summary=comparison)
+    parts += [_headline(comparison), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
     parts += ["## Pretraining", _encoder_table(encoders)]
-    for name in benchmarks:
-        title = "Screening" if name == "screening" else "Comparison"
-        parts += [f"## {title}", "```text\n" + text_report(_read(folder / name / "benchmark.json")) + "\n```"]
-        if name == "screening":
+    for title, benchmark in benchmarks.items():
+        parts += [f"## {title}", "```text\n" + text_report(_read(benchmark / "benchmark.json")) + "\n```"]
+        if title == "Screening":
             parts.append(f"Survivors: {', '.join(survivors)}.")
     parts += ["## Hours", _hours(folder), "## Hashes", _hashes(folder, encoders, benchmarks)]
     write_atomically(path, "\n\n".join(parts) + "\n")
@@ -85,9 +83,9 @@ def _hours(folder: Path) -> str:
     return _table(["step", "hours"], [*rows, ["all", f"{sum(hours.values()):.2f}"]])
 
 
-def _hashes(folder: Path, encoders: dict[str, Path], benchmarks: list[str]) -> str:
+def _hashes(folder: Path, encoders: dict[str, Path], benchmarks: dict[str, Path]) -> str:
     folders = {f"corpus {path.name}": path for path in sorted((folder / "corpus").iterdir()) if path.is_dir()}
-    folders |= encoders | {name: folder / name for name in benchmarks}
+    folders |= encoders | {path.name: path for path in benchmarks.values()}
     rows = [
         [name, f"`{sha256_file(path / MANIFEST_NAME)[:16]}`", f"`{(read_manifest(path).code_revision or '')[:10]}`"]
         for name, path in folders.items()

@@ -62,6 +62,9 @@ class ExperimentRecipe:
     """Arms that go from the screening to the benchmark."""
     steps: int = 2000
     """Optimizer steps of each arm in the comparison."""
+    seeds: int | None = None
+    """Paired seeds of the comparison, so many of the benchmark recipe's; default: all. More of them can follow later
+    and cost only their own runs."""
     expected_hours: float = 12.0
     """Hours that all of it took on the machine of the recipe's head comment."""
     budget_hours: float | None = None
@@ -77,6 +80,7 @@ class ExperimentRecipe:
             require(control in self.controls, "matched_controls", control, f"one of {', '.join(self.controls)}")
         require(self.screening_steps is None or self.screening is not None, "screening", None, "a benchmark recipe")
         require(self.survivors >= 1, "survivors", self.survivors, "1 or more")
+        require(self.seeds is None or self.seeds >= 1, "seeds", self.seeds, "1 or more")
         require(self.budget_hours is None or self.budget_hours > 0, "budget_hours", self.budget_hours, "more than 0")
         for arm, source in self.sources.items():
             require(arm in self.arms, "sources", arm, f"one of the arms: {', '.join(self.arms)}")
@@ -118,6 +122,7 @@ class Experiment:
         self.steps = max(1, round(recipe.steps * recipe.share))
         screening_steps = recipe.screening_steps or recipe.steps
         self.screening_steps = max(1, round(screening_steps * recipe.share))
+        self.benchmarks: dict[str, Path] = {}  # by the title of their part of the page
 
     def corpus(self, name: str) -> Path:
         """Return the folder of a corpus."""
@@ -144,7 +149,9 @@ class Experiment:
             return candidates
         self._train(list(self.recipe.arms), self.screening_steps)
         names = [*self.recipe.controls, *candidates]
-        folder = self._benchmark("screening", self.recipe.screening, names, self.screening_steps)
+        folder = self.folder / f"screening-{self.screening_steps}"
+        self._benchmark(self.recipe.screening, folder, names, self.screening_steps)
+        self.benchmarks["Screening"] = folder
         scores = screening_scores(json.loads((folder / "benchmark.json").read_text(encoding="utf-8")))
         logger.info("screening: %s", ", ".join(f"{name} {100 * score:.1f}" for name, score in scores.items()))
         return sorted(candidates, key=lambda name: -scores[name])[: self.recipe.survivors]
@@ -155,7 +162,16 @@ class Experiment:
         controls = [name for name in self.recipe.controls if name in wanted]
         names = [*controls, *survivors]
         self._train(names, self.steps)
-        self._benchmark("benchmark", self.recipe.benchmark, names, self.steps, references=[*controls, BASE])
+        path = self.recipe.benchmark
+        settings = load_recipe(BenchmarkRecipe, [str(path)], f"mindshift reproduce: {path}")
+        seeds = settings.seeds[: self.recipe.seeds]
+        seeds = seeds[: max(FEWEST_SEEDS, round(len(seeds) * self.recipe.share))]
+        folder = self.folder / f"benchmark-{self.steps}-steps-{len(seeds)}-seeds"
+        others = {path.with_name(path.name.removesuffix(".partial")) for path in self.folder.glob("benchmark-*")}
+        earlier = [*settings.earlier, *sorted(others - {folder})]
+        references, found = [*controls, BASE], [str(path) for path in earlier]
+        self._benchmark(path, folder, names, self.steps, references=references, seeds=seeds, earlier=found)
+        self.benchmarks["Comparison"] = folder
 
     def _train(self, names: list[str], steps: int) -> None:
         """Train arms and what they start from, in the recipe's order."""
@@ -180,27 +196,26 @@ class Experiment:
         options = _options(corpus=self.corpus(corpus), model=self.encoder(start, steps), output_dir=output)
         return ["pretrain"], [*options, *_options(general_corpus=general, max_steps=steps)]
 
-    def _benchmark(
-        self, name: str, path: Path, arms: list[str], steps: int, references: Sequence[str] = (BASE,)
-    ) -> Path:
-        """Run a benchmark of the base and `arms`, and return its folder."""
-        settings = load_recipe(BenchmarkRecipe, [str(path)], f"mindshift reproduce: {path}")
-        seeds = settings.seeds[: max(FEWEST_SEEDS, round(len(settings.seeds) * self.recipe.share))]
+    def _benchmark(self, path: Path, folder: Path, arms: list[str], steps: int, **lists: Sequence[object]) -> None:
+        """Run a benchmark of the base and `arms`; `lists` are further keys of its recipe."""
         models = [f"{BASE}={load_recipe(PretrainRecipe, [str(self.recipe.head)], 'mindshift reproduce').model}"]
         models += [f"{arm}={self.encoder(arm, steps)}" for arm in arms]
-        folder = self.folder / name
-        options = _options(models=json.dumps(models), references=json.dumps(references), seeds=json.dumps(seeds))
-        self._run(name, ["benchmark", str(path), *options, *_options(output_dir=folder)], folder)
-        return folder
+        written = {
+            key: json.dumps(values) for key, values in ({"models": models, "references": [BASE]} | lists).items()
+        }
+        options = _options(**written, output_dir=folder)
+        self._run(folder.name, ["benchmark", str(path), *options], folder)
 
     def _run(self, name: str, words: list[str], folder: Path) -> None:
-        started = time.monotonic()
-        if not run_step(Step(name, [*MINDSHIFT, *words], folder)):
-            return
-        path = self.folder / HOURS_NAME
-        hours: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        hours[name] = round((time.monotonic() - started) / 3600, 4)
-        write_atomically(path, json.dumps(hours, indent=1) + "\n")
+        started, ran = time.monotonic(), True
+        try:
+            ran = run_step(Step(name, [*MINDSHIFT, *words], folder))
+        finally:  # the hours of a step that was stopped count, too, unless this process was killed with it
+            if ran:
+                path = self.folder / HOURS_NAME
+                hours: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+                hours[name] = round(hours.get(name, 0.0) + (time.monotonic() - started) / 3600, 4)
+                write_atomically(path, json.dumps(hours, indent=1) + "\n")
 
 
 def screening_scores(summary: dict[str, Any]) -> dict[str, float]:
@@ -226,7 +241,7 @@ def write_page(experiment: Experiment, survivors: list[str]) -> None:
         recipe.page,
         folder=experiment.folder,
         encoders=encoders,
-        benchmarks=[name for name in ("screening", "benchmark") if (experiment.folder / name).is_dir()],
+        benchmarks=experiment.benchmarks,
         survivors=survivors,
         share=recipe.share,
     )

@@ -44,7 +44,7 @@ def test_arms_read_and_start_from_what_their_source_says(tmp_path):
     experiment = Experiment(load("--output_dir", str(tmp_path), "--budget_hours", "3"))
     assert (experiment.steps, experiment.screening_steps) == (
         500,
-        125,
+        62,
     )  # a quarter of the hours, a quarter of the steps
 
     def given(name):
@@ -71,6 +71,7 @@ def test_arms_read_and_start_from_what_their_source_says(tmp_path):
         ("matched_controls", '{"soup": "domain"}', "matched_controls"),
         ("matched_controls", '{"nobody": "general"}', "matched_controls"),
         ("budget_hours", "0", "budget_hours"),
+        ("seeds", "0", "seeds"),
         ("sources", '{"nobody": "domain"}', "sources"),
         ("sources", '{"domain": "nowhere"}', "sources"),
         ("sources", '{"domain": "domain from tapt"}', "sources"),  # tapt stands behind it
@@ -85,6 +86,21 @@ def test_impossible_values_are_refused(key, value, message):
 def test_screening_takes_the_mean_over_tasks():
     scores = {"a": {"frozen x": 0.5, "frozen y": 0.6, "majority": 0.1}, "b": {"frozen x": 0.9, "frozen y": 0.4}}
     assert screening_scores({"baselines_on_validation": scores}) == pytest.approx({"x": 0.7, "y": 0.5})
+
+
+def test_hours_of_a_step_that_was_stopped_count_too(tmp_path, monkeypatch):
+    experiment = Experiment(load("--output_dir", str(tmp_path)))
+    clock = iter([0, 3600, 3600, 9000, 0, 0])
+    monkeypatch.setattr("launch.reproduce.time.monotonic", lambda: next(clock))
+    with pytest.raises(UserError):  # the recipe is not there
+        experiment._run("arm", ["pretrain", "nothing.yaml"], tmp_path / "arm")
+    (tmp_path / "arm").mkdir()
+    with pytest.raises(UserError):
+        experiment._run("arm", ["pretrain", "nothing.yaml"], tmp_path / "arm")
+    assert json.loads((tmp_path / "hours.json").read_text()) == {"arm": 2.5}
+    (tmp_path / "arm" / "manifest.json").write_text("{}")
+    experiment._run("arm", ["pretrain", "nothing.yaml"], tmp_path / "arm")  # finished before
+    assert json.loads((tmp_path / "hours.json").read_text()) == {"arm": 2.5}
 
 
 @pytest.mark.slow
@@ -123,7 +139,7 @@ def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, ca
     recipe = write("experiment.yaml", **values)
     main([str(recipe)], "mindshift reproduce")
     page = (tmp_path / "page.md").read_text()
-    found = json.loads((tmp_path / "runs" / "benchmark" / "benchmark.json").read_text())
+    found = json.loads((tmp_path / "runs" / "benchmark-2-steps-2-seeds" / "benchmark.json").read_text())
     (survivor,) = {comparison["model"] for comparison in found["comparisons"]} - {"base"}
     assert survivor in ("domain", "second", "soup")
     pairs = {(comparison["model"], comparison["reference"]) for comparison in found["comparisons"]}
