@@ -96,6 +96,21 @@ def require(condition: bool, key: str, value: object, allowed: str) -> None:
         raise UserError(f"{key} is {value!r}; allowed: {allowed}", where="recipe")
 
 
+def named_entries(key: str, entries: Sequence[str]) -> dict[str, str]:
+    """Return the values of a list of NAME=VALUE by name.
+
+    Raises:
+        UserError: an entry is written otherwise, or two have one name.
+    """
+    named: dict[str, str] = {}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        if not name or not value or name in named or "/" in name:
+            raise UserError(f"{key} holds {entry!r}; each is NAME=VALUE with a name of its own", where="recipe")
+        named[name] = value
+    return named
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `; did you mean X?` for the known name closest to `name`, or an empty string."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)

@@ -4,8 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from configs.errors import UserError
-from configs.recipe import StageRecipe, require
+from configs.recipe import StageRecipe, named_entries, require
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -52,12 +51,7 @@ class BenchmarkRecipe(StageRecipe):
     @property
     def named_models(self) -> dict[str, str]:
         """Models by their name in the tables."""
-        named: dict[str, str] = {}
-        for entry in self.models:
-            name, mark, model = entry.partition("=")
-            if not mark or not name or not model or name in named or "/" in name:
-                raise UserError(f"models holds {entry!r}; each is NAME=MODEL with a name of its own", where="recipe")
-            named[name] = model
+        named = named_entries("models", self.models)
         if self.adapted is not None:
             require("adapted" not in named, "adapted", self.adapted, "unset, as models names one so already")
             named["adapted"] = str(self.adapted)

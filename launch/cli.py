@@ -36,6 +36,7 @@ COMMANDS: dict[str, Command] = {
     "pretrain": Command("pretrain.run_mlm:main", "Continue masked-LM pretraining on a corpus (one process)."),
     "pretrain extend-vocabulary": Command("pretrain.vocabulary:main", "Whole tokens for a corpus's frequent words."),
     "pretrain soup": Command("pretrain.run_soup:main", "Average the weights of encoders from one starting point."),
+    "pretrain evaluate": Command("pretrain.run_evaluate:main", "Score encoders side by side on held-out texts."),
     "pretrain estimate": Command(
         "pretrain.run_estimate:main", "Say tokens, hours, memory and cost of a recipe beforehand."
     ),

@@ -8,6 +8,7 @@ from configs.manifest import MANIFEST_NAME, read_manifest, sha256_file
 from configs.run_folder import write_atomically
 from finetune.benchmark_report import pooled_sentence, text_report
 from launch.experiment_plots import write_plots
+from pretrain.run_evaluate import SCORES_NAME
 
 HOURS_NAME = "hours.json"
 HEAD = """\
@@ -23,6 +24,7 @@ def render_page(
     *,
     folder: Path,
     encoders: dict[str, Path],
+    held_out: Path,
     benchmarks: dict[str, Path],
     survivors: list[str],
     share: float,
@@ -33,6 +35,7 @@ def render_page(
         path: the markdown file.
         folder: the experiment's.
         encoders: the folders of the head and the arms by name.
+        held_out: the folder of the losses of the compared encoders on every corpus.
         benchmarks: the folders of the benchmarks by title, the comparison last.
         survivors: the arms that were compared in full.
         share: how much of the full experiment was paid for.
@@ -45,7 +48,8 @@ def render_page(
     comparison = _read(list(benchmarks.values())[-1] / "benchmark.json")
     plots = write_plots(path.with_suffix(""), encoders=encoders, summary=comparison)
     parts += [_headline(comparison), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
-    parts += ["## Pretraining", _encoder_table(encoders)]
+    parts += ["## Pretraining", _encoder_table(encoders), "Masked-LM loss on held-out texts, the same masks for all:"]
+    parts.append(_held_out_table(_read(held_out / SCORES_NAME)))
     for title, benchmark in benchmarks.items():
         parts += [f"## {title}", "```text\n" + text_report(_read(benchmark / "benchmark.json")) + "\n```"]
         if title == "Screening":
@@ -64,13 +68,30 @@ def _headline(summary: dict[str, Any]) -> str:
 
 
 def _encoder_table(encoders: dict[str, Path]) -> str:
-    headings = ["", "steps", "real tokens", "domain loss before", "after", "general loss before", "after"]
+    headings = ["", "steps", "real tokens", "hours of training", "loss on its own held-out texts, before", "after"]
+    headings += ["on general ones, before", "after"]
     rows = []
     for name, encoder in encoders.items():
         found = _read(encoder / "evaluation.json")
-        cells = [name, f"{found['steps']:,}", f"{found['tokens']:,}", *_losses(found), *_losses(found.get("general"))]
-        rows.append(cells)
+        cells = [name, f"{found['steps']:,}", f"{found['tokens']:,}", f"{_training_hours(encoder):.2f}"]
+        rows.append([*cells, *_losses(found), *_losses(found.get("general"))])
     return _table(headings, rows)
+
+
+def _held_out_table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
+    corpora = list(next(iter(scores.values())))
+    rows = [[name, *(f"{by_corpus[corpus]['loss']:.4f}" for corpus in corpora)] for name, by_corpus in scores.items()]
+    return _table(["", *corpora], rows)
+
+
+def _training_hours(encoder: Path) -> float:
+    """Return the hours that the steps themselves took, interruptions left out; 0 for what was not trained."""
+    path, hours, before = encoder / "metrics.jsonl", 0.0, 0
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        record = json.loads(line)
+        hours += (record["tokens"] - before) / record["tokens_per_second"] / 3600
+        before = record["tokens"]
+    return hours
 
 
 def _losses(found: dict[str, Any] | None) -> list[str]:

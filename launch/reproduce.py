@@ -122,6 +122,7 @@ class Experiment:
         self.steps = max(1, round(recipe.steps * recipe.share))
         screening_steps = recipe.screening_steps or recipe.steps
         self.screening_steps = max(1, round(screening_steps * recipe.share))
+        self.held_out = self.folder / f"held-out-{self.steps}"
         self.benchmarks: dict[str, Path] = {}  # by the title of their part of the page
 
     def corpus(self, name: str) -> Path:
@@ -162,6 +163,7 @@ class Experiment:
         controls = [name for name in self.recipe.controls if name in wanted]
         names = [*controls, *survivors]
         self._train(names, self.steps)
+        self._score_held_out(names)
         path = self.recipe.benchmark
         settings = load_recipe(BenchmarkRecipe, [str(path)], f"mindshift reproduce: {path}")
         seeds = settings.seeds[: self.recipe.seeds]
@@ -172,6 +174,19 @@ class Experiment:
         references, found = [*controls, BASE], [str(path) for path in earlier]
         self._benchmark(path, folder, names, self.steps, references=references, seeds=seeds, earlier=found)
         self.benchmarks["Comparison"] = folder
+
+    def _score_held_out(self, names: list[str]) -> None:
+        """Score the head and the compared arms on every corpus's held-out texts: what was learned and forgotten."""
+        head = load_recipe(PretrainRecipe, [str(self.recipe.head)], f"mindshift reproduce: {self.recipe.head}")
+        encoders = {"head": self.encoder("head", 0)} | {name: self.encoder(name, self.steps) for name in names}
+        options = _options(
+            models=json.dumps([f"{name}={folder}" for name, folder in encoders.items()]),
+            corpora=json.dumps([f"{name}={self.corpus(name)}" for name in self.recipe.corpora]),
+            max_seq_length=head.max_seq_length,
+            eval_max_tokens=head.eval_max_tokens,
+            output_dir=self.held_out,
+        )
+        self._run(self.held_out.name, ["pretrain", "evaluate", *options], self.held_out)
 
     def _train(self, names: list[str], steps: int) -> None:
         """Train arms and what they start from, in the recipe's order."""
@@ -241,6 +256,7 @@ def write_page(experiment: Experiment, survivors: list[str]) -> None:
         recipe.page,
         folder=experiment.folder,
         encoders=encoders,
+        held_out=experiment.held_out,
         benchmarks=experiment.benchmarks,
         survivors=survivors,
         share=recipe.share,

@@ -52,7 +52,7 @@ def test_gate_refuses_a_leak_by_id(
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"models": ["tiny"]}, "each is NAME=MODEL"),
+        ({"models": ["tiny"]}, "each is NAME=VALUE"),
         ({"references": ["other"]}, "references is 'other'"),
         ({"seeds": [1, 1]}, "each once"),
         ({"tasks": []}, "one or more task folders"),

@@ -146,6 +146,12 @@ def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, ca
     assert pairs == {("base", "general"), (survivor, "general"), (survivor, "base")}
     shown = [*found["comparisons"], *found["few_label_comparisons"]["40"]]
     assert all(f"{100 * comparison['pooled_mean']:+.2f} points" in page for comparison in shown)
+    losses = json.loads((tmp_path / "runs" / "held-out-2" / "held_out.json").read_text())
+    assert set(losses) == {"head", "general", survivor}
+    assert all(f"{losses[survivor][corpus]['loss']:.4f}" in page for corpus in ("domain", "general"))
+    plots = {path.stem for path in (tmp_path / "page").iterdir()}
+    assert plots == {"effects", "effects-40-rows", "losses", "learning-curves"}
+    assert all(f"](page/{plot}.svg)" in page for plot in plots)
     assert {"general-1", "domain-1", "second-1", "soup-1", "general-2"} <= {
         path.name for path in (tmp_path / "runs" / "encoder").iterdir()
     }

@@ -1,0 +1,102 @@
+"""Score masked-LM encoders side by side on held-out texts of corpora: `mindshift pretrain evaluate RECIPE.yaml`.
+
+Domain and general text, before and after adaptation, the same masked tokens for every encoder: what was learned, and
+what was forgotten (Gururangan et al., Don't Stop Pretraining, arXiv:2004.10964 §3.1).
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from configs.base_models import resolve_model
+from configs.console import start_console
+from configs.errors import run_program
+from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
+from configs.recipe import StageRecipe, load_recipe, named_entries, require
+from configs.run_folder import finish_run_folder, open_run_folder, write_atomically
+
+SCORES_NAME = "held_out.json"
+
+
+@dataclasses.dataclass(kw_only=True)
+class EvaluateRecipe(StageRecipe):
+    """Score encoders on the held-out parts of corpora."""
+
+    models: list[str]
+    """Encoders with a masked-LM head, each as NAME=MODEL; the corpora's tokenizer is theirs."""
+    corpora: list[str]
+    """Corpora, each as NAME=FOLDER."""
+    max_seq_length: int = 256
+    """Tokens of a sequence."""
+    eval_max_tokens: int | None = 1_000_000
+    """Held-out tokens that are read of each corpus at most; unset reads all."""
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        require(len(named_entries("models", self.models)) > 0, "models", self.models, "one or more")
+        require(len(named_entries("corpora", self.corpora)) > 0, "corpora", self.corpora, "one or more")
+
+
+def main(arguments: Sequence[str], program: str) -> None:
+    """Score every encoder on every corpus, write the scores and print them."""
+    recipe = load_recipe(EvaluateRecipe, arguments, program)
+    started_at = now()
+    sources = {name: resolve_model(model) for name, model in named_entries("models", recipe.models).items()}
+    corpora = {name: Path(folder) for name, folder in named_entries("corpora", recipe.corpora).items()}
+    inputs = corpora | {name: Path(source.name_or_path) for name, source in sources.items() if source.is_local}
+    accepted: list[str] = []
+    for name, folder in inputs.items():
+        if name in corpora or (folder / MANIFEST_NAME).is_file():
+            stage = "corpus" if name in corpora else "pretrain"
+            accepted += verify_folder(folder, stage=stage, accept_changes=recipe.accept_changed_inputs)
+    working_dir = open_run_folder(recipe)
+    scores = {
+        name: {corpus: _score(recipe, source, folder) for corpus, folder in corpora.items()}
+        for name, source in sources.items()
+    }
+    write_atomically(working_dir / SCORES_NAME, json.dumps(scores, indent=2) + "\n")
+    counts = {"models": len(sources), "corpora": len(corpora)}
+    write_manifest(
+        working_dir,
+        stage="evaluate",
+        recipe=recipe,
+        inputs=inputs,
+        counts=counts,
+        started_at=started_at,
+        accepted=accepted,
+    )
+    finish_run_folder(recipe)
+    for name, by_corpus in scores.items():
+        for corpus, score in by_corpus.items():
+            print(f"{name} on {corpus}: loss {score['loss']:.4f}, accuracy {100 * score['accuracy']:.1f} %")
+
+
+def _score(recipe: EvaluateRecipe, source: Any, corpus: Path) -> dict[str, Any]:
+    """Return loss, perplexity, accuracy and masked tokens of one encoder on one corpus."""
+    import torch  # heavy imports wait until the recipe is known to be right
+    from accelerate import Accelerator
+
+    from pretrain.config import PretrainRecipe
+    from pretrain.encoder import PackedMaskedLM, load_for_corpus
+    from pretrain.evaluation import evaluate_all
+    from pretrain.training_data import TrainingData
+
+    model, tokenizer = load_for_corpus(source, corpus / "tokenizer", recipe.max_seq_length)
+    settings = PretrainRecipe(
+        output_dir=recipe.output_dir,
+        corpus=corpus,
+        max_seq_length=recipe.max_seq_length,
+        eval_max_tokens=recipe.eval_max_tokens,
+        max_steps=1,
+    )
+    data, accelerator = TrainingData(settings, tokenizer, micro_batches=1), Accelerator()
+    module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16).to(accelerator.device)
+    return evaluate_all(module, data, accelerator)["domain"].as_json()["overall"]  # type: ignore[no-any-return]
+
+
+if __name__ == "__main__":
+    start_console()
+    sys.exit(run_program(lambda: main(sys.argv[1:], "mindshift pretrain evaluate")))
