@@ -15,7 +15,7 @@ import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
@@ -25,6 +25,9 @@ from configs.errors import UserError
 @dataclasses.dataclass(kw_only=True)
 class StageRecipe:
     """The keys every stage has."""
+
+    HOW: ClassVar[frozenset[str]] = frozenset({"output_dir"})
+    """Keys that say how or where a run works, not what comes out: an interrupted run may go on with others."""
 
     output_dir: Path
     """Folder the run is written to. While it runs it is called OUTPUT_DIR.partial; the same command resumes it."""

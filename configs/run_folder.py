@@ -83,14 +83,16 @@ def remove_folder(folder: Path) -> None:
 def _refuse_other_recipe(working: Path, recipe: StageRecipe) -> None:
     earlier = yaml.safe_load((working / RECIPE_NAME).read_text(encoding="utf-8"))
     asked = recipe_values(recipe)
-    # Where the folder is called from may differ ("runs/a" and "./runs/a"); every other key must agree.
-    changed = sorted(k for k in earlier.keys() | asked.keys() if k != "output_dir" and earlier.get(k) != asked.get(k))
-    if changed:
+    changed = {key for key in earlier.keys() | asked.keys() if earlier.get(key) != asked.get(key)}
+    differs = sorted(changed - recipe.HOW)
+    if differs:
         raise UserError(
-            f"an interrupted run with another recipe is here (differs in {', '.join(changed)})",
+            f"an interrupted run with another recipe is here (differs in {', '.join(differs)})",
             where=working,
             fix="Finish it with its own recipe, remove the folder, or choose another --output_dir.",
         )
+    if changed:
+        write_atomically(working / RECIPE_NAME, dump_recipe(recipe))
 
 
 def _sync_folder(folder: Path) -> None:

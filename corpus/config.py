@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from configs.recipe import StageRecipe, require
 
@@ -16,6 +16,8 @@ class CorpusRecipe(StageRecipe):
 
     Not a diagnosis: what people write about their health is their word, and a corpus of it is sensitive data.
     """
+
+    HOW: ClassVar[frozenset[str]] = StageRecipe.HOW | {"workers", "task_memory_gb"}
 
     inputs: list[str]
     """Dump files, as paths or globs: .zst, .jsonl, .ndjson, also .gz, .bz2 or .xz. Submissions and comments."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from configs.recipe import StageRecipe, named_entries, require
 
@@ -10,6 +10,8 @@ from configs.recipe import StageRecipe, named_entries, require
 @dataclasses.dataclass(kw_only=True)
 class BenchmarkRecipe(StageRecipe):
     """Fine-tune every model on every task with every seed, and compare them honestly."""
+
+    HOW: ClassVar[frozenset[str]] = StageRecipe.HOW | {"jobs", "most_new_runs", "earlier"}
 
     tasks: list[str]
     """Task folders."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from configs.recipe import StageRecipe, require
 from finetune.adapters import Adapter, AdapterSettings
@@ -17,6 +17,8 @@ from finetune.task_checks import ConflictPolicy
 @dataclasses.dataclass(kw_only=True)
 class FinetuneRecipe(StageRecipe):
     """Put a classification head on an encoder, train it on a labelled task, tune its decisions, and evaluate it."""
+
+    HOW: ClassVar[frozenset[str]] = StageRecipe.HOW | {"checkpoint_steps"}
 
     task: str
     """Labelled task: a folder with train/validation/test tables and labels.json, one table (CSV, TSV, JSONL, Parquet),

@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from configs.recipe import StageRecipe, require
 
@@ -10,6 +10,8 @@ from configs.recipe import StageRecipe, require
 @dataclasses.dataclass(kw_only=True)
 class PretrainRecipe(StageRecipe):
     """Continue masked-LM pretraining of an encoder on a corpus."""
+
+    HOW: ClassVar[frozenset[str]] = StageRecipe.HOW | {"logging_steps", "save_steps", "report_to"}
 
     corpus: Path
     """Folder that `mindshift corpus build` wrote."""

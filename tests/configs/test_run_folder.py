@@ -1,10 +1,12 @@
 import errno
 
 import pytest
+import yaml
 
 from configs.errors import UserError
 from configs.recipe import StageRecipe
 from configs.run_folder import finish_run_folder, open_run_folder, working_folder, write_atomically
+from finetune.benchmark_config import BenchmarkRecipe
 
 
 def test_a_run_works_aside_and_is_renamed_when_complete(tmp_path):
@@ -39,6 +41,16 @@ def test_an_interrupted_run_is_resumed_by_the_same_recipe_only(tmp_path):
     assert (working / "half").exists()
     with pytest.raises(UserError, match="differs in seed"):
         open_run_folder(StageRecipe(output_dir=tmp_path / "run", seed=99))
+
+
+def test_how_an_interrupted_run_works_may_change(tmp_path):
+    keys = {"tasks": ["a"], "models": ["x=y"], "output_dir": tmp_path / "run"}
+    working = open_run_folder(BenchmarkRecipe(**keys, jobs=1, most_new_runs=2))
+    assert open_run_folder(BenchmarkRecipe(**keys, jobs=8)) == working
+    assert yaml.safe_load((working / "recipe.yaml").read_text())["jobs"] == 8
+    with pytest.raises(UserError, match=r"differs in seeds\)"):
+        open_run_folder(BenchmarkRecipe(**keys, jobs=4, seeds=[7]))
+    assert yaml.safe_load((working / "recipe.yaml").read_text())["jobs"] == 8
 
 
 def test_an_empty_output_folder_is_fine(tmp_path):
