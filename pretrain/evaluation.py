@@ -6,9 +6,11 @@ M = predictions, V = vocabulary, G = subreddits.
 """
 
 import dataclasses
+import functools
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,11 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pretrain.batches import MicroBatch
+from pretrain.config import PretrainRecipe
+from pretrain.encoder import PackedMaskedLM
 from pretrain.masking import IGNORED_LABEL
 from pretrain.training_data import TrainingData
 
@@ -95,6 +100,38 @@ def evaluate_all(model: nn.Module, data: TrainingData, accelerator: Accelerator)
         )
         found[name] = evaluate(model, batches, subreddits, accelerator)
     return found
+
+
+def held_out_scorer(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    corpus: Path,
+    general_corpus: Path | None = None,
+    max_seq_length: int,
+    eval_max_tokens: int | None,
+) -> Callable[[], dict[str, Evaluation]]:
+    """Return what scores a model outside of a run, with the weights that it then has, as `evaluate_all` does.
+
+    Args:
+        model: a masked language model; its last layer is narrowed to what is asked of it.
+        tokenizer: the corpora's.
+        corpus: the `domain` text.
+        general_corpus: the `general` text, if any.
+        max_seq_length: tokens of a sequence.
+        eval_max_tokens: held-out tokens read of each corpus at most; None reads all.
+    """
+    settings = PretrainRecipe(
+        output_dir=corpus,  # nothing is written
+        corpus=corpus,
+        general_corpus=general_corpus,
+        max_seq_length=max_seq_length,
+        eval_max_tokens=eval_max_tokens,
+        max_steps=1,
+    )
+    data, accelerator = TrainingData(settings, tokenizer, micro_batches=1), Accelerator()
+    module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16).to(accelerator.device)
+    return functools.partial(evaluate_all, module, data, accelerator)
 
 
 def compare(before: dict[str, Evaluation], after: dict[str, Evaluation]) -> dict[str, Any]:

@@ -76,25 +76,18 @@ def main(arguments: Sequence[str], program: str) -> None:
 
 def _score(recipe: EvaluateRecipe, source: Any, corpus: Path) -> dict[str, Any]:
     """Return loss, perplexity, accuracy and masked tokens of one encoder on one corpus."""
-    import torch  # heavy imports wait until the recipe is known to be right
-    from accelerate import Accelerator
-
-    from pretrain.config import PretrainRecipe
-    from pretrain.encoder import PackedMaskedLM, load_for_corpus
-    from pretrain.evaluation import evaluate_all
-    from pretrain.training_data import TrainingData
+    from pretrain.encoder import load_for_corpus  # heavy imports wait until the recipe is known to be right
+    from pretrain.evaluation import held_out_scorer
 
     model, tokenizer = load_for_corpus(source, corpus / "tokenizer", recipe.max_seq_length)
-    settings = PretrainRecipe(
-        output_dir=recipe.output_dir,
+    score = held_out_scorer(
+        model,
+        tokenizer,
         corpus=corpus,
         max_seq_length=recipe.max_seq_length,
         eval_max_tokens=recipe.eval_max_tokens,
-        max_steps=1,
     )
-    data, accelerator = TrainingData(settings, tokenizer, micro_batches=1), Accelerator()
-    module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16).to(accelerator.device)
-    return evaluate_all(module, data, accelerator)["domain"].as_json()["overall"]  # type: ignore[no-any-return]
+    return score()["domain"].as_json()["overall"]  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

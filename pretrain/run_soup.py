@@ -78,27 +78,22 @@ def main(arguments: Sequence[str], program: str) -> None:
 def _cook(recipe: SoupRecipe, working_dir: Path) -> dict[str, Any]:
     """Write the mean's weights and `evaluation.json`, and return the latter's content."""
     import torch  # heavy imports wait until the recipe is known to be right
-    from accelerate import Accelerator
 
-    from pretrain.config import PretrainRecipe
-    from pretrain.encoder import PackedMaskedLM, load_for_corpus, load_masked_lm
-    from pretrain.evaluation import compare, evaluate_all
-    from pretrain.training_data import TrainingData
+    from pretrain.encoder import load_for_corpus, load_masked_lm
+    from pretrain.evaluation import compare, held_out_scorer
     from pretrain.training_loop import EVALUATION_FILE
 
     first, *others = (ModelSource(str(folder), is_local=True) for folder in recipe.models)
     model, tokenizer = load_for_corpus(first, recipe.corpus / "tokenizer", recipe.max_seq_length)
-    settings = PretrainRecipe(
-        output_dir=recipe.output_dir,
+    score = held_out_scorer(
+        model,
+        tokenizer,
         corpus=recipe.corpus,
         general_corpus=recipe.general_corpus,
         max_seq_length=recipe.max_seq_length,
         eval_max_tokens=recipe.eval_max_tokens,
-        max_steps=1,
     )
-    data, accelerator = TrainingData(settings, tokenizer, micro_batches=1), Accelerator()
-    module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16).to(accelerator.device)
-    before = evaluate_all(module, data, accelerator)
+    before = score()
     with torch.no_grad():
         mean = {name: parameter.mul_(recipe.shares[0]) for name, parameter in model.named_parameters()}
         for source, share in zip(others, recipe.shares[1:], strict=True):
@@ -111,7 +106,7 @@ def _cook(recipe: SoupRecipe, working_dir: Path) -> dict[str, Any]:
                 )
             for name, tensor in mean.items():
                 tensor.add_(weights[name].to(tensor.device), alpha=share)
-    result = compare(before, evaluate_all(module, data, accelerator))
+    result = compare(before, score())
     model.save_pretrained(working_dir)
     tokenizer.save_pretrained(working_dir)
     trained = [json.loads((folder / EVALUATION_FILE).read_text(encoding="utf-8")) for folder in recipe.models]
