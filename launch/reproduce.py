@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.console import start_console
-from configs.errors import run_program
-from configs.manifest import MANIFEST_NAME
-from configs.recipe import load_recipe, require
+from configs.errors import UserError, run_program
+from configs.manifest import MANIFEST_NAME, read_manifest
+from configs.recipe import load_recipe, named_entries, require
 from configs.run_folder import write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
 from launch.chain import Step, run_step
@@ -218,6 +218,12 @@ class Experiment:
         written = {
             key: json.dumps(values) for key, values in ({"models": models, "references": [BASE]} | lists).items()
         }
+        if (folder / MANIFEST_NAME).is_file() and set(arms) != (made := _compared(folder)):
+            raise UserError(
+                f"compared {', '.join(sorted(made))}, and the recipe now asks for {', '.join(sorted(arms))}",
+                where=folder,
+                fix=f"Rename it to {folder.name}-before and start again; fine-tuned models are taken over.",
+            )
         options = _options(**written, output_dir=folder)
         self._run(folder.name, ["benchmark", str(path), *options], folder)
 
@@ -231,6 +237,11 @@ class Experiment:
                 hours: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
                 hours[name] = round(hours.get(name, 0.0) + (time.monotonic() - started) / 3600, 4)
                 write_atomically(path, json.dumps(hours, indent=1) + "\n")
+
+
+def _compared(folder: Path) -> set[str]:
+    """Return the arms of a finished benchmark."""
+    return set(named_entries("models", read_manifest(folder).recipe["models"])) - {BASE}
 
 
 def screening_scores(summary: dict[str, Any]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from configs.errors import UserError
-from configs.manifest import CODE_ROOT
+from configs.manifest import CODE_ROOT, now, write_manifest
 from configs.recipe import load_recipe
 from corpus.config import CorpusRecipe
 from finetune.benchmark_config import BenchmarkRecipe
@@ -101,6 +101,17 @@ def test_hours_of_a_step_that_was_stopped_count_too(tmp_path, monkeypatch):
     (tmp_path / "arm" / "manifest.json").write_text("{}")
     experiment._run("arm", ["pretrain", "nothing.yaml"], tmp_path / "arm")  # finished before
     assert json.loads((tmp_path / "hours.json").read_text()) == {"arm": 2.5}
+
+
+def test_a_benchmark_of_other_arms_is_not_taken_for_this_one(tmp_path):
+    experiment = Experiment(load("--output_dir", str(tmp_path)))
+    path, folder = experiment.recipe.screening, tmp_path / "screening-5"
+    folder.mkdir()
+    made = load_recipe(BenchmarkRecipe, [str(path), "--models", '["base=x", "domain=y"]'], "test")
+    write_manifest(folder, stage="benchmark", recipe=made, inputs={}, counts={}, started_at=now())
+    experiment._benchmark(path, folder, ["domain"], 5)  # finished before
+    with pytest.raises(UserError, match=r"(?s)compared domain, .* asks for domain, tapt.*screening-5-before"):
+        experiment._benchmark(path, folder, ["domain", "tapt"], 5)
 
 
 @pytest.mark.slow
