@@ -43,7 +43,8 @@ def pooled_sentence(comparison: dict[str, Any]) -> str:
     low, high = (100 * comparison[f"pooled_{end}"] for end in ("low", "high"))
     return (
         f"{comparison['model']} against {comparison['reference']}: {100 * comparison['pooled_mean']:+.2f} points "
-        f"(95 % interval {low:+.2f} to {high:+.2f}) over all tasks and seeds, p = {p_value:.4f} (Holm), {verdict}"
+        f"(95 % interval {low:+.2f} to {high:+.2f}) over all tasks and seeds, p = {p_value:.4f} (Holm), {verdict}; "
+        f"with tasks as units p = {comparison['across_tasks_p_value']:.4f}"
     )
 
 

@@ -95,7 +95,8 @@ def _comparisons(recipe: BenchmarkRecipe, working: Path, tasks: list[str], rows:
     """Compare every model with every reference: per task by bootstrap, with Holm's correction, and pooled.
 
     Pooled means every task counts alike. Its p-value flips signs over tasks and seeds; its interval draws test texts
-    and seeds anew within each task.
+    and seeds anew within each task. Whether it would hold for another task, the p-value across tasks says: one sign for
+    each task, whose seeds share their test texts.
     """
     resampled = {task: _resampled(recipe, working, task, rows) for task in tasks} if recipe.pairs else {}
     comparisons: list[dict[str, Any]] = []
@@ -106,7 +107,8 @@ def _comparisons(recipe: BenchmarkRecipe, working: Path, tasks: list[str], rows:
         }
         differences = [difference_of(drawn_R) for drawn_R in drawn.values()]
         corrected = holm([difference.p_value for difference in differences])
-        pairs = np.concatenate([by_model[model][:, 0] - by_model[reference][:, 0] for by_model in resampled.values()])
+        by_task = [by_model[model][:, 0] - by_model[reference][:, 0] for by_model in resampled.values()]
+        pairs = np.concatenate(by_task)
         pooled = difference_of(np.mean(list(drawn.values()), axis=0))
         comparisons.append(
             {
@@ -120,6 +122,7 @@ def _comparisons(recipe: BenchmarkRecipe, working: Path, tasks: list[str], rows:
                 "pooled_low": pooled.low,
                 "pooled_high": pooled.high,
                 "pooled_p_value": randomization_test(pairs, seed=recipe.seed),
+                "across_tasks_p_value": randomization_test(np.array([d.mean() for d in by_task]), seed=recipe.seed),
             }
         )
     corrected = holm([comparison["pooled_p_value"] for comparison in comparisons])

@@ -5,15 +5,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from configs.errors import UserError
 from configs.recipe import load_recipe
+from finetune import benchmark_tables
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_gate import close_gate_once, keep_gate
-from finetune.benchmark_report import loss_sentence, text_report
+from finetune.benchmark_report import loss_sentence, pooled_sentence, text_report
 from finetune.benchmark_runs import all_cells
+from finetune.significance import RESAMPLES
+from finetune.tasks import FloatArray
 from launch.cli import main as mindshift
 
 MakeTask = Callable[..., Path]
@@ -97,6 +101,25 @@ def test_frozen_only_trains_nothing(
     assert "frozen base" in capsys.readouterr().out
 
 
+def test_seeds_of_a_task_are_no_more_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [f"task{number}" for number in range(4)]
+    recipe = load_recipe(
+        BenchmarkRecipe,
+        ["--tasks", json.dumps(tasks), "--models", '["a=a", "b=b"]', "--seeds", "[1, 2, 3]", "--output_dir", "x"],
+        "test",
+    )
+
+    def resampled(*_: object) -> dict[str, FloatArray]:
+        return {"a": np.full((3, 1 + RESAMPLES), 0.5), "b": np.full((3, 1 + RESAMPLES), 0.6)}
+
+    monkeypatch.setattr(benchmark_tables, "_resampled", resampled)
+    (comparison,) = benchmark_tables._comparisons(recipe, tmp_path, tasks, None)
+    assert comparison["pooled_mean"] == pytest.approx(0.1)
+    assert comparison["across_tasks_p_value"] == 2 / 2**4  # the least that four tasks can give
+    assert comparison["pooled_p_value"] == 2 / 2**12
+    assert "with tasks as units p = 0.1250" in pooled_sentence(comparison)
+
+
 def test_gate_is_not_closed_twice_on_the_same_files(make_task: MakeTask, tiny_encoder: Path, tmp_path: Path) -> None:
     task = make_task("binary")
     recipe = load_recipe(BenchmarkRecipe, [str(write_recipe(tmp_path, [task], {"tiny": tiny_encoder}))], "benchmark")
@@ -134,7 +157,7 @@ def test_benchmark_in_pieces(
     comparison = summary["comparisons"][0]
     assert comparison["model"] == "same"  # the same weights under another name: no difference at all
     assert comparison["pooled_mean"] == comparison["pooled_low"] == comparison["pooled_high"] == 0
-    assert comparison["pooled_holm_p_value"] == 1
+    assert comparison["pooled_holm_p_value"] == comparison["across_tasks_p_value"] == 1
     printed = capsys.readouterr().out
     assert "TF-IDF + logistic regression" in printed
     assert loss_sentence(summary) in printed
