@@ -53,7 +53,7 @@ def render_page(
     for title, benchmark in benchmarks.items():
         parts += [f"## {title}", "```text\n" + text_report(_read(benchmark / "benchmark.json")) + "\n```"]
         if title == "Screening":
-            parts.append(f"Survivors: {', '.join(survivors)}.")
+            parts.append(f"Compared in full: {', '.join(survivors)}.")
     parts += ["## Hours", _hours(folder), "## Hashes", _hashes(folder, encoders, benchmarks)]
     write_atomically(path, "\n\n".join(parts) + "\n")
 

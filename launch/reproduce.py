@@ -58,8 +58,10 @@ class ExperimentRecipe:
     """Optimizer steps of each arm in the first round. Default: `steps`, so that nothing is trained twice."""
     benchmark: Path
     """Benchmark recipe of the comparison; its models are replaced by base, controls and survivors."""
+    always: list[str] = dataclasses.field(default_factory=list)
+    """Arms that are compared whatever the screening says: what the experiment is about."""
     survivors: int = 2
-    """Arms that go from the screening to the benchmark."""
+    """Other arms that go from the screening to the comparison, the best first."""
     steps: int = 2000
     """Optimizer steps of each arm in the comparison."""
     seeds: int | None = None
@@ -79,7 +81,10 @@ class ExperimentRecipe:
             require(arm in self.arms, "matched_controls", arm, f"one of the arms: {', '.join(self.arms)}")
             require(control in self.controls, "matched_controls", control, f"one of {', '.join(self.controls)}")
         require(self.screening_steps is None or self.screening is not None, "screening", None, "a benchmark recipe")
-        require(self.survivors >= 1, "survivors", self.survivors, "1 or more")
+        for arm in self.always:
+            require(arm in self.candidates, "always", arm, f"one of {', '.join(self.candidates)}")
+        fewest = 0 if self.always else 1
+        require(self.survivors >= fewest, "survivors", self.survivors, f"{fewest} or more")
         require(self.seeds is None or self.seeds >= 1, "seeds", self.seeds, "1 or more")
         require(self.budget_hours is None or self.budget_hours > 0, "budget_hours", self.budget_hours, "more than 0")
         for arm, source in self.sources.items():
@@ -89,6 +94,11 @@ class ExperimentRecipe:
             earlier = list(self.arms)[: list(self.arms).index(arm)]
             require(start in ("head", *earlier), "sources", source, "an arm that stands before it")
             require((corpus, start) != (SOUP, "head"), "sources", source, "soup of ARM")
+
+    @property
+    def candidates(self) -> list[str]:
+        """All arms that are no control."""
+        return [name for name in self.arms if name not in self.controls]
 
     @property
     def share(self) -> float:
@@ -144,8 +154,8 @@ class Experiment:
         self._run("head", ["pretrain", str(self.recipe.head), *options], head)
 
     def screen(self) -> list[str]:
-        """Return the arms that go on: the best of a cheap round, the controls apart."""
-        candidates = [name for name in self.recipe.arms if name not in self.recipe.controls]
+        """Return the arms that go on, the controls apart: those of `always`, and the best of a cheap round."""
+        candidates, always = self.recipe.candidates, self.recipe.always
         if self.recipe.screening is None:
             return candidates
         self._train(list(self.recipe.arms), self.screening_steps)
@@ -155,7 +165,8 @@ class Experiment:
         self.benchmarks["Screening"] = folder
         scores = screening_scores(json.loads((folder / "benchmark.json").read_text(encoding="utf-8")))
         logger.info("screening: %s", ", ".join(f"{name} {100 * score:.1f}" for name, score in scores.items()))
-        return sorted(candidates, key=lambda name: -scores[name])[: self.recipe.survivors]
+        ordered = sorted(candidates, key=lambda name: -scores[name])
+        return [*always, *[name for name in ordered if name not in always][: self.recipe.survivors]]
 
     def compare(self, survivors: list[str]) -> None:
         """Train the survivors and their controls in full and compare them, with each other and with the base."""

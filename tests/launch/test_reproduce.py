@@ -72,6 +72,8 @@ def test_arms_read_and_start_from_what_their_source_says(tmp_path):
         ("matched_controls", '{"nobody": "general"}', "matched_controls"),
         ("budget_hours", "0", "budget_hours"),
         ("seeds", "0", "seeds"),
+        ("always", '["general"]', "always"),  # a control
+        ("survivors", "-1", "survivors"),
         ("sources", '{"nobody": "domain"}', "sources"),
         ("sources", '{"domain": "nowhere"}', "sources"),
         ("sources", '{"domain": "domain from tapt"}', "sources"),  # tapt stands behind it
@@ -138,6 +140,7 @@ def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, ca
         "sources": {"general": "general", "second": "domain from domain", "soup": "soup of domain"},
         "screening_steps": 1,
         "steps": 2,
+        "always": ["domain"],
         "survivors": 1,
         "matched_controls": {"second": "general"},
     }
@@ -151,14 +154,15 @@ def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, ca
     main([str(recipe)], "mindshift reproduce")
     page = (tmp_path / "page.md").read_text()
     found = json.loads((tmp_path / "runs" / "benchmark-2-steps-2-seeds" / "benchmark.json").read_text())
-    (survivor,) = {comparison["model"] for comparison in found["comparisons"]} - {"base"}
-    assert survivor in ("domain", "second", "soup")
+    (survivor,) = {comparison["model"] for comparison in found["comparisons"]} - {"base", "domain"}
+    assert survivor in ("second", "soup")
     pairs = {(comparison["model"], comparison["reference"]) for comparison in found["comparisons"]}
-    assert pairs == {("base", "general"), (survivor, "general"), (survivor, "base")}
+    arms = ("domain", survivor)
+    assert pairs == {("base", "general"), *((arm, reference) for arm in arms for reference in ("general", "base"))}
     shown = [*found["comparisons"], *found["few_label_comparisons"]["40"]]
     assert all(f"{100 * comparison['pooled_mean']:+.2f} points" in page for comparison in shown)
     losses = json.loads((tmp_path / "runs" / "held-out-2" / "held_out.json").read_text())
-    assert set(losses) == {"head", "general", survivor}
+    assert set(losses) == {"head", "general", *arms}
     assert all(f"{losses[survivor][corpus]['loss']:.4f}" in page for corpus in ("domain", "general"))
     plots = {path.stem for path in (tmp_path / "page").iterdir()}
     assert plots == {"effects", "effects-40-rows", "losses", "learning-curves"}
