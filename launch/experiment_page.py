@@ -23,6 +23,8 @@ def render_page(
     path: Path,
     *,
     folder: Path,
+    arms: list[list[str]],
+    caps: str,
     encoders: dict[str, Path],
     held_out: Path,
     benchmarks: dict[str, Path],
@@ -34,6 +36,8 @@ def render_page(
     Args:
         path: the markdown file.
         folder: the experiment's.
+        arms: name, recipe, corpus and start of each.
+        caps: how much of the tasks' data is read.
         encoders: the folders of the head and the arms by name.
         held_out: the folder of the losses of the compared encoders on every corpus.
         benchmarks: the folders of the benchmarks by title, the comparison last.
@@ -48,6 +52,8 @@ def render_page(
     comparison = _read(list(benchmarks.values())[-1] / "benchmark.json")
     plots = write_plots(path.with_suffix(""), encoders=encoders, summary=comparison)
     parts += [_headline(comparison), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
+    parts += ["## Design", _table(["arm", "what", "reads", "starts from"], arms)]
+    parts += [f"Base: the untouched encoder. {caps} Arms are chosen on validation splits; test chooses nothing."]
     parts += ["## Pretraining", _encoder_table(encoders), "Masked-LM loss on held-out texts, the same masks for all:"]
     parts.append(_held_out_table(_read(held_out / SCORES_NAME)))
     for title, benchmark in benchmarks.items():

@@ -11,7 +11,8 @@ from configs.manifest import CODE_ROOT, now, write_manifest
 from configs.recipe import load_recipe
 from corpus.config import CorpusRecipe
 from finetune.benchmark_config import BenchmarkRecipe
-from launch.reproduce import Experiment, ExperimentRecipe, main, screening_scores, split_source
+from launch.experiment_config import ExperimentRecipe, describe_arms, describe_caps, split_source
+from launch.reproduce import Experiment, main, screening_scores
 from pretrain.config import PretrainRecipe
 from pretrain.run_soup import SoupRecipe
 
@@ -62,6 +63,17 @@ def test_arms_read_and_start_from_what_their_source_says(tmp_path):
     assert json.loads(options["--models"]) == [str(tmp_path / "encoder" / name) for name in ("head", "general-500")]
     assert options["--corpus"] == str(tmp_path / "corpus" / "general")
     assert split_source("general") == ("general", "head")
+
+
+def test_the_page_says_what_each_arm_is_and_what_is_capped():
+    arms = {name: row for name, *row in describe_arms(load())}
+    assert arms["domain_tapt"][1:] == ["tasks", "domain"]
+    assert arms["general_soup"][1:] == ["", "head, general"]
+    assert "title-and-body" in arms["contrastive"][0]
+    assert describe_caps(load()) == (
+        "Of each task, fine-tuning reads at most 1,500 training rows, 500 validation rows, 1,000 test rows, "
+        "128 tokens of a text."
+    )
 
 
 @pytest.mark.parametrize(
