@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.memory import keep_freed_memory
+from configs.processor import keep_freed_memory
 from pretrain.config import PretrainRecipe
 
 CONTENT_LENGTH = 510

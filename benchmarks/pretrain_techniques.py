@@ -24,7 +24,7 @@ from benchmarks.pretrain_contenders import build_recipe, load_model
 from benchmarks.pretrain_throughput import ROOT, build_corpus
 from configs.base_models import ModelSource
 from configs.errors import run_program
-from configs.memory import keep_freed_memory
+from configs.processor import keep_freed_memory
 from corpus.shards import TokenShards
 from pretrain import attention
 from pretrain.batches import MicroBatch, build_masker, build_packer, to_device

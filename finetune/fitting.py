@@ -7,7 +7,6 @@ train and validation. Test is scored once, by the saved folder.
 import dataclasses
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from accelerate.utils import set_seed
 from configs.base_models import ModelSource, resolve_model
 from configs.checkpoints import load_best, remove_checkpoints
 from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
-from configs.memory import keep_freed_memory
+from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
 from finetune.augmentation import Augmented, back_off_masking
@@ -151,8 +150,7 @@ def describe(task: Task) -> dict[str, Any]:
 
 def new_accelerator(recipe: FinetuneRecipe) -> Accelerator:
     """Return an Accelerator with the recipe's number format: bf16, where `auto` was asked, if the processor has it."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed, where installed, warns that it had to guess
+    tell_deepspeed_of_cpus()
     number_format = recipe.mixed_precision
     if number_format == "auto":
         if torch.cuda.is_available():

@@ -135,8 +135,9 @@ def run_accelerate(arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed does not find out by itself
+    from configs.processor import tell_deepspeed_of_cpus
+
+    tell_deepspeed_of_cpus()
     try:
         with own_extensions_folder(f"{platform.node()}-torch{torch.__version__}"):
             launch_command(launch_command_parser().parse_args(list(arguments)))

@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from configs.memory import keep_freed_memory
+from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus
 from pretrain.checkpoint import MOMENT_KEYS, TrainingState, moment_name
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import PackedMaskedLM
@@ -27,8 +27,7 @@ from pretrain.optimization import set_learning_rate, trainable_parameters
 def start_accelerator() -> Accelerator:
     """Join the other processes, if there are any."""
     keep_freed_memory()
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed warns that it had to guess
+    tell_deepspeed_of_cpus()
     several_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
     handlers = [InitProcessGroupKwargs(backend="gloo")] if several_cpus else []
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
