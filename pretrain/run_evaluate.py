@@ -46,12 +46,16 @@ def main(arguments: Sequence[str], program: str) -> None:
     started_at = now()
     sources = {name: resolve_model(model) for name, model in named_entries("models", recipe.models).items()}
     corpora = {name: Path(folder) for name, folder in named_entries("corpora", recipe.corpora).items()}
-    inputs = corpora | {name: Path(source.name_or_path) for name, source in sources.items() if source.is_local}
+    # An encoder and the corpus it was trained on may have one name.
+    inputs = {f"corpus {name}": folder for name, folder in corpora.items()}
     accepted: list[str] = []
-    for name, folder in inputs.items():
-        if name in corpora or (folder / MANIFEST_NAME).is_file():
-            stage = "corpus" if name in corpora else "pretrain"
-            accepted += verify_folder(folder, stage=stage, accept_changes=recipe.accept_changed_inputs)
+    for folder in corpora.values():
+        accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
+    for name, source in sources.items():
+        if source.is_local:
+            folder = inputs[f"model {name}"] = Path(source.name_or_path)
+            if (folder / MANIFEST_NAME).is_file():
+                accepted += verify_folder(folder, stage="pretrain", accept_changes=recipe.accept_changed_inputs)
     working_dir = open_run_folder(recipe)
     scores = {
         name: {corpus: _score(recipe, source, folder) for corpus, folder in corpora.items()}

@@ -20,10 +20,12 @@ def test_scores_are_those_of_pretraining_itself(workspace, capsys):
     pretrain(workspace.arguments("adapted", seed=1, max_steps=3), "mindshift pretrain")
     capsys.readouterr()
     adapted = workspace.folder / "adapted"
-    models = json.dumps([f"adapted={adapted}", f"again={adapted}"])
+    models = json.dumps([f"adapted={adapted}", f"posts={adapted}"])  # the second has the corpus's name
     found = score(workspace, models=models, corpora=json.dumps([f"posts={workspace.corpus}"]))
     after = json.loads((adapted / "evaluation.json").read_text())["after"]["overall"]
-    assert found["adapted"]["posts"] == found["again"]["posts"]
+    assert found["adapted"]["posts"] == found["posts"]["posts"]
+    inputs = json.loads((workspace.folder / "scores" / "manifest.json").read_text())["inputs"]
+    assert set(inputs) == {"corpus posts", "model adapted", "model posts"}
     assert found["adapted"]["posts"]["loss"] == pytest.approx(after["loss"], rel=1e-2)  # bfloat16 here
     assert found["adapted"]["posts"]["masked_tokens"] == after["masked_tokens"]
     assert f"adapted on posts: loss {found['adapted']['posts']['loss']:.4f}" in capsys.readouterr().out
