@@ -1,6 +1,7 @@
 """The page of an experiment: every figure read from the folders that the steps left, none typed by hand."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def render_page(
         parts += [f"## {title}", "```text\n" + text_report(_read(benchmark / "benchmark.json")) + "\n```"]
         if title == "Screening":
             parts.append(f"Compared in full: {', '.join(survivors)}.")
-    parts += ["## Hours", _hours(folder), "## Hashes", _hashes(folder, encoders, benchmarks)]
+    parts += ["## Hours", _hours(folder, encoders), "## Hashes", _hashes(folder, encoders, benchmarks)]
     write_atomically(path, "\n\n".join(parts) + "\n")
 
 
@@ -104,14 +105,30 @@ def _losses(found: dict[str, Any] | None) -> list[str]:
     return ["", ""] if found is None else [f"{found[when]['overall']['loss']:.4f}" for when in ("before", "after")]
 
 
-def _hours(folder: Path) -> str:
+def _hours(folder: Path, encoders: dict[str, Path]) -> str:
+    """Return the hours of every step, and of those that commands of their own have run."""
     hours = _read(folder / HOURS_NAME) if (folder / HOURS_NAME).is_file() else {}
+    steps = {f"corpus {path.name}": path for path in _corpora(folder)} | encoders
+    for name, path in steps.items():
+        if name not in hours:
+            hours[f"{name}, by its own command"] = _training_hours(path) or _hours_by_manifest(path)
     rows = [[name, f"{value:.2f}"] for name, value in hours.items()]
     return _table(["step", "hours"], [*rows, ["all", f"{sum(hours.values()):.2f}"]])
 
 
+def _hours_by_manifest(folder: Path) -> float:
+    """Return the hours from start to end, interruptions included."""
+    manifest = read_manifest(folder)
+    start, end = (datetime.fromisoformat(moment) for moment in (manifest.started_at, manifest.finished_at))
+    return (end - start).total_seconds() / 3600
+
+
+def _corpora(folder: Path) -> list[Path]:
+    return [path for path in sorted((folder / "corpus").iterdir()) if (path / MANIFEST_NAME).is_file()]
+
+
 def _hashes(folder: Path, encoders: dict[str, Path], benchmarks: dict[str, Path]) -> str:
-    folders = {f"corpus {path.name}": path for path in sorted((folder / "corpus").iterdir()) if path.is_dir()}
+    folders = {f"corpus {path.name}": path for path in _corpora(folder)}
     folders |= encoders | {path.name: path for path in benchmarks.values()}
     rows = [
         [name, f"`{sha256_file(path / MANIFEST_NAME)[:16]}`", f"`{(read_manifest(path).code_revision or '')[:10]}`"]

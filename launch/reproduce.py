@@ -109,6 +109,7 @@ class Experiment:
         """Score the head and the compared arms on every corpus's held-out texts: what was learned and forgotten."""
         head = load_recipe(PretrainRecipe, [str(self.recipe.head)], f"mindshift reproduce: {self.recipe.head}")
         encoders = {"head": self.encoder("head", 0)} | {name: self.encoder(name, self.steps) for name in names}
+        _refuse_others(self.held_out, list(encoders))
         options = _options(
             models=json.dumps([f"{name}={folder}" for name, folder in encoders.items()]),
             corpora=json.dumps([f"{name}={self.corpus(name)}" for name in self.recipe.corpora]),
@@ -127,7 +128,8 @@ class Experiment:
         for name, path in self.recipe.arms.items():
             if name in wanted:
                 stage, options = self.arm_command(name, steps)
-                self._run(f"arm {name}, {steps:,} steps", [*stage, str(path), *options], self.encoder(name, steps))
+                folder = self.encoder(name, steps)
+                self._run(folder.name, [*stage, str(path), *options], folder)
 
     def arm_command(self, name: str, steps: int) -> tuple[list[str], list[str]]:
         """Return the stage of an arm and the keys that its source replaces in its recipe."""
@@ -148,12 +150,7 @@ class Experiment:
         written = {
             key: json.dumps(values) for key, values in ({"models": models, "references": [BASE]} | lists).items()
         }
-        if (folder / MANIFEST_NAME).is_file() and set(arms) != (made := _compared(folder)):
-            raise UserError(
-                f"compared {', '.join(sorted(made))}, and the recipe now asks for {', '.join(sorted(arms))}",
-                where=folder,
-                fix=f"Rename it to {folder.name}-before and start again; fine-tuned models are taken over.",
-            )
+        _refuse_others(folder, [BASE, *arms])
         options = _options(**written, output_dir=folder)
         self._run(folder.name, ["benchmark", str(path), *options], folder)
 
@@ -169,9 +166,17 @@ class Experiment:
                 write_atomically(path, json.dumps(hours, indent=1) + "\n")
 
 
-def _compared(folder: Path) -> set[str]:
-    """Return the arms of a finished benchmark."""
-    return set(named_entries("models", read_manifest(folder).recipe["models"])) - {BASE}
+def _refuse_others(folder: Path, names: list[str]) -> None:
+    """Refuse a finished comparison of other models than `names`."""
+    if not (folder / MANIFEST_NAME).is_file():
+        return
+    found = sorted(named_entries("models", read_manifest(folder).recipe["models"]))
+    if found != sorted(names):
+        raise UserError(
+            f"compares {', '.join(found)}, and the recipe now asks for {', '.join(sorted(names))}",
+            where=folder,
+            fix=f"Rename it to {folder.name}-before and start again; fine-tuned models are taken over.",
+        )
 
 
 def screening_scores(summary: dict[str, Any]) -> dict[str, float]:

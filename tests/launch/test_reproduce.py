@@ -12,6 +12,7 @@ from configs.recipe import load_recipe
 from corpus.config import CorpusRecipe
 from finetune.benchmark_config import BenchmarkRecipe
 from launch.experiment_config import ExperimentRecipe, describe_arms, describe_caps, split_source
+from launch.experiment_page import _hours
 from launch.reproduce import Experiment, main, screening_scores
 from pretrain.config import PretrainRecipe
 from pretrain.run_soup import SoupRecipe
@@ -117,6 +118,21 @@ def test_hours_of_a_step_that_was_stopped_count_too(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "hours.json").read_text()) == {"arm": 2.5}
 
 
+def test_hours_of_what_ran_outside_are_said(tmp_path):
+    arm, corpus = tmp_path / "encoder" / "domain-5", tmp_path / "corpus" / "domain"
+    for folder in (arm, corpus):
+        folder.mkdir(parents=True)
+    lines = [{"tokens": 3600 * step, "tokens_per_second": 2.0} for step in (1, 2)]
+    (arm / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    recipe = load_recipe(CorpusRecipe, [str(CODE_ROOT / "configs" / "corpus" / "sample.yaml")], "test")
+    write_manifest(corpus, stage="corpus", recipe=recipe, inputs={}, counts={}, started_at="2026-01-01T00:00:00+00:00")
+    (tmp_path / "hours.json").write_text('{"head": 0.25}')
+    table = _hours(tmp_path, {"head": tmp_path / "encoder" / "head", "domain-5": arm})
+    assert "| head | 0.25 |" in table
+    assert "| domain-5, by its own command | 1.00 |" in table
+    assert "| corpus domain, by its own command | " in table
+
+
 def test_a_benchmark_of_other_arms_is_not_taken_for_this_one(tmp_path):
     experiment = Experiment(load("--output_dir", str(tmp_path)))
     path, folder = experiment.recipe.screening, tmp_path / "screening-5"
@@ -124,7 +140,9 @@ def test_a_benchmark_of_other_arms_is_not_taken_for_this_one(tmp_path):
     made = load_recipe(BenchmarkRecipe, [str(path), "--models", '["base=x", "domain=y"]'], "test")
     write_manifest(folder, stage="benchmark", recipe=made, inputs={}, counts={}, started_at=now())
     experiment._benchmark(path, folder, ["domain"], 5)  # finished before
-    with pytest.raises(UserError, match=r"(?s)compared domain, .* asks for domain, tapt.*screening-5-before"):
+    with pytest.raises(
+        UserError, match=r"(?s)compares base, domain, .* asks for base, domain, tapt.*screening-5-before"
+    ):
         experiment._benchmark(path, folder, ["domain", "tapt"], 5)
 
 
