@@ -26,7 +26,8 @@ class SoupRecipe(StageRecipe):
     """Average encoders that came from one starting point, and evaluate the mean."""
 
     models: list[Path]
-    """Finished encoder folders of one architecture; the first is what `before` means in evaluation.json."""
+    """Finished encoder folders of one architecture; the first is what `before` means in evaluation.json, the others'
+    most steps and tokens are the mean's."""
     shares: list[float] = dataclasses.field(default_factory=list)
     """Each one's share, in their order; they add up to 1. Empty: equal shares."""
     corpus: Path
@@ -109,7 +110,7 @@ def _cook(recipe: SoupRecipe, working_dir: Path) -> dict[str, Any]:
     result = compare(before, score())
     model.save_pretrained(working_dir)
     tokenizer.save_pretrained(working_dir)
-    trained = [json.loads((folder / EVALUATION_FILE).read_text(encoding="utf-8")) for folder in recipe.models]
+    trained = [json.loads((folder / EVALUATION_FILE).read_text(encoding="utf-8")) for folder in recipe.models[1:]]
     result |= {key: max(found[key] for found in trained) for key in ("steps", "tokens")}
     write_atomically(working_dir / EVALUATION_FILE, json.dumps(result, indent=2) + "\n")
     return result
