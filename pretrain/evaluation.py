@@ -20,6 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from configs.processor import tell_deepspeed_of_cpus
 from pretrain.batches import MicroBatch
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import PackedMaskedLM
@@ -129,6 +130,7 @@ def held_out_scorer(
         eval_max_tokens=eval_max_tokens,
         max_steps=1,
     )
+    tell_deepspeed_of_cpus()
     data, accelerator = TrainingData(settings, tokenizer, micro_batches=1), Accelerator()
     module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16).to(accelerator.device)
     return functools.partial(evaluate_all, module, data, accelerator)
