@@ -90,7 +90,10 @@ def load_recipe(recipe_class: type[RecipeT], arguments: Sequence[str], program: 
     except Exception as error:  # jsonargparse raises several unrelated types for a bad value
         raise UserError(_explain(error, keys), where=program, fix=f"See `{program} --help`.") from error
     values: dict[str, Any] = {key: getattr(namespace, key) for key in keys}
-    return recipe_class(**values)
+    recipe = recipe_class(**values)
+    if isinstance(recipe, StageRecipe):
+        require(0 <= recipe.seed < 2**32, "seed", recipe.seed, "0 to 4,294,967,295")
+    return recipe
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:

@@ -3,17 +3,19 @@
 A killed stage leaves either nothing or a `.partial` folder that the same command resumes.
 """
 
+import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from configs.errors import UserError
-from configs.manifest import MANIFEST_NAME
+from configs.manifest import MANIFEST_NAME, record_input
 from configs.recipe import StageRecipe, dump_recipe, recipe_values
 
-RECIPE_NAME = "recipe.yaml"
+RECIPE_NAME, INPUTS_NAME = "recipe.yaml", "inputs.json"
 
 
 def working_folder(output_dir: Path) -> Path:
@@ -21,12 +23,16 @@ def working_folder(output_dir: Path) -> Path:
     return output_dir.with_name(output_dir.name + ".partial")
 
 
-def open_run_folder(recipe: StageRecipe) -> Path:
+def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = None) -> Path:
     """Create the working folder of a run, or return the one an interrupted run left.
 
+    Args:
+        recipe: what is asked.
+        inputs: what a long run reads more than once, by name: it may not go on with others.
+
     Raises:
-        UserError: the output folder holds a finished run or other files, or the interrupted run was asked
-            something else.
+        UserError: the output folder holds a finished run or other files, the interrupted run was asked something
+            else, or its inputs have changed since.
     """
     output_dir, working = recipe.output_dir, working_folder(recipe.output_dir)
     if (output_dir / MANIFEST_NAME).exists():
@@ -37,13 +43,15 @@ def open_run_folder(recipe: StageRecipe) -> Path:
         )
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UserError("exists and is no run of mindshift", where=output_dir, fix="Choose another --output_dir.")
-    if (working / RECIPE_NAME).exists():
+    if (working / RECIPE_NAME).exists() and {path.name for path in working.iterdir()} - {RECIPE_NAME, INPUTS_NAME}:
         _refuse_other_recipe(working, recipe)
+        _refuse_other_inputs(working, inputs or {})
     else:
         try:
             working.mkdir(parents=True, exist_ok=True)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise UserError(f"cannot create the run folder ({error.strerror})", where=working) from error
+        _note_inputs(working, inputs or {})
         write_atomically(working / RECIPE_NAME, dump_recipe(recipe))
     return working
 
@@ -93,6 +101,25 @@ def _refuse_other_recipe(working: Path, recipe: StageRecipe) -> None:
         )
     if changed:
         write_atomically(working / RECIPE_NAME, dump_recipe(recipe))
+
+
+def _note_inputs(working: Path, inputs: Mapping[str, Path]) -> None:
+    if inputs:
+        hashes = {name: record_input(path).sha256 for name, path in inputs.items()}
+        write_atomically(working / INPUTS_NAME, json.dumps(hashes, indent=2) + "\n")
+
+
+def _refuse_other_inputs(working: Path, inputs: Mapping[str, Path]) -> None:
+    if not (working / INPUTS_NAME).is_file():
+        return
+    noted = json.loads((working / INPUTS_NAME).read_text(encoding="utf-8"))
+    changed = [name for name, path in inputs.items() if noted.get(name) != record_input(path).sha256]
+    if changed:
+        raise UserError(
+            f"an interrupted run is here that began with another {' and '.join(changed)}",
+            where=working,
+            fix="Put back what it began with, remove the folder, or choose another --output_dir.",
+        )
 
 
 def _sync_folder(folder: Path) -> None:

@@ -19,6 +19,10 @@ Written by `mindshift reproduce`; every figure is read from the manifests and re
 with annotators of short posts, not a diagnosis of anyone.
 """
 
+HELD_OUT = """\
+Masked-LM loss on held-out texts, the same texts and masks for all; a text that stands in the training part of any of
+these corpora is left out:"""
+
 
 def render_page(
     path: Path,
@@ -55,7 +59,7 @@ def render_page(
     parts += [_headline(comparison), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
     parts += ["## Design", _table(["arm", "what", "reads", "starts from"], arms)]
     parts += [f"Base: the untouched encoder. {caps} Arms are chosen on validation splits; test chooses nothing."]
-    parts += ["## Pretraining", _encoder_table(encoders), "Masked-LM loss on held-out texts, the same masks for all:"]
+    parts += ["## Pretraining", _encoder_table(encoders), HELD_OUT]
     parts.append(_held_out_table(_read(held_out / SCORES_NAME)))
     for title, benchmark in benchmarks.items():
         parts += [f"## {title}", "```text\n" + text_report(_read(benchmark / "benchmark.json")) + "\n```"]
@@ -76,12 +80,11 @@ def _headline(summary: dict[str, Any]) -> str:
 
 def _encoder_table(encoders: dict[str, Path]) -> str:
     headings = ["", "steps", "real tokens", "hours of training", "loss on its own held-out texts, before", "after"]
-    headings += ["on general ones, before", "after"]
     rows = []
     for name, encoder in encoders.items():
         found = _read(encoder / "evaluation.json")
         cells = [name, f"{found['steps']:,}", f"{found['tokens']:,}", f"{_training_hours(encoder):.2f}"]
-        rows.append([*cells, *_losses(found), *_losses(found.get("general"))])
+        rows.append([*cells, *(f"{found[when]['overall']['loss']:.4f}" for when in ("before", "after"))])
     return _table(headings, rows)
 
 
@@ -96,13 +99,11 @@ def _training_hours(encoder: Path) -> float:
     path, hours, before = encoder / "metrics.jsonl", 0.0, 0
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
         record = json.loads(line)
+        if "tokens_per_second" not in record:  # an evaluation, or a rewind
+            continue
         hours += (record["tokens"] - before) / record["tokens_per_second"] / 3600
         before = record["tokens"]
     return hours
-
-
-def _losses(found: dict[str, Any] | None) -> list[str]:
-    return ["", ""] if found is None else [f"{found[when]['overall']['loss']:.4f}" for when in ("before", "after")]
 
 
 def _hours(folder: Path, encoders: dict[str, Path]) -> str:

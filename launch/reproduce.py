@@ -65,7 +65,7 @@ class Experiment:
     def prepare(self) -> None:
         """Build the corpora and warm the head up."""
         for name, path in self.recipe.corpora.items():
-            # One folder of keys: a post that one corpus holds out is held out of all.
+            # One folder of keys: a post has one id in all corpora, by which none is scored that an arm was trained on.
             options = _options(output_dir=self.corpus(name), keys_dir=self.folder / "keys")
             self._run(f"corpus {name}", ["corpus", "build", str(path), *options], self.corpus(name))
         head = self.encoder("head", 0)

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,7 @@ def held_out_scorer(
     *,
     corpus: Path,
     general_corpus: Path | None = None,
+    unseen_by: Sequence[Path] = (),
     max_seq_length: int,
     eval_max_tokens: int | None,
 ) -> Callable[[], dict[str, Evaluation]]:
@@ -119,6 +120,7 @@ def held_out_scorer(
         tokenizer: the corpora's.
         corpus: the `domain` text.
         general_corpus: the `general` text, if any.
+        unseen_by: further corpora; what stands in their training parts is not scored.
         max_seq_length: tokens of a sequence.
         eval_max_tokens: held-out tokens read of each corpus at most; None reads all.
     """
@@ -131,7 +133,7 @@ def held_out_scorer(
         max_steps=1,
     )
     tell_deepspeed_of_cpus()
-    data, accelerator = TrainingData(settings, tokenizer, micro_batches=1), Accelerator()
+    data, accelerator = TrainingData(settings, tokenizer, 1, unseen_by), Accelerator()
     module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16).to(accelerator.device)
     return functools.partial(evaluate_all, module, data, accelerator)
 

@@ -28,7 +28,8 @@ class EvaluateRecipe(StageRecipe):
     models: list[str]
     """Encoders with a masked-LM head, each as NAME=MODEL; the corpora's tokenizer is theirs."""
     corpora: list[str]
-    """Corpora, each as NAME=FOLDER."""
+    """Corpora, each as NAME=FOLDER. A held-out text that stands in the training part of any of them is not scored: no
+    encoder has an advantage by having seen it."""
     max_seq_length: int = 256
     """Tokens of a sequence."""
     eval_max_tokens: int | None = 1_000_000
@@ -55,10 +56,10 @@ def main(arguments: Sequence[str], program: str) -> None:
         if source.is_local:
             folder = inputs[f"model {name}"] = Path(source.name_or_path)
             if (folder / MANIFEST_NAME).is_file():
-                accepted += verify_folder(folder, stage="pretrain", accept_changes=recipe.accept_changed_inputs)
+                accepted += verify_folder(folder, accept_changes=recipe.accept_changed_inputs)
     working_dir = open_run_folder(recipe)
     scores = {
-        name: {corpus: _score(recipe, source, folder) for corpus, folder in corpora.items()}
+        name: {corpus: _score(recipe, source, folder, list(corpora.values())) for corpus, folder in corpora.items()}
         for name, source in sources.items()
     }
     write_atomically(working_dir / SCORES_NAME, json.dumps(scores, indent=2) + "\n")
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str], program: str) -> None:
             print(f"{name} on {corpus}: loss {score['loss']:.4f}, accuracy {100 * score['accuracy']:.1f} %")
 
 
-def _score(recipe: EvaluateRecipe, source: Any, corpus: Path) -> dict[str, Any]:
+def _score(recipe: EvaluateRecipe, source: Any, corpus: Path, corpora: list[Path]) -> dict[str, Any]:
     """Return loss, perplexity, accuracy and masked tokens of one encoder on one corpus."""
     from pretrain.encoder import load_for_corpus  # heavy imports wait until the recipe is known to be right
     from pretrain.evaluation import held_out_scorer
@@ -88,6 +89,7 @@ def _score(recipe: EvaluateRecipe, source: Any, corpus: Path) -> dict[str, Any]:
         model,
         tokenizer,
         corpus=corpus,
+        unseen_by=[folder for folder in corpora if folder != corpus],
         max_seq_length=recipe.max_seq_length,
         eval_max_tokens=recipe.eval_max_tokens,
     )

@@ -11,7 +11,7 @@ from typing import Any
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.manifest import now, verify_folder, write_manifest
+from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder
 from pretrain.config import PretrainRecipe
@@ -25,9 +25,8 @@ def main(arguments: Sequence[str], program: str) -> None:
         started_at = now()
         accepted: list[str] = []
         if is_main:  # before the processes join, so that a mistake ends all of them
-            for folder in _corpora(recipe).values():
-                accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
-            open_run_folder(recipe)
+            accepted += _verify_inputs(recipe)
+            open_run_folder(recipe, _inputs(recipe))
         _pretrain(recipe, started_at, accepted)
     except UserError:
         if is_main:
@@ -39,6 +38,27 @@ def _corpora(recipe: PretrainRecipe) -> dict[str, Path]:
     """Return the corpus folders that the recipe reads, by key."""
     keys = ("corpus", "general_corpus", "masking_contrast")
     return {key: getattr(recipe, key) for key in keys if getattr(recipe, key) is not None}
+
+
+def _inputs(recipe: PretrainRecipe) -> dict[str, Path]:
+    """Return everything that the run reads, by name."""
+    inputs, source = _corpora(recipe), resolve_model(recipe.model)
+    if source.is_local:
+        inputs["model"] = Path(source.name_or_path)
+    if recipe.masking_lexicon is not None:
+        inputs["masking_lexicon"] = recipe.masking_lexicon
+    return inputs
+
+
+def _verify_inputs(recipe: PretrainRecipe) -> list[str]:
+    """Check the corpora, and the model if a stage has written it; return the accepted changes."""
+    accepted: list[str] = []
+    for folder in _corpora(recipe).values():
+        accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
+    model = _inputs(recipe).get("model")
+    if model is not None and (model / MANIFEST_NAME).is_file():
+        accepted += verify_folder(model, accept_changes=recipe.accept_changed_inputs)
+    return accepted
 
 
 def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:
@@ -75,9 +95,6 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
     if accelerator.is_main_process:
         result = json.loads(evaluation_file.read_text(encoding="utf-8"))
         remove_folder(working_dir / CHECKPOINTS)
-        inputs = _corpora(recipe) | ({"model": Path(source.name_or_path)} if source.is_local else {})
-        if recipe.masking_lexicon is not None:
-            inputs["masking_lexicon"] = recipe.masking_lexicon
         counts = manifest_counts(result)
         if "privacy" in result:
             counts |= {"privacy": result["privacy"], "privacy_statement": describe(result["privacy"])}
@@ -85,7 +102,7 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
             working_dir,
             stage="pretrain",
             recipe=recipe,
-            inputs=inputs,
+            inputs=_inputs(recipe),
             counts=counts,
             started_at=started_at,
             accepted=accepted,

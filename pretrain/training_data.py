@@ -4,7 +4,8 @@ Replay mixes general text into the training documents against forgetting (5 to 1
 arXiv:2403.08763); its held-out part measures how much was forgotten.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from pretrain.batches import (
 )
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import load_tokenizer
-from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner
+from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner, UnseenDocuments
 from pretrain.private_units import PrivateUnits
 from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, starting_ids, weigh
 
@@ -35,6 +36,7 @@ class TrainingData:
         recipe: what was asked.
         tokenizer: the corpus's tokenizer.
         micro_batches: how many make an optimizer step, over all processes.
+        unseen_by: further corpora; what stands in their training parts is not scored as held out.
 
     Attributes:
         shards: the training documents of the domain.
@@ -46,16 +48,25 @@ class TrainingData:
         UserError: the general corpus was tokenized otherwise, or a lexicon cannot be read.
     """
 
-    def __init__(self, recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase, micro_batches: int) -> None:
+    def __init__(
+        self,
+        recipe: PretrainRecipe,
+        tokenizer: PreTrainedTokenizerBase,
+        micro_batches: int,
+        unseen_by: Sequence[Path] = (),
+    ) -> None:
         self._recipe = recipe
         self.shards = TokenShards(recipe.corpus, "train")
         documents: Documents = self.shards
-        held_out = {"domain": TokenShards(recipe.corpus, "held_out")}
+        parts = {"domain": TokenShards(recipe.corpus, "held_out")}
+        trained = [self.shards, *(TokenShards(folder, "train") for folder in unseen_by)]
         if recipe.general_corpus is not None:
             check_same_vocabulary(recipe, tokenizer)
-            held_out["general"] = TokenShards(recipe.general_corpus, "held_out")
+            parts["general"] = TokenShards(recipe.general_corpus, "held_out")
             if recipe.replay_share > 0:
-                documents = JoinedDocuments(self.shards, TokenShards(recipe.general_corpus, "train"))
+                trained.append(TokenShards(recipe.general_corpus, "train"))
+                documents = JoinedDocuments(self.shards, trained[-1])
+        held_out = {name: UnseenDocuments(shards, trained) for name, shards in parts.items()}
         self.packer = build_packer(documents, tokenizer, recipe)
         self._held_out = {name: (shards, build_packer(shards, tokenizer, recipe)) for name, shards in held_out.items()}
         lengths = self.packer.sequence_lengths.astype(float)

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.base_models import resolve_model
 from configs.errors import UserError
-from configs.manifest import now, verify_folder, write_manifest
+from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
 from configs.recipe import StageRecipe, load_recipe, require
 from configs.run_folder import finish_run_folder, open_run_folder
 from corpus.chunks import read_rows
@@ -56,7 +56,11 @@ def main(arguments: Sequence[str], program: str) -> None:
     recipe = load_recipe(VocabularyRecipe, arguments, program)
     started_at = now()
     accepted = verify_folder(recipe.corpus, stage="corpus", accept_changes=recipe.accept_changed_inputs)
-    working_dir, source = open_run_folder(recipe), resolve_model(recipe.model)
+    source = resolve_model(recipe.model)
+    inputs = {"corpus": recipe.corpus} | ({"model": Path(source.name_or_path)} if source.is_local else {})
+    if source.is_local and (inputs["model"] / MANIFEST_NAME).is_file():
+        accepted += verify_folder(inputs["model"], accept_changes=recipe.accept_changed_inputs)
+    working_dir = open_run_folder(recipe)
     tokenizer = load_tokenizer(source)
     words = choose_words(read_texts(recipe.corpus), tokenizer, recipe.new_tokens, recipe.min_documents)
     if not words:
@@ -69,7 +73,6 @@ def main(arguments: Sequence[str], program: str) -> None:
     model = extend(load_masked_lm(source), tokenizer, words)
     model.save_pretrained(working_dir)
     tokenizer.save_pretrained(working_dir)
-    inputs = {"corpus": recipe.corpus} | ({"model": Path(source.name_or_path)} if source.is_local else {})
     counts = {"new_tokens": len(words), "vocabulary": len(tokenizer)}
     write_manifest(
         working_dir,

@@ -46,11 +46,38 @@ def test_an_interrupted_run_is_resumed_by_the_same_recipe_only(tmp_path):
 def test_how_an_interrupted_run_works_may_change(tmp_path):
     keys = {"tasks": ["a"], "models": ["x=y"], "output_dir": tmp_path / "run"}
     working = open_run_folder(BenchmarkRecipe(**keys, jobs=1, most_new_runs=2))
+    (working / "half").write_text("done")
     assert open_run_folder(BenchmarkRecipe(**keys, jobs=8)) == working
     assert yaml.safe_load((working / "recipe.yaml").read_text())["jobs"] == 8
     with pytest.raises(UserError, match=r"differs in seeds\)"):
         open_run_folder(BenchmarkRecipe(**keys, jobs=4, seeds=[7]))
     assert yaml.safe_load((working / "recipe.yaml").read_text())["jobs"] == 8
+
+
+def test_a_run_that_has_done_nothing_yet_may_be_asked_otherwise(tmp_path):
+    open_run_folder(StageRecipe(output_dir=tmp_path / "run"))
+    working = open_run_folder(StageRecipe(output_dir=tmp_path / "run", seed=99))
+    assert yaml.safe_load((working / "recipe.yaml").read_text())["seed"] == 99
+
+
+def test_a_run_does_not_go_on_with_other_inputs(tmp_path):
+    recipe = StageRecipe(output_dir=tmp_path / "run")
+    corpus, words = tmp_path / "corpus", tmp_path / "words.txt"
+    corpus.mkdir()
+    (corpus / "manifest.json").write_text("{}")
+    words.write_text("one")
+    inputs = {"corpus": corpus, "masking_lexicon": words}
+    working = open_run_folder(recipe, inputs)
+    (working / "half").write_text("done")
+    assert open_run_folder(recipe, inputs) == working
+    (corpus / "manifest.json").write_text('{"erased": 1}')
+    with pytest.raises(UserError, match=r"began with another corpus\n"):
+        open_run_folder(recipe, inputs)
+    words.write_text("two")
+    with pytest.raises(UserError, match="began with another corpus and masking_lexicon"):
+        open_run_folder(recipe, inputs)
+    (working / "inputs.json").unlink()  # begun before inputs were noted
+    assert open_run_folder(recipe, inputs) == working
 
 
 def test_an_empty_output_folder_is_fine(tmp_path):

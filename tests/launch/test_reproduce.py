@@ -123,6 +123,7 @@ def test_hours_of_what_ran_outside_are_said(tmp_path):
     for folder in (arm, corpus):
         folder.mkdir(parents=True)
     lines = [{"tokens": 3600 * step, "tokens_per_second": 2.0} for step in (1, 2)]
+    lines[1:1] = [{"step": 1, "held_out_loss": 3.0}, {"step": 1, "rewound_from": 2, "rewinds": 1}]
     (arm / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     recipe = load_recipe(CorpusRecipe, [str(CODE_ROOT / "configs" / "corpus" / "sample.yaml")], "test")
     write_manifest(corpus, stage="corpus", recipe=recipe, inputs={}, counts={}, started_at="2026-01-01T00:00:00+00:00")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from safetensors.torch import load_file
 
 from configs.base_models import resolve_model
 from configs.errors import UserError
-from configs.manifest import read_manifest
-from corpus.shards import TokenShards
+from configs.manifest import now, read_manifest, write_manifest
+from configs.recipe import StageRecipe
+from corpus.shards import TokenShards, split_folder, write_shard
 from pretrain.batches import build_masker, build_packer, to_device
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import PackedMaskedLM, load_for_corpus, set_dropout
@@ -21,7 +23,7 @@ from pretrain.run_mlm import main
 from pretrain.sentence_losses import ViewSampler, anchor_loss, contrastive_loss
 from pretrain.training_loop import PretrainingRun
 
-from .conftest import WORDS, write_corpus
+from .conftest import VOCABULARY, WORDS, make_documents, write_corpus
 
 CPU = torch.device("cpu")
 
@@ -130,6 +132,27 @@ def test_general_text_is_scored_before_and_after(workspace, general_dir):
     assert general["after"]["overall"]["loss"] < general["before"]["overall"]["loss"] - 0.1
     assert general["after"]["overall"] != result["after"]["overall"]
     assert [line["step"] for line in read_metrics(workspace.folder / "run") if "general_loss" in line] == [20]
+
+
+def test_what_stands_in_the_training_part_is_not_scored_as_held_out(workspace, tmp_path):
+    """Corpora of one source with other shares: the general one holds posts out that the domain trains on."""
+    general = write_corpus(tmp_path / "general", first_seed=200)
+    unseen = make_documents(20, 299)
+    for name, documents in (("mixed", [*make_documents(60, 0)[:30], *unseen]), ("seen", make_documents(60, 0)[:30])):
+        folder = tmp_path / name
+        shutil.copytree(general, folder)
+        write_shard(split_folder(folder, "held_out"), 0, documents, len(VOCABULARY))
+        (folder / "manifest.json").unlink()
+        write_manifest(
+            folder, stage="corpus", recipe=StageRecipe(output_dir=folder), inputs={}, counts={}, started_at=now()
+        )
+    for name, folder in (("plain", general), ("mixed", tmp_path / "mixed")):
+        main(workspace.arguments(f"run-{name}", general_corpus=folder, max_steps=1), "mindshift pretrain")
+    runs = [workspace.folder / f"run-{name}" for name in ("plain", "mixed")]
+    found = [json.loads((run / "evaluation.json").read_text()) for run in runs]
+    assert found[0]["general"] == found[1]["general"]
+    with pytest.raises(UserError, match="every held-out document stands in the training part"):
+        main(workspace.arguments("none", general_corpus=tmp_path / "seen"), "mindshift pretrain")
 
 
 def test_a_general_corpus_with_another_vocabulary_is_refused(workspace, tmp_path):

@@ -16,6 +16,8 @@ from pretrain.metrics import read_metrics
 from pretrain.run_mlm import main
 from pretrain.training_loop import PretrainingRun
 
+from .conftest import write_corpus
+
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
@@ -238,12 +240,58 @@ def test_a_finished_output_folder_is_refused(workspace):
     refused(workspace.arguments(max_steps=1), "already holds a finished run")
 
 
-def test_an_interrupted_run_with_another_recipe_is_refused(workspace, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(PretrainingRun, "run", lambda self: (_ for _ in ()).throw(MemoryError))
-        with pytest.raises(MemoryError):
-            main(workspace.arguments(), "mindshift pretrain")
+@pytest.fixture
+def interrupt(monkeypatch):
+    """Start the stage and end it as a kill would, behind its first checkpoint."""
+
+    def run(arguments: list[str]) -> None:
+        train_step = PretrainingRun._train_step
+
+        def die_at_step_3(self, learning_rate):
+            if self.step == 3:
+                raise MemoryError("as good as a kill")
+            return train_step(self, learning_rate)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PretrainingRun, "_train_step", die_at_step_3)
+            with pytest.raises(MemoryError):
+                main(arguments, "mindshift pretrain")
+
+    return run
+
+
+def test_an_interrupted_run_with_another_recipe_is_refused(workspace, interrupt):
+    interrupt(workspace.arguments())
     refused(workspace.arguments(learning_rate=0.5), "differs in learning_rate")
+
+
+def test_an_interrupted_run_does_not_go_on_with_another_corpus(workspace, interrupt):
+    corpus = workspace.folder / "corpus"
+    shutil.copytree(workspace.corpus, corpus)
+    arguments = workspace.arguments(corpus=corpus)
+    interrupt(arguments)
+    kept = corpus.rename(workspace.folder / "kept")
+    write_corpus(corpus, documents=40)  # as if an author had been erased
+    refused(arguments, "began with another corpus")
+    shutil.rmtree(corpus)
+    kept.rename(corpus)
+    main(arguments, "mindshift pretrain")
+    assert not (workspace.folder / "run.partial").exists()
+
+
+def test_a_value_that_was_refused_may_be_mended(workspace):
+    refused(workspace.arguments(max_seq_length=128), "this model has 64 positions")
+    main(workspace.arguments(max_steps=1), "mindshift pretrain")
+
+
+def test_a_changed_base_model_is_refused_unless_accepted(workspace):
+    main(workspace.arguments("first", max_steps=1), "mindshift pretrain")
+    first = workspace.folder / "first"
+    config = json.loads((first / "config.json").read_text())
+    (first / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.3}))
+    refused(workspace.arguments(model=first), "config.json: changed since its manifest was written")
+    main(workspace.arguments(model=first, accept_changed_inputs=True, max_steps=1), "mindshift pretrain")
+    assert "config.json: changed" in " ".join(read_manifest(workspace.folder / "run").accepted)
 
 
 def test_an_uneven_global_batch_is_refused(workspace):
