@@ -1,7 +1,7 @@
 """Checkpoints that a kill, a full disk or a damaged file cannot hurt.
 
 A checkpoint is a folder `checkpoints/step-NNNNNNNN`, written under another name and renamed when complete. It holds
-whole tensors by name, however the optimizer was sharded, so it resumes on any number of processes and any backend;
+whole tensors by name, however the optimizer was sharded, so it fits any number of processes and any backend;
 `model.safetensors` beside `config.json` is a plain Hugging Face folder. `checksums.json` is written last: a folder
 whose files do not match it is passed over for the next older one.
 """
@@ -40,7 +40,7 @@ class TrainingState:
         step: optimizer steps done.
         weights: fp32 weights by parameter name, tied ones once.
         moments: AdamW's state, named by `moment_name`.
-        progress: JSON values: the planner's position, tokens read, the evaluation before.
+        progress: JSON values: the run's sizes, the planner's position, tokens read, the evaluation before.
     """
 
     step: int

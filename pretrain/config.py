@@ -141,11 +141,21 @@ class PretrainRecipe(StageRecipe):
         require(
             self.replay_share == 0 or self.general_corpus is not None, "general_corpus", None, "a folder, to replay it"
         )
-        for key in ("contrastive_weight", "anchor_weight", "spike_factor", "max_rewinds"):
+        for key in (
+            "contrastive_weight",
+            "anchor_weight",
+            "weight_decay",
+            "max_grad_norm",
+            "spike_factor",
+            "max_rewinds",
+        ):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+        for key in ("adam_beta1", "adam_beta2"):
+            require(0 <= getattr(self, key) < 1, key, getattr(self, key), "0 up to 1")
         require(self.contrastive_pairs >= 2, "contrastive_pairs", self.contrastive_pairs, "2 or more")
         require(self.contrastive_temperature > 0, "contrastive_temperature", self.contrastive_temperature, "over 0")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
+        for key in ("learning_rate", "adam_epsilon"):
+            require(getattr(self, key) > 0, key, getattr(self, key), "more than 0")
         require(self.dropout is None or 0 <= self.dropout < 1, "dropout", self.dropout, "0 up to 1, or unset")
         if self.is_private:
             self._require_private_values()

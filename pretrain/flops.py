@@ -6,6 +6,7 @@ tokens. Padding, recomputation and the tokens of contrastive views count as noth
 """
 
 import dataclasses
+import re
 import time
 from typing import Any
 
@@ -67,7 +68,7 @@ class Gpu:
     """A GPU as its maker describes it, and what an hour of it costs roughly.
 
     Attributes:
-        name: part of what torch calls it.
+        name: a word of what torch calls it.
         tflops: dense bf16 peak, in 10¹² FLOP/s.
         memory_gb: in 10⁹ bytes.
         dollars_per_hour: an on-demand price of the order that clouds ask; a key overrides it.
@@ -89,7 +90,8 @@ GPUS = (
 
 def peak_flops(device_name: str) -> float | None:
     """Return a device's peak in FLOP/s by the name torch gives it; None if it is not in the table."""
-    return next((gpu.tflops * 1e12 for gpu in GPUS if gpu.name in device_name), None)
+    words = re.findall(r"\w+", device_name)  # an L40S is no L4
+    return next((gpu.tflops * 1e12 for gpu in GPUS if gpu.name in words), None)
 
 
 def utilisation(config: PretrainedConfig, device_name: str, tokens_per_second: float, **shape: float) -> float | None:

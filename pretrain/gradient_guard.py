@@ -83,7 +83,8 @@ class GradientGuard:
             f"the gradient norm was {self._last_norm:.3g} at step {step}, and no step of the last {MOST_IN_A_ROW} was "
             f"sound (at most {self.limit:.3g}, {self._factor:g} times the median before){tried}",
             where="training",
-            fix="Lower learning_rate, lengthen warmup_ratio or raise spike_factor; earlier checkpoints are kept.",
+            fix="Start again in another --output_dir with a lower learning_rate, a longer warmup_ratio or a higher "
+            "spike_factor.",
         )
 
     def rewind(self, state: dict[str, Any], step: int) -> None:

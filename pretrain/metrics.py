@@ -40,8 +40,16 @@ class Interval:
     real_tokens: int = 0
     room_tokens: int = 0
     view_batches: int = 0
+    seconds: float = 0.0
 
-    def add(self, losses: list[float], *, masked: int, real: int, room: int, views: int) -> None:
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Interval":
+        """Go on from what a checkpoint kept."""
+        if "seconds" not in values:  # an older checkpoint: tokens of unknown seconds would make a false rate
+            values = values | {"real_tokens": 0, "room_tokens": 0}
+        return cls(**values)
+
+    def add(self, losses: list[float], *, masked: int, real: int, room: int, views: int, seconds: float) -> None:
         """Add an optimizer step.
 
         Args:
@@ -50,6 +58,7 @@ class Interval:
             real: tokens that were no padding.
             room: tokens with the padding.
             views: micro-batches.
+            seconds: how long the step took.
         """
         loss, contrastive, anchor = losses
         self.loss += loss
@@ -59,6 +68,7 @@ class Interval:
         self.real_tokens += real
         self.room_tokens += room
         self.view_batches += views
+        self.seconds += seconds
 
     @property
     def mean_loss(self) -> float:
@@ -70,10 +80,11 @@ class Interval:
         """What stands beside the progress bar."""
         return {"loss": f"{self.mean_loss:.3f}"}
 
-    def rates(self, seconds: float) -> dict[str, float]:
-        """Return what a line of `metrics.jsonl` says of the interval's tokens."""
+    @property
+    def rates(self) -> dict[str, float]:
+        """What a line of `metrics.jsonl` says of the interval's tokens."""
         return {
-            "tokens_per_second": round(self.real_tokens / max(seconds, 1e-9), 1),
+            "tokens_per_second": round(self.real_tokens / max(self.seconds, 1e-9), 1),
             "padding_share": round(1 - self.real_tokens / max(1, self.room_tokens), 5),
         }
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.console import Progress
+from configs.errors import UserError
 from configs.run_folder import write_atomically
 from pretrain.checkpoint import (
     TrainingState,
@@ -40,6 +41,8 @@ from pretrain.training_data import TrainingData
 from pretrain.training_page import write_training_page
 
 EVALUATION_FILE = "evaluation.json"
+SIZES = {"micro_batches": "micro-batches a step", "total_steps": "steps"}
+"""What stays the same from a run's first step to its last, however often it is resumed."""
 log = logging.getLogger(__name__)
 
 
@@ -103,6 +106,7 @@ class PretrainingRun:
     def _progress(self) -> dict[str, Any]:
         """Return everything a checkpoint keeps beside weights and moments, as JSON values."""
         return {
+            **self._sizes,
             "tokens": self.tokens,
             "interval": dataclasses.asdict(self._interval),
             "before": {name: found.as_json() for name, found in (self._before or {}).items()},
@@ -111,10 +115,35 @@ class PretrainingRun:
             "private": self._private and self._private.state_dict(),
         }
 
+    @property
+    def _sizes(self) -> dict[str, int | None]:
+        """The run's `SIZES`; a private step draws units, however many processes share them."""
+        micro_batches = None if self._private is not None else self._micro_batches
+        return {"micro_batches": micro_batches, "total_steps": self.total_steps}
+
+    def _refuse_other_sizes(self, progress: dict[str, Any]) -> None:
+        """Refuse to go on with a larger or smaller batch: its schedule would jump, and the run might end early.
+
+        Raises:
+            UserError: the run was begun on another number of processes.
+        """
+        sizes = self._sizes
+        # Older checkpoints do not say their sizes.
+        differing = [key for key in SIZES if progress.get(key, sizes[key]) != sizes[key]]
+        if differing:
+            begun = " and ".join(f"{progress[key]:,} {SIZES[key]}" for key in differing)
+            raise UserError(
+                f"this run was begun with {begun}, and has {' and '.join(f'{sizes[key]:,}' for key in differing)} now",
+                where=self.working_dir,
+                fix="Resume it on as many processes as before, or start again in another --output_dir with "
+                "global_batch_tokens, which allows any number.",
+            )
+
     def _restore_progress(self, state: TrainingState) -> None:
         progress = state.progress
+        self._refuse_other_sizes(progress)
         self.step, self.tokens = state.step, progress["tokens"]
-        self._interval = Interval(**progress["interval"])
+        self._interval = Interval.from_json(progress["interval"])
         self._before = {name: Evaluation.from_json(values) for name, values in progress["before"].items()}
         self._data.planner.load_state_dict(progress["planner"])
         self._guard.load_state_dict(progress["guard"])
@@ -152,7 +181,7 @@ class PretrainingRun:
         return result
 
     def _train_steps(self, metrics: MetricsLog | None, bar: Progress) -> None:
-        recipe, last_line, save_due = self.recipe, time.monotonic(), False
+        recipe, save_due = self.recipe, False
         self._backend.module.train()
         while self.step < self.total_steps:
             learning_rate = recipe.learning_rate * learning_rate_factor(self.step, self.total_steps, recipe)
@@ -161,17 +190,14 @@ class PretrainingRun:
             bar.advance(1, **(self._private or self._interval).shown)
             if self._guard.is_stuck:
                 bar.advance(-self._rewind(metrics))
-                last_line, save_due = time.monotonic(), False
+                save_due = False
                 if stop:
                     self._exit_for_requeue()
                 continue
             if self.step % recipe.logging_steps == 0 or self.step == self.total_steps:
-                now = time.monotonic()
-                self._write_line(metrics, learning_rate, gradient_norm, seconds=now - last_line)
-                last_line = now
+                self._write_line(metrics, learning_rate, gradient_norm)
             if recipe.eval_steps is not None and self.step % recipe.eval_steps == 0 and self.step < self.total_steps:
                 self._write_evaluation(metrics)
-                last_line = time.monotonic()
             # Among broken steps no checkpoint takes the place of one to go back to.
             save_due = save_due or self.step % recipe.save_steps == 0
             if stop or self.step == self.total_steps or (save_due and self._guard.in_a_row == 0):
@@ -225,6 +251,7 @@ class PretrainingRun:
         """Do one optimizer step; return the gradient norm and whether any process was told to stop."""
         if self._private is not None:
             return self._private_step(self._private, learning_rate)
+        started = time.monotonic()
         accelerator, rank, world_size = self.accelerator, self.accelerator.process_index, self.accelerator.num_processes
         probability = mlm_probability(self.step, self.total_steps, self.recipe)
         mine = list(enumerate(self._data.planner.next_step()))[rank::world_size]
@@ -244,7 +271,11 @@ class PretrainingRun:
         losses = cast(Tensor, accelerator.reduce(losses_3, reduction="sum")).tolist()
         self._guard.record(self.step, gradient_norm)
         room = self._micro_batches * self.recipe.micro_batch_tokens
-        self._interval.add(losses, masked=all_masked, real=all_real, room=room, views=self._micro_batches)
+        # Steps alone are timed: evaluations, checkpoints and stops in between are in no rate.
+        seconds = time.monotonic() - started
+        self._interval.add(
+            losses, masked=all_masked, real=all_real, room=room, views=self._micro_batches, seconds=seconds
+        )
         self.tokens += all_real
         return gradient_norm, stop > 0
 
@@ -263,9 +294,7 @@ class PretrainingRun:
         """What random numbers of a step depend on: its number, another one after each rewind."""
         return self.step + self._guard.rewinds * self.total_steps
 
-    def _write_line(
-        self, metrics: MetricsLog | None, learning_rate: float, gradient_norm: float, *, seconds: float
-    ) -> None:
+    def _write_line(self, metrics: MetricsLog | None, learning_rate: float, gradient_norm: float) -> None:
         interval, self._interval = self._interval, Interval()
         if metrics is None:
             return
@@ -281,7 +310,7 @@ class PretrainingRun:
         if self._private is not None:
             metrics.write(line | {"epsilon": self._private.epsilon})
             return
-        line |= {"loss": interval.mean_loss} | interval.rates(seconds)
+        line |= {"loss": interval.mean_loss} | interval.rates
         if self._objective.on_whole_texts:
             line |= interval.mean_sentence_losses
         if self.accelerator.device.type == "cuda":

@@ -164,6 +164,16 @@ def test_a_run_resumes_on_another_number_of_processes(workspace, monkeypatch, ba
 
 
 @pytest.mark.slow
+def test_a_batch_that_would_grow_with_the_processes_is_refused(workspace, monkeypatch):
+    """Without `global_batch_tokens` two processes make a step of twice as many micro-batches."""
+    arguments = workspace.arguments("two", max_steps=4)
+    interrupt_after(workspace, arguments, monkeypatch, step=2)
+    done = launch(arguments, folder=workspace.folder)
+    assert done.returncode != 0
+    assert done.stderr.count("was begun with 1 micro-batches a step, and has 2 now") == 1
+
+
+@pytest.mark.slow
 def test_two_processes_add_the_same_noise_to_the_same_sum_as_one(workspace, monkeypatch):
     """Both go on from a checkpoint of one process, which holds the secret."""
     settings = {"max_steps": 4, "save_steps": 2, "dp_noise_multiplier": 0.5, "dp_units_per_step": 12}

@@ -50,6 +50,21 @@ def test_utilisation_is_a_share_of_the_named_peak():
     assert utilisation(TINY, "Some Accelerator", rate, mean_keys=100, mlm_probability=0.15) is None
 
 
+@pytest.mark.parametrize(
+    ("device_name", "tflops"),
+    [
+        ("NVIDIA L4", 121),
+        ("NVIDIA L40", None),
+        ("NVIDIA L40S", None),
+        ("NVIDIA A100-SXM4-80GB", 312),
+        ("NVIDIA A100 80GB PCIe", 312),
+        ("NVIDIA H100 80GB HBM3", 989),
+    ],
+)
+def test_a_device_has_the_peak_of_its_own_name_only(device_name, tflops):
+    assert peak_flops(device_name) == (tflops and tflops * 1e12)
+
+
 def test_a_private_run_is_planned_by_its_units_and_says_its_epsilon(workspace):
     keys = {"dp_noise_multiplier": 1.0, "dp_units_per_step": 30, "dp_unit": "document", "max_steps": 50}
     workload = plan(recipe_for(workspace, **keys))

@@ -192,3 +192,14 @@ def test_steps_that_stay_broken_end_the_run_and_keep_a_sound_checkpoint(workspac
     assert found == went_to
     kept = sorted(path.name for path in (workspace.folder / "run.partial" / "checkpoints").iterdir())
     assert kept == (["step-00000002"] if most else ["step-00000002", "step-00000004"])
+
+
+def test_what_is_advised_to_a_run_that_is_stuck_works(workspace):
+    """Behind 16 steps every norm is over the limit, and an interrupted run keeps its recipe: only another run helps."""
+    settings = {"max_steps": 27, "save_steps": 5, "max_rewinds": 0}
+    with pytest.raises(UserError, match=r"Start again in another --output_dir .* higher spike_factor"):
+        main(workspace.arguments(**settings, spike_factor=1e-9), "mindshift pretrain")
+    with pytest.raises(UserError, match="differs in spike_factor"):
+        main(workspace.arguments(**settings, spike_factor=10), "mindshift pretrain")
+    main(workspace.arguments("another", **settings, spike_factor=10), "mindshift pretrain")
+    assert read_metrics(workspace.folder / "another")[-1]["skipped_steps"] == 0

@@ -33,6 +33,12 @@ def test_mentalbert_keeps_the_papers_protocol():
         (["--warmup_ratio", "-0.1"], "warmup_ratio is -0.1"),
         (["--micro_batch_size", "0"], "micro_batch_size is 0"),
         (["--learning_rate", "0"], "learning_rate is 0"),
+        (["--weight_decay", "-0.1"], "weight_decay is -0.1"),
+        (["--adam_beta1", "-0.1"], "adam_beta1 is -0.1"),
+        (["--adam_beta1", "1.0"], "adam_beta1 is 1.0"),
+        (["--adam_beta2", "1.0"], "adam_beta2 is 1.0"),
+        (["--adam_epsilon", "0"], "adam_epsilon is 0"),
+        (["--max_grad_norm", "-1"], "max_grad_norm is -1"),
         (["--num_train_epochs", "1"], "one of the two"),
         (["--lr_scheduler_type", "step"], "lr_scheduler_type"),
         (["--save_total_limit", "1"], "save_total_limit is 1"),
@@ -43,6 +49,14 @@ def test_impossible_values_are_refused_by_name(overrides, named):
     arguments = ["--output_dir", "runs/x", "--corpus", "runs/c", "--max_steps", "5", *overrides]
     with pytest.raises(UserError, match=named):
         load_recipe(PretrainRecipe, arguments, "mindshift pretrain")
+
+
+def test_the_optimizers_switches_may_be_off():
+    off = {"weight_decay": "0", "adam_beta1": "0", "adam_beta2": "0", "max_grad_norm": "0"}
+    arguments = ["--output_dir", "runs/x", "--corpus", "runs/c", "--max_steps", "5"]
+    arguments += [word for key, value in off.items() for word in (f"--{key}", value)]
+    recipe = load_recipe(PretrainRecipe, arguments, "mindshift pretrain")
+    assert [getattr(recipe, key) for key in off] == [0, 0, 0, 0]
 
 
 def test_the_laptop_adapts_the_base_whose_head_was_warmed_up_on_the_replayed_text():
