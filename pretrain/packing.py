@@ -5,7 +5,8 @@ padding only behind the last. Attention never crosses a sequence. Fixed N keeps 
 an optimizer step's documents fills it to about 99 % (Krell et al., arXiv:2107.02027).
 
 The plan is made for the whole optimizer step and then dealt to the processes, so a step of as many micro-batches has
-the same documents at any number of processes. Its state is a cursor and a few leftovers: resuming costs the same anywhere.
+the same documents at any number of processes. Its state is a cursor and a few leftovers: resuming costs the same
+anywhere.
 
 D = documents, S = sequences of the corpus, N = tokens of a micro-batch, K = micro-batches of a step.
 """
