@@ -6,6 +6,7 @@ line goes in (a turn is a string, the user's, or `{"role", "text"}`) and one `{"
 out, in the same order; nothing else is kept, and no text is ever printed.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -47,7 +48,8 @@ def screened(path: Path) -> Iterator[dict[str, Any]]:
         UserError: the file cannot be read, or a line is not a conversation (its number is named, never its text).
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        # Not splitlines: JSON may hold U+2028 and its like as they are. Reading has made "\r\n" a "\n".
+        lines = path.read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot be read ({type(error).__name__})", where=path) from error
     for number, line in enumerate(lines, start=1):
@@ -90,30 +92,53 @@ def talk(responder: Any, options: ChatOptions, lines: Iterable[str], output: Tex
         options: locale and transcript.
         lines: what the person types.
         output: where the answers go.
+
+    Raises:
+        UserError: the transcript cannot be written.
     """
     kept = f" but in {options.transcript}, as you asked" if options.transcript else ""
-    output.write(WELCOME.format(kept=kept) + "\n\nyou: ")
-    output.flush()
-    turns: list[Turn] = []
-    for line in lines:
-        message = line.strip()
-        if not message:
-            break
-        if message == "/new":
-            turns = []
-            output.write("-- a new conversation --\n\nyou: ")
-            output.flush()
-            continue
-        turns.append(Turn("user", message))
-        output.write("program: ")
-        turns.append(Turn("assistant", _show(responder.answer(turns, options.locale), output)))
-        output.write("\n\nyou: ")
+    with _open_transcript(options.transcript) as transcript:
+        output.write(WELCOME.format(kept=kept) + "\n\nyou: ")
         output.flush()
-        if options.transcript is not None:
-            rows = [{"role": turn.role, "text": turn.text} for turn in turns[-2:]]
-            with options.transcript.open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        turns: list[Turn] = []
+        for line in lines:
+            message = line.strip()
+            if not message:
+                break
+            if message == "/new":
+                turns = []
+                output.write("-- a new conversation --\n\nyou: ")
+                output.flush()
+                continue
+            turns.append(Turn("user", message))
+            output.write("program: ")
+            turns.append(Turn("assistant", _answer(responder, turns, options.locale, output)))
+            output.write("\n\nyou: ")
+            output.flush()
+            if transcript is not None:
+                rows = [{"role": turn.role, "text": turn.text} for turn in turns[-2:]]
+                transcript.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+                transcript.flush()
     output.write("\n")
+
+
+def _open_transcript(path: Path | None) -> contextlib.AbstractContextManager[TextIO | None]:
+    if path is None:
+        return contextlib.nullcontext()
+    try:
+        return path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot be written ({error.strerror})", where=path) from error
+
+
+def _answer(responder: Any, turns: Sequence[Turn], locale: str | None, output: TextIO) -> str:
+    """Write the answer to the last message, or why it gets none; returns what was written."""
+    try:
+        pieces = responder.answer(turns, locale)
+    except UserError as error:  # too long; it stays in the conversation, whose later screening may need it
+        output.write(str(error))
+        return str(error)
+    return _show(pieces, output)
 
 
 def _show(pieces: Iterator[Any], output: TextIO) -> str:

@@ -27,6 +27,7 @@ from configs.recipe import nearest
 SPLITS = ("train", "validation", "test")
 SPLIT_NAMES = {"train": "train", "valid": "validation", "validation": "validation", "dev": "validation", "test": "test"}
 MAX_QUARANTINED_SHARE = 0.5
+FORMATS_IN_FOLDERS = ("empathetic_dialogues",)
 
 
 class Utterance(NamedTuple):
@@ -60,7 +61,8 @@ def read_conversations(specification: str) -> Reading:
     """Read one `FORMAT:PATH`.
 
     Raises:
-        UserError: an unknown format, an absent or foreign file, or more than half of the records unreadable.
+        UserError: an unknown format, an absent or foreign file, a folder instead of a file, or more than half of
+            the records unreadable.
     """
     name, separator, rest = specification.partition(":")
     if not separator or name not in READERS:
@@ -72,9 +74,14 @@ def read_conversations(specification: str) -> Reading:
     path = Path(rest).expanduser()
     if not path.exists():
         raise UserError("no such file or folder", where=path)
+    if not path.is_file() and name not in FORMATS_IN_FOLDERS:
+        raise UserError(f"is no file, and {name} is read from a file", where=path, fix="Name the file in it.")
     reading = Reading()
     try:
         for conversation in READERS[name](path, reading.left_out):
+            if not _is_unicode(conversation):
+                reading.left_out["half a character (a lone surrogate)"] += 1
+                continue
             turns = tuple(Utterance(turn.role, " ".join(turn.text.split())) for turn in conversation.turns)
             turns = tuple(turn for turn in turns if turn.text)
             if not any(turn.role == "assistant" for turn in turns[1:]):
@@ -185,7 +192,7 @@ def _counsel_chat(path: Path, left_out: Counter[str]) -> Iterator[Conversation]:
             left_out["no question or no answer"] += 1
             continue
         question = text if text.lower().startswith(title.lower()) else f"{title} {text}".strip()
-        group = str(row.get("questionid") or hashlib.sha256(f"{title}\n{text}".encode()).hexdigest()[:16])
+        group = str(row.get("questionid") or _short_hash(f"{title}\n{text}"))
         yield Conversation(
             id=str(row.get("id") or f"counsel-chat-{number}"),
             group=f"counsel_chat {group}",
@@ -204,7 +211,7 @@ def _jsonl(path: Path, left_out: Counter[str]) -> Iterator[Conversation]:
         yield Conversation(
             id=identifier,
             # Rows of one conversation may stand apart; their common start tells them, as ids need not.
-            group=str(row.get("group") or f"{path.name} {hashlib.sha256(turns[0].text.encode()).hexdigest()[:16]}"),
+            group=str(row.get("group") or f"{path.name} {_short_hash(turns[0].text)}"),
             turns=turns,
             emotion=str(row.get("emotion") or ""),
             situation=str(row.get("situation") or ""),
@@ -251,6 +258,20 @@ def _joined(turns: list[Utterance]) -> Iterator[Utterance]:
     """Join neighbouring turns of one speaker."""
     for role, group in itertools.groupby(turns, key=lambda turn: turn.role):
         yield Utterance(role, " ".join(turn.text for turn in group))
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _is_unicode(conversation: Conversation) -> bool:
+    """Whether UTF-8 can hold it: JSON can spell a lone surrogate, which no tokenizer takes."""
+    texts = [conversation.id, conversation.group, conversation.emotion, conversation.situation]
+    try:
+        "".join(texts + [turn.text for turn in conversation.turns]).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text(turn: dict[str, Any]) -> str:

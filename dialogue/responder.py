@@ -69,14 +69,16 @@ class Responder:
             locale: whose helplines to name, such as `en_GB`; without it the system's.
 
         Raises:
-            UserError: no message, or one that is too long.
+            UserError: no message, or one that is too long for the model.
         """
         if not turns or turns[-1].role != "user" or not turns[-1].text.strip():
             raise UserError("there is no message to answer", fix="Write something first.")
+        fixed = answer_without_model(turns, locale)
+        if fixed is not None:  # first of all: whoever is in danger gets helplines, however much they write
+            return iter([fixed])
         if len(turns[-1].text) > MAX_TURN_CHARACTERS:
             raise UserError("this message is too long", fix=f"Keep it under {MAX_TURN_CHARACTERS:,} characters.")
-        fixed = answer_without_model(turns, locale)
-        return iter([fixed]) if fixed is not None else self._generate(turns)
+        return self._generate(turns)
 
     def _generate(self, turns: Sequence[Turn]) -> Iterator[Piece]:
         context = [Utterance(turn.role, " ".join(turn.text.split())) for turn in turns[-CONTEXT_TURNS:]]

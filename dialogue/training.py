@@ -6,6 +6,7 @@ Replies of about one length share a micro-batch, so little is padding; the loss 
 tokens, over all processes and micro-batches.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -152,10 +153,14 @@ class Trainer:
         weight = 1.0 if indices[rank::world] else 0.0
         lengths = [len(self.train_replies[i].input_ids) - self.train_replies[i].reply_start for i in indices]
         tokens, total = sum(lengths), 0.0
-        for batch in self._micro_batches(mine, self.train_replies):
-            loss, _ = token_losses(self.model, batch)
-            # The mean over all processes' tokens; DDP averages gradients over processes, hence `world`.
-            self.accelerator.backward(loss * weight * world / tokens)
+        batches = self._micro_batches(mine, self.train_replies)
+        for number, batch in enumerate(batches, start=1):
+            # Only the last backward pass exchanges gradients: the processes may have unequal numbers of micro-batches.
+            is_last = number == len(batches)
+            with contextlib.nullcontext() if is_last else self.accelerator.no_sync(self.model):
+                loss, _ = token_losses(self.model, batch)
+                # The mean over all processes' tokens; DDP averages gradients over processes, hence `world`.
+                self.accelerator.backward(loss * weight * world / tokens)
             total += float(loss.detach()) * weight
         self.accelerator.clip_grad_norm_(self.model.parameters(), self.recipe.max_gradient_norm)
         self.optimizer.step()

@@ -52,15 +52,16 @@ def tune_responder(recipe: DialogueRecipe) -> str | None:
         open_run_folder(recipe)
     accelerator.wait_for_everyone()
     working = working_folder(recipe.output_dir)
-    if not (working / SAVED_NAME).is_file():
+    # The evidence is written last and holds the history of training: a run that has it is only to be finished.
+    is_measured = (working / EVIDENCE_NAME).is_file()
+    if not is_measured and not (working / SAVED_NAME).is_file():
         _train(recipe, parts, accelerator, working)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return None
-    evidence = collect_evidence(recipe, parts, working)
-    write_atomically(working / TABLE_NAME, render_markdown(evidence))
-    write_atomically(working / REPORT_NAME, render_html(evidence))
-    write_atomically(working / EVIDENCE_NAME, json.dumps(evidence, indent=2) + "\n")
+    if not is_measured:
+        _write_evidence(collect_evidence(recipe, parts, working), working)
+    evidence = json.loads((working / EVIDENCE_NAME).read_text(encoding="utf-8"))
     _finish(recipe, working, counts | {"replies": evidence["replies"]}, started_at, accepted)
     return render_markdown(evidence)
 
@@ -117,7 +118,6 @@ def _train(recipe: DialogueRecipe, parts: dict[str, list[Reply]], accelerator: A
     model.save_pretrained(working)
     base.tokenizer.save_pretrained(working)
     write_atomically(working / SAVED_NAME, json.dumps(history, indent=2) + "\n")
-    remove_checkpoints(working)
 
 
 def collect_evidence(recipe: DialogueRecipe, parts: dict[str, list[Reply]], working: Path) -> dict[str, Any]:
@@ -141,6 +141,12 @@ def collect_evidence(recipe: DialogueRecipe, parts: dict[str, list[Reply]], work
         "systems": systems,
         "training": json.loads((working / SAVED_NAME).read_text(encoding="utf-8")),
     }
+
+
+def _write_evidence(evidence: dict[str, Any], working: Path) -> None:
+    write_atomically(working / TABLE_NAME, render_markdown(evidence))
+    write_atomically(working / REPORT_NAME, render_html(evidence))
+    write_atomically(working / EVIDENCE_NAME, json.dumps(evidence, indent=2) + "\n")
 
 
 def _measure(recipe: DialogueRecipe, name: str, test: list[Reply], answered: list[Reply]) -> dict[str, float]:
@@ -213,6 +219,7 @@ def _finish(
     for system in ("base", "tuned"):
         (working / f"evidence-{system}.json").unlink(missing_ok=True)
     (working / SAVED_NAME).unlink(missing_ok=True)
+    remove_checkpoints(working)
     write_manifest(
         working,
         stage="dialogue",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 SLANG_FILE = Path(__file__).parent / "slang.tsv"
 WORDS_FILE = Path(__file__).parent / "words.tsv"
-INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ud800-\udfff\ufe00-\ufe0f\ufeff]")
 LOOK_ALIKES = str.maketrans("’‘ʼ´`“”„–—…ıаеорсухіѕԁ", "'''''\"\"\"--.iaeopcyxisd")
 LEET = str.maketrans("013457@$!+|", "oieastasitl")
 LAUGHTER = re.compile(r"[😂🤣😹😆😅💀☠]+|\b(?:lo+l+z*|lmf?ao+|lmaoo+|rofl|(?:ha){2,}h?|(?:he){2,}|xd+)\b")

@@ -70,6 +70,50 @@ def test_no_message_or_a_huge_one_is_refused(monkeypatch: pytest.MonkeyPatch, me
         scripted(monkeypatch).answer([Turn("user", message)])
 
 
+def test_a_crisis_gets_helplines_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "my day was long. " * 300 + "I want to kill myself."
+    (piece,) = scripted(monkeypatch).answer([Turn("user", message)], "en_GB")
+    assert (piece.kind, piece.route) == ("fixed", Route.CRISIS)
+
+
+def test_the_conversation_goes_on_after_a_message_that_is_too_long(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    output, transcript = io.StringIO(), tmp_path / "kept.jsonl"
+    options = ChatOptions(locale="en_US", transcript=transcript)
+    talk(scripted(monkeypatch, "I", " see."), options, ["x" * 5000 + "\n", "my day was long\n", "\n"], output)
+    assert "program: this message is too long\n  Keep it under 4,000 characters.\n" in output.getvalue()
+    assert "program: I see.\n" in output.getvalue()
+    rows = [json.loads(line) for line in transcript.read_text(encoding="utf-8").splitlines()]
+    assert [row["role"] for row in rows] == ["user", "assistant"] * 2
+
+
+def test_a_transcript_that_cannot_be_written_is_told_before_the_welcome(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    output = io.StringIO()
+    options = ChatOptions(transcript=tmp_path / "absent" / "kept.jsonl")
+    with pytest.raises(UserError, match="cannot be written"):
+        talk(scripted(monkeypatch, "I see."), options, ["my day was long\n"], output)
+    assert output.getvalue() == ""
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_only_a_line_end_ends_a_conversation_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line_end: str
+) -> None:
+    """JSON may hold the line separators of Unicode as they are."""
+    monkeypatch.setattr(chat, "load_encoder", lambda: None)
+    path = tmp_path / "recorded.jsonl"
+    turns = ["my day\u2028was\u2029so\u0085long"]
+    rows = [json.dumps({"id": name, "turns": turns}, ensure_ascii=False) for name in "ab"]
+    path.write_bytes(line_end.join([*rows, "", "{}"]).encode())
+    found = chat.screened(path)
+    assert [next(found)["id"], next(found)["id"]] == ["a", "b"]
+    with pytest.raises(UserError, match=r"recorded\.jsonl:4"):
+        next(found)
+
+
 def test_a_conversation_in_the_terminal_keeps_nothing_unless_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

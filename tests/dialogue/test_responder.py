@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from configs.errors import UserError
 from configs.manifest import CODE_ROOT, verify_folder
 from configs.recipe import load_recipe
-from dialogue import run_dialogue
+from dialogue import run_dialogue, tuning
 from dialogue.base_responders import load_responder
 from dialogue.config import DialogueRecipe
 from dialogue.conversations import Conversation, Utterance, choose, read_conversations, split_conversations
@@ -115,6 +115,9 @@ def test_context_and_response_rows_are_read_from_the_end(tmp_path: Path) -> None
         ("escnov:x.json", "did you mean 'esconv'"),
         ("x.json", "FORMAT:PATH"),
         ("jsonl:absent.jsonl", "no such file"),
+        ("jsonl:{folder}", "jsonl is read from a file"),
+        ("esconv:{folder}", "esconv is read from a file"),
+        ("counsel_chat:{folder}", "counsel_chat is read from a file"),
         ("esconv:{bad}", "cannot be read as esconv"),
         ("jsonl:{bad}", "does not look like jsonl"),
         ("empathetic_dialogues:{bad}", "has no column"),
@@ -124,8 +127,32 @@ def test_a_foreign_file_is_refused_without_its_words(tmp_path: Path, specificati
     bad = tmp_path / "bad"
     bad.write_text("secret words\nmore secret words\n", encoding="utf-8")
     with pytest.raises(UserError, match=named) as error:
-        read_conversations(specification.replace("{bad}", str(bad)))
+        read_conversations(specification.replace("{bad}", str(bad)).replace("{folder}", str(tmp_path)))
     assert "secret" not in str(error.value)
+
+
+def test_half_a_character_leaves_its_record_out(tmp_path: Path) -> None:
+    """JSON can spell a lone surrogate, which no tokenizer takes."""
+    half, good = "hm \ud83d", "it rained"
+    turns = [[half, "oh no"], [good, half], [good, "oh no"]]
+    rows = {
+        "jsonl": [
+            {"turns": [{"role": "user", "text": told}, {"role": "assistant", "text": reply}]} for told, reply in turns
+        ],
+        "counsel_chat": [{"questionTitle": told, "answerText": reply} for told, reply in turns],
+        "esconv": [
+            {"dialog": [{"speaker": "seeker", "content": told}, {"speaker": "supporter", "content": reply}]}
+            for told, reply in turns
+        ],
+    }
+    for name, records in rows.items():
+        path = tmp_path / name
+        records += [records[2], records[2], {**records[2], "emotion": half, "emotion_type": half, "id": half}]
+        lines = [json.dumps(records)] if name == "esconv" else map(json.dumps, records)
+        path.write_text("\n".join(lines), encoding="utf-8")
+        reading = read_conversations(f"{name}:{path}")
+        assert len(reading.conversations) == 3
+        assert reading.left_out == {"half a character (a lone surrogate)": 3}
 
 
 def test_no_group_is_torn_between_splits_and_a_choice_keeps_groups_whole() -> None:
@@ -197,6 +224,32 @@ def test_a_run_from_end_to_end_and_the_same_after_a_kill(
         assert "party" not in text
         assert "garden" not in text
     assert not list(whole.glob("checkpoint*"))
+
+
+@pytest.mark.parametrize("last_step", ["remove_checkpoints", "write_manifest", "finish_run_folder"])
+def test_a_run_killed_at_its_very_end_is_only_finished(
+    tmp_path: Path, tiny_decoder: Path, conversations_file: Path, monkeypatch: pytest.MonkeyPatch, last_step: str
+) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("done twice")
+
+    output = tmp_path / "run"
+    command = arguments(tiny_decoder, conversations_file, output, "--max_steps", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, last_step, die)
+        with pytest.raises(KeyboardInterrupt):
+            run_dialogue.main(command, "run")
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "Trainer", refuse)
+        patch.setattr(tuning, "_measure", refuse)
+        run_dialogue.main(command, "run")
+    assert verify_folder(output, stage="dialogue") == []
+    assert json.loads((output / "evidence.json").read_text(encoding="utf-8"))["training"][-1]["step"] == 2
+    left_over = ("checkpoint*", "best.*", "training.json", "evidence-*.json")
+    assert not [path.name for pattern in left_over for path in output.glob(pattern)]
 
 
 def test_a_low_rank_adapter_is_merged_into_a_plain_folder(

@@ -69,6 +69,11 @@ def test_disguised_words_become_plain_and_ordinary_ones_stay(written: str, plain
     assert plain_words(written) == plain
 
 
+def test_half_a_character_hides_no_word() -> None:
+    """JSON can spell a lone surrogate; no tokenizer takes one."""
+    assert ascii(plain_words("sui\ud83dcide \udce9")) == "'suicide'"
+
+
 def test_a_crisis_stays_one_however_it_is_waved_away() -> None:
     turns = ["I want to kill myself", {"role": "assistant", "text": "Are you safe?"}, "never mind, what's a good film?"]
     assert screen_conversation(turns).route == Route.CRISIS
