@@ -65,7 +65,8 @@ def render_page(
         parts += [f"## {title}", "```text\n" + text_report(_read(benchmark / "benchmark.json")) + "\n```"]
         if title == "Screening":
             parts.append(f"Compared in full: {', '.join(survivors)}.")
-    parts += ["## Hours", _hours(folder, encoders), "## Hashes", _hashes(folder, encoders, benchmarks)]
+    steps = encoders | {path.name: path for path in [held_out, *benchmarks.values()]}
+    parts += ["## Hours", _hours(folder, steps), "## Hashes", _hashes(folder, encoders, benchmarks)]
     write_atomically(path, "\n\n".join(parts) + "\n")
 
 
@@ -106,11 +107,10 @@ def _training_hours(encoder: Path) -> float:
     return hours
 
 
-def _hours(folder: Path, encoders: dict[str, Path]) -> str:
+def _hours(folder: Path, steps: dict[str, Path]) -> str:
     """Return the hours of every step, and of those that commands of their own have run."""
     hours = _read(folder / HOURS_NAME) if (folder / HOURS_NAME).is_file() else {}
-    steps = {f"corpus {path.name}": path for path in _corpora(folder)} | encoders
-    for name, path in steps.items():
+    for name, path in ({f"corpus {path.name}": path for path in _corpora(folder)} | steps).items():
         if name not in hours:
             hours[f"{name}, by its own command"] = _training_hours(path) or _hours_by_manifest(path)
     rows = [[name, f"{value:.2f}"] for name, value in hours.items()]
