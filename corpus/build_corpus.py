@@ -30,6 +30,7 @@ from corpus.card import write_card
 from corpus.config import CorpusRecipe
 from corpus.decide import Decide, DecisionRules
 from corpus.decontaminate import build_index, read_tasks, task_texts
+from corpus.deidentify import check_backend
 from corpus.describe import Describe
 from corpus.dumps import find_inputs
 from corpus.engine import lock_folder, run_step, step_counts, step_usage
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     """Build a corpus from a recipe."""
     recipe = load_recipe(CorpusRecipe, arguments, program)
     inputs = find_inputs(recipe.inputs)
+    check_backend(recipe.deidentifier)  # the last step needs it, hours from here
     working = open_run_folder(recipe)
     with lock_folder(working):
         # The report is written when everything else is there: a run killed after that only has to tidy up.

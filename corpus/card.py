@@ -6,6 +6,7 @@ knows, or says that the builder must answer it.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from corpus.config import CorpusRecipe
 from corpus.shards import DOCUMENTS_SUFFIX, SPLITS, split_folder
 
 NAME = "mindshift corpus"
+CARD_NAME, CROISSANT_NAME = "card.md", "croissant.json"
 COLUMNS = {
     "id": ("sc:Text", "Reddit's full name of the post, kept so that deleted posts can be erased here too."),
     "subreddit": ("sc:Text", "The community it was posted to; empty if unknown."),
@@ -41,17 +43,24 @@ CONTEXT = {
 
 def write_card(folder: Path, recipe: CorpusRecipe, counts: dict[str, Any], built_at: str) -> None:
     """Write `card.md` and `croissant.json` into a corpus that has everything else."""
-    (folder / "card.md").write_text(render_card(recipe, counts, built_at), encoding="utf-8")
-    description = json.dumps(describe_in_croissant(folder, counts, built_at), indent=2, ensure_ascii=False)
-    (folder / "croissant.json").write_text(description + "\n", encoding="utf-8")
+    (folder / CARD_NAME).write_text(render_card(recipe, counts, built_at), encoding="utf-8")
+    paths = [path for split in SPLITS for path in split_folder(folder, split).glob(f"*{DOCUMENTS_SUFFIX}")]
+    tables = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
+    (folder / CROISSANT_NAME).write_text(render_croissant(tables, counts["kept"], built_at), encoding="utf-8")
+
+
+def correct_card(card: str, before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Return the card with other sizes; what the builder has written into it stays."""
+    for figures in (_headline, _sizes):
+        card = card.replace(figures(before), figures(after))
+    return card
 
 
 def render_card(recipe: CorpusRecipe, counts: dict[str, Any], built_at: str) -> str:
     """Return the dataset card, Markdown with the Hub's metadata on top."""
-    documents, tokens, dropped = counts["documents"], counts["tokens"], counts["dropped"]
+    dropped = counts["dropped"]
     months = [month for month in counts["months"] if month != "unknown"]
     identifiers = sum(counts["identifiers"].values())
-    sizes = "\n".join(f"| {split} | {documents[split]:,} | {tokens.get(split, 0):,} |" for split in documents)
     reasons = "\n".join(f"| `{reason}` | {count:,} |" for reason, count in dropped.items() if count)
     kinds = ", ".join(f"{kind.lower().replace('_', ' ')} {count:,}" for kind, count in counts["identifiers"].items())
     languages = recipe.languages or ["mul"]
@@ -72,7 +81,7 @@ tags: [mental-health, reddit, de-identified, not-for-diagnosis]
 
 # {NAME}
 
-{counts["kept"]:,} public Reddit posts and comments, de-identified and de-duplicated, built {built_at[:10]}.
+{_headline(counts)}, de-identified and de-duplicated, built {built_at[:10]}.
 **De-identified is not anonymous. Nothing in it is a diagnosis.** Publish no quotes; identify no author.
 
 ## Motivation
@@ -86,7 +95,7 @@ tags: [mental-health, reddit, de-identified, not-for-diagnosis]
 
 | split | documents | tokens |
 |---|---:|---:|
-{sizes}
+{_sizes(counts)}
 
 - *Communities*: {len(counts["subreddits"]):,} subreddits. *Period*: {period}; {undated:,} posts without a date.
 - *Sample or all*: what the input dumps hold, less what the rules drop (below). Who posts on Reddit is no sample of
@@ -133,19 +142,33 @@ Texts are otherwise unchanged: emoji, elongation, casing and profanity stay. Raw
 """
 
 
-def describe_in_croissant(folder: Path, counts: dict[str, Any], built_at: str) -> dict[str, Any]:
-    """Return the Croissant description: the tables of all shards, with their hashes, and their columns."""
-    tables = [path for split in SPLITS for path in sorted(split_folder(folder, split).glob(f"*{DOCUMENTS_SUFFIX}"))]
+def _headline(counts: dict[str, Any]) -> str:
+    return f"{counts['kept']:,} public Reddit posts and comments"
+
+
+def _sizes(counts: dict[str, Any]) -> str:
+    documents, tokens = counts["documents"], counts["tokens"]
+    return "\n".join(f"| {split} | {documents[split]:,} | {tokens.get(split, 0):,} |" for split in documents)
+
+
+def render_croissant(tables: Mapping[str, str], kept: int, built_at: str) -> str:
+    """Return the Croissant description: the tables of all shards and their columns.
+
+    Args:
+        tables: name in the corpus → sha256.
+        kept: documents in all of them.
+        built_at: when the corpus was built, in ISO format.
+    """
     files = [
         {
             "@type": "cr:FileObject",
-            "@id": path.relative_to(folder).as_posix(),
-            "name": path.relative_to(folder).as_posix(),
-            "contentUrl": path.relative_to(folder).as_posix(),
+            "@id": name,
+            "name": name,
+            "contentUrl": name,
             "encodingFormat": "application/x-parquet",
-            "sha256": sha256_file(path),
+            "sha256": digest,
         }
-        for path in tables
+        for name, digest in sorted(tables.items())
     ]
     every = {
         "@type": "cr:FileSet",
@@ -167,12 +190,12 @@ def describe_in_croissant(folder: Path, counts: dict[str, Any], built_at: str) -
         }
         for column, (kind, description) in COLUMNS.items()
     ]
-    return {
+    description = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
         "conformsTo": "http://mlcommons.org/croissant/1.0",
         "name": NAME,
-        "description": f"{counts['kept']:,} de-identified, de-duplicated public Reddit posts and comments. "
+        "description": f"{kept:,} de-identified, de-duplicated public Reddit posts and comments. "
         "De-identified is not anonymous; nothing in it is a diagnosis.",
         "license": "https://www.redditinc.com/policies/user-agreement",
         "url": "https://www.reddit.com",
@@ -186,3 +209,4 @@ def describe_in_croissant(folder: Path, counts: dict[str, Any], built_at: str) -
         "distribution": [*files, every],
         "recordSet": [{"@type": "cr:RecordSet", "@id": "documents", "name": "documents", "field": fields}],
     }
+    return json.dumps(description, indent=2, ensure_ascii=False) + "\n"

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import orjson
 
@@ -23,7 +23,8 @@ from configs.recipe import StageRecipe, load_recipe, require
 from configs.run_folder import finish_run_folder, open_run_folder
 from corpus.authors import load_author_key
 from corpus.collection import Collection, fullname_of
-from corpus.deidentify import Deidentifier
+from corpus.deidentify import Deidentifier, check_backend
+from corpus.engine import lock_folder, unlock_folder
 from corpus.reddit_api import RedditClient, Unavailable, is_gone, iterate_pages, open_reddit
 from corpus.scrub import Scrubber
 
@@ -40,6 +41,9 @@ class CollectRecipe(StageRecipe):
     Credentials come from praw.ini or the environment (docs/collect.md), never from a recipe. Reddit's terms apply:
     what is deleted there must be deleted here, see `mindshift corpus resync`.
     """
+
+    # A stream has no end of its own: whoever stops one may say then that it is over.
+    HOW: ClassVar[frozenset[str]] = StageRecipe.HOW | {"stream", "stream_minutes", "poll_seconds", "max_wait_minutes"}
 
     subreddits: list[str]
     """Names without r/."""
@@ -62,7 +66,8 @@ class CollectRecipe(StageRecipe):
     stream: bool = False
     """Afterwards keep asking for new posts (and comments, unless `none`) until stopped or `stream_minutes` are over."""
     stream_minutes: float = 0.0
-    """End the stream after so many minutes. 0: stop it with Ctrl-C; the same command goes on."""
+    """End the stream after so many minutes. 0: stop it with Ctrl-C; the same command goes on, and one that names an end
+    finishes it."""
     poll_seconds: float = 30.0
     """Pause between two rounds of the stream, in seconds."""
     keys_dir: Path = Path("keys")
@@ -112,22 +117,25 @@ def collect(recipe: CollectRecipe, client: RedditClient, clock: Callable[[], flo
     Raises:
         UserError: none of the subreddits is available, or Reddit is away for too long.
     """
+    check_backend(recipe.deidentifier)
     started_at, folder = now(), open_run_folder(recipe)
-    collection = Collection(folder, recipe.records_per_file)
-    scrubber = Scrubber(load_author_key(recipe.keys_dir), Deidentifier(recipe.deidentifier))
-    with Progress(description="collect", unit="records", initial=len(collection.seen)) as bar:
-        collector = Collector(recipe, client, collection, scrubber, bar)
-        collector.walk_listings()
-        if recipe.comments == "trees":
-            collector.walk_trees()
-        if recipe.stream:
-            collector.follow(clock)
-    if len(collection.notes) == len({name.casefold() for name in recipe.subreddits}):
-        reasons = ", ".join(f"{name} {reason}" for name, reason in collection.notes.items())
-        raise UserError(f"no subreddit is available ({reasons})", where="subreddits", fix="Check the names.")
-    counts = {**collection.counts, "unavailable": collection.notes, "author_key": scrubber.fingerprint}
-    write_manifest(folder, stage="collect", recipe=recipe, inputs={}, counts=counts, started_at=started_at)
-    finish_run_folder(recipe)
+    with lock_folder(folder):
+        collection = Collection(folder, recipe.records_per_file)
+        scrubber = Scrubber(load_author_key(recipe.keys_dir), Deidentifier(recipe.deidentifier))
+        with Progress(description="collect", unit="records", initial=len(collection.seen)) as bar:
+            collector = Collector(recipe, client, collection, scrubber, bar)
+            collector.walk_listings()
+            if recipe.comments == "trees":
+                collector.walk_trees()
+            if recipe.stream:
+                collector.follow(clock)
+        if not collection.seen and len(collection.notes) == len({name.casefold() for name in recipe.subreddits}):
+            reasons = ", ".join(f"{name} {reason}" for name, reason in collection.notes.items())
+            raise UserError(f"no subreddit is available ({reasons})", where="subreddits", fix="Check the names.")
+        counts = {**collection.counts, "unavailable": collection.notes, "author_key": scrubber.fingerprint}
+        unlock_folder(folder)
+        write_manifest(folder, stage="collect", recipe=recipe, inputs={}, counts=counts, started_at=started_at)
+        finish_run_folder(recipe)
     logger.info("%s records are in %s", f"{len(collection.seen):,}", recipe.output_dir)
 
 

@@ -17,7 +17,9 @@ class CorpusRecipe(StageRecipe):
     Not a diagnosis: what people write about their health is their word, and a corpus of it is sensitive data.
     """
 
-    HOW: ClassVar[frozenset[str]] = StageRecipe.HOW | {"workers", "task_memory_gb"}
+    HOW: ClassVar[frozenset[str]] = StageRecipe.HOW | {
+        *("executor", "workers", "task_memory_gb", "slurm_partition", "slurm_time", "slurm_qos", "slurm_setup")
+    }
 
     inputs: list[str]
     """Dump files, as paths or globs: .zst, .jsonl, .ndjson, also .gz, .bz2 or .xz. Submissions and comments."""

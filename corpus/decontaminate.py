@@ -162,12 +162,12 @@ def one_edit_keys(words: Words) -> list[int]:
 
 
 def read_tasks(patterns: list[str]) -> dict[str, Path]:
-    """Find task folders or single .jsonl files by path or glob; name → path.
+    """Find task folders or single .jsonl files by path or glob, each once; name → path.
 
     Raises:
         UserError: nothing there, or a folder that is no task.
     """
-    found: dict[str, Path] = {}
+    found: dict[Path, Path] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser()
         base = Path(path.anchor) if path.is_absolute() else Path()
@@ -178,25 +178,32 @@ def read_tasks(patterns: list[str]) -> dict[str, Path]:
                 "no task folder or .jsonl file here", where=pattern, fix="Check `decontaminate_against` in the recipe."
             )
         for task in tasks:
-            found[task.name if task.is_dir() else f"{task.parent.name}/{task.name}"] = task
-    return found
+            found.setdefault(task.resolve(), task.absolute())
+    return {_name_among(list(found.values()), task): task for task in found.values()}
 
 
 def task_texts(path: Path) -> Iterator[str]:
     """Yield the texts of a task folder's splits, or of one .jsonl file.
 
     Raises:
-        UserError: a line without a text.
+        UserError: a line without a text, or not in UTF-8.
     """
     files = [path / name for name in SPLIT_FILES if (path / name).is_file()] if path.is_dir() else [path]
     for file in files:
-        with file.open(encoding="utf-8") as lines:
+        with file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     text = json.loads(line)["text"]
                 except (ValueError, KeyError, TypeError):
-                    raise UserError('not a JSON object with a "text"', where=f"{file}:{number}") from None
+                    raise UserError('not a JSON object with a "text", in UTF-8', where=f"{file}:{number}") from None
                 yield str(text)
+
+
+def _name_among(tasks: list[Path], task: Path) -> str:
+    """Return the name of a task, with as many of its parent folders as tell it from the others."""
+    least = 1 if task.is_dir() else 2  # a file's own name is that of its split
+    ends = (task.parts[-count:] for count in range(least, len(task.parts) + 1))
+    return "/".join(next(end for end in ends if sum(other.parts[-len(end) :] == end for other in tasks) == 1))
 
 
 def _sorted_table(entries: dict[int, int]) -> tuple[Hashes, npt.NDArray[np.uint16]]:

@@ -65,7 +65,7 @@ def lock_folder(folder: Path) -> IO[bytes]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise UserError("another build is at work in this folder", where=folder, fix="Wait for it to end.") from None
+        raise UserError("another program is at work in this folder", where=folder, fix="Wait for it to end.") from None
     return file
 
 

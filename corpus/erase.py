@@ -12,11 +12,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from configs.errors import UserError
-from configs.manifest import read_manifest
 from configs.recipe import load_recipe
 from corpus.document import COMMENT_PREFIX, SUBMISSION_PREFIX
 from corpus.engine import lock_folder, unlock_folder
-from corpus.erasure import Erasure, erase
+from corpus.erasure import Erasure, erase, finish_earlier, read_corpus_manifest
 from corpus.shards import DOCUMENTS_SUFFIX, SPLITS, split_folder
 
 POST_ID = re.compile(r"(?:t[13]_)?[0-9a-zA-Z]{1,32}|text_[0-9a-zA-Z_-]{1,64}")
@@ -70,6 +69,7 @@ def resync(arguments: Sequence[str], program: str) -> None:
     request = load_recipe(ResyncRequest, arguments, program)
     keys_dir = _keys_dir(request.corpus, request.keys_dir)
     with lock_folder(request.corpus):
+        finish_earlier(request.corpus)
         ids = list_ids(request.corpus)
         gone = find_gone(ids)
         logger.info("%s of %s posts are gone from Reddit", f"{len(gone):,}", f"{len(ids):,}")
@@ -105,9 +105,10 @@ def list_ids(corpus_dir: Path) -> list[str]:
 
 
 def _keys_dir(corpus_dir: Path, given: Path | None) -> Path:
+    manifest = read_corpus_manifest(corpus_dir)
     if given is not None:
         return given
-    keys_dir = Path(read_manifest(corpus_dir).recipe["keys_dir"])
+    keys_dir = Path(manifest.recipe["keys_dir"])
     if not keys_dir.is_dir():
         raise UserError(
             "the keys folder of this corpus is not here",

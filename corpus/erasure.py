@@ -2,7 +2,8 @@
 
 Reddit's terms ask that deleted content be deleted here too. The order makes it safe to kill: tombstones first, so
 no later build brings the posts back; then the new shards beside the old ones; then a plan, which is the point of no
-return; then renames and the manifest. A run that finds a plan carries it out.
+return; then renames and the manifest. A run that finds a plan carries it out. The card and the Croissant description
+of what is left are part of it.
 """
 
 import base64
@@ -20,6 +21,7 @@ from tokenizers import Tokenizer
 from configs.errors import UserError
 from configs.manifest import MANIFEST_NAME, Manifest, now, read_manifest, sha256_file
 from configs.run_folder import remove_folder, write_atomically
+from corpus.card import CARD_NAME, CROISSANT_NAME, correct_card, render_croissant
 from corpus.chunks import read_rows, write_rows
 from corpus.document import COMMENT_PREFIX, OTHER_PREFIX, SUBMISSION_PREFIX
 from corpus.shards import (
@@ -60,11 +62,10 @@ def erase(corpus_dir: Path, keys_dir: Path, *, ids: Iterable[str] = (), author_h
     Raises:
         UserError: no corpus, or the signing library is absent.
     """
-    manifest = read_manifest(corpus_dir)
-    if manifest.stage != "corpus":
-        raise UserError(f"holds the output of stage {manifest.stage!r}, not of 'corpus'", where=corpus_dir)
+    read_corpus_manifest(corpus_dir)
     sign = _load_signer(keys_dir)
-    _finish_earlier(corpus_dir)
+    finish_earlier(corpus_dir)
+    manifest = read_corpus_manifest(corpus_dir)  # an earlier erasure that was finished now has changed it
     names = {name for identifier in ids for name in full_names(identifier)}
     authors = {value for value in author_hashes if value}
     Tombstones(keys_dir).add(names | authors)
@@ -72,6 +73,7 @@ def erase(corpus_dir: Path, keys_dir: Path, *, ids: Iterable[str] = (), author_h
     if not touched:
         return Erasure(0, [], len(names))
     staging = corpus_dir / STAGING_NAME
+    staging.mkdir(exist_ok=True)
     files: dict[str, str | None] = {}
     erased, tokens, found = 0, dict.fromkeys(SPLITS, 0), set[str]()
     counts = dict.fromkeys(SPLITS, 0)
@@ -82,21 +84,35 @@ def erase(corpus_dir: Path, keys_dir: Path, *, ids: Iterable[str] = (), author_h
         counts[split] += len(gone)
         tokens[split] += gone_tokens
     shards = [f"{split}/{number:05d}" for split, number in touched]
-    record = {
+    record: dict[str, Any] = {
         "erased_at": now(),
         "posts": erased,
         "shards": shards,
         "documents": counts,
         "tokens": tokens,
+    }
+    _stage_descriptions(corpus_dir, staging, manifest, record, files)
+    record |= {
         "before": {name: manifest.outputs[name].sha256 for name in files if name in manifest.outputs},
         "after": files,
         "manifest_before": sha256_file(corpus_dir / MANIFEST_NAME),
     }
     plan = {"files": files, "record": sign(record)}
-    staging.mkdir(exist_ok=True)
     write_atomically(staging / PLAN_NAME, json.dumps(plan))
     _carry_out(corpus_dir, plan)
     return Erasure(erased, shards, len(names - found) if names else 0)
+
+
+def read_corpus_manifest(corpus_dir: Path) -> Manifest:
+    """Read the manifest of a corpus.
+
+    Raises:
+        UserError: there is none, or another stage wrote it.
+    """
+    manifest = read_manifest(corpus_dir)
+    if manifest.stage != "corpus":
+        raise UserError(f"holds the output of stage {manifest.stage!r}, not of 'corpus'", where=corpus_dir)
+    return manifest
 
 
 def full_names(identifier: str) -> list[str]:
@@ -165,7 +181,23 @@ def _stage_shard(
     return gone, gone_tokens
 
 
-def _finish_earlier(corpus_dir: Path) -> None:
+def _stage_descriptions(
+    corpus_dir: Path, staging: Path, manifest: Manifest, record: dict[str, Any], files: dict[str, str | None]
+) -> None:
+    """Write the card and the Croissant description of what is left into the staging folder, where there are any."""
+    counts = _counts_after(manifest.counts, record)
+    outputs = {name: output.sha256 for name, output in manifest.outputs.items()} | files
+    tables = {name: digest for name, digest in outputs.items() if digest and name.endswith(DOCUMENTS_SUFFIX)}
+    if (card := corpus_dir / CARD_NAME).is_file():
+        corrected = correct_card(card.read_text(encoding="utf-8"), manifest.counts, counts)
+        write_atomically(staging / CARD_NAME, corrected)
+        files[CARD_NAME] = sha256_file(staging / CARD_NAME)
+    if (corpus_dir / CROISSANT_NAME).is_file():
+        write_atomically(staging / CROISSANT_NAME, render_croissant(tables, counts["kept"], manifest.started_at))
+        files[CROISSANT_NAME] = sha256_file(staging / CROISSANT_NAME)
+
+
+def finish_earlier(corpus_dir: Path) -> None:
     """Carry out the plan of an interrupted erasure, or clear away what came before one."""
     plan = corpus_dir / STAGING_NAME / PLAN_NAME
     if plan.is_file():
@@ -194,14 +226,18 @@ def _updated_manifest(corpus_dir: Path, manifest: Manifest, plan: dict[str, Any]
             values["outputs"].pop(name, None)
         else:
             values["outputs"][name] = {"sha256": digest, "size_bytes": (corpus_dir / name).stat().st_size}
-    counts, record = values["counts"], plan["record"]
-    counts["kept"] -= record["posts"]
-    for split in SPLITS:
-        for kind in ("documents", "tokens"):
-            if split in counts[kind]:
-                counts[kind][split] -= record[kind][split]
-    counts["erasures"] = [*counts.get("erasures", []), record]
+    counts = _counts_after(manifest.counts, plan["record"])
+    values["counts"] = counts | {"erasures": [*counts.get("erasures", []), plan["record"]]}
     return json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+
+
+def _counts_after(counts: dict[str, Any], record: dict[str, Any]) -> dict[str, Any]:
+    """Return the counts of a corpus without what was erased."""
+    left = {
+        kind: {split: count - record[kind].get(split, 0) for split, count in counts[kind].items()}
+        for kind in ("documents", "tokens")
+    }
+    return counts | left | {"kept": counts["kept"] - record["posts"]}
 
 
 def _load_signer(keys_dir: Path) -> Any:

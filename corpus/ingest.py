@@ -89,6 +89,12 @@ class DumpReader(PipelineStep):
                 self._refuse_damage(path, error.reason, line)
                 set_aside(line.number + 1, line.offset, f"{error.reason}_stream")
         self._check_unchanged(path, rank)
+        if not read and not quarantined:
+            raise UserError(
+                "holds not a single line (a failed download?)",
+                where=path,
+                fix="Fetch the file again, or take it out of `inputs`.",
+            )
         if read and sum(quarantined.values()) >= read:
             raise UserError(
                 f"none of its {read:,} lines is a Reddit post ({', '.join(sorted(quarantined))})",

@@ -155,13 +155,21 @@ def find_gone(fullnames: Sequence[str], reddit: praw.Reddit | None = None) -> se
     """Ask `/api/info` which posts and comments (`t3_…`, `t1_…`) are deleted, removed or unknown by now.
 
     Raises:
-        UserError: no credentials, or no answer.
+        UserError: no credentials, no permission, or no answer.
     """
     client = RedditClient(reddit if reddit is not None else open_reddit())
     gone: set[str] = set()
     for start in range(0, len(fullnames), ITEMS_PER_REQUEST):
         batch = fullnames[start : start + ITEMS_PER_REQUEST]
-        answer = client.get("api/info", id=",".join(batch))
+        try:
+            answer = client.get("api/info", id=",".join(batch))
+        except Unavailable as error:
+            # The question itself is refused: a post that is gone is only missing from the answer.
+            raise UserError(
+                f"Reddit does not say which posts are gone ({error.reason})",
+                where="api/info",
+                fix="Check that your application may read posts (see docs/collect.md).",
+            ) from None
         there = {item.get("name") for item in _page(answer, "api/info").items if not is_gone(item)}
         gone |= set(batch) - there
     return gone

@@ -6,7 +6,7 @@
 This lowers the risk that an author or a third person is recognised; it does not make a text anonymous.
 """
 
-from corpus.deidentify.deidentifier import BACKENDS, Deidentifier
+from corpus.deidentify.deidentifier import BACKENDS, Deidentifier, check_backend
 from corpus.deidentify.spans import LABELS, Span, mask
 
-__all__ = ["BACKENDS", "LABELS", "Deidentifier", "Span", "mask"]
+__all__ = ["BACKENDS", "LABELS", "Deidentifier", "Span", "check_backend", "mask"]

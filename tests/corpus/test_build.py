@@ -156,6 +156,18 @@ def test_a_file_of_another_schema_is_refused(build: Build, tmp_path: Path) -> No
         build([good, other])
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", b""), ("a.jsonl.gz", b""), ("a.zst", b""), ("a.zst", pack_zstd(b"")), ("a.ndjson", b"\n \n")],
+)
+def test_a_file_without_a_line_is_refused(build: Build, tmp_path: Path, name: str, content: bytes) -> None:
+    good, empty = tmp_path / "RS_2020.jsonl", tmp_path / name
+    good.write_bytes(pack_lines(make_post(number) for number in range(60)))
+    empty.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name}: holds not a single line"):
+        build([good, empty])
+
+
 def test_texts_from_elsewhere_are_documents_too(build: Build, tmp_path: Path) -> None:
     """The training texts of a labelled task, for task-adaptive pretraining."""
     task = tmp_path / "train.jsonl"
@@ -171,7 +183,7 @@ def test_texts_from_elsewhere_are_documents_too(build: Build, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("records", "message"),
-    [([], "no post is left"), ([make_post(1, selftext="[deleted]")] * 3, r"no post is left[\s\S]*deleted 3")],
+    [([], "not a single line"), ([make_post(1, selftext="[deleted]")] * 3, r"no post is left[\s\S]*deleted 3")],
 )
 def test_an_empty_corpus_is_refused(build: Build, tmp_path: Path, records: list[dict[str, str]], message: str) -> None:
     dump = tmp_path / "RS_2020.jsonl"
@@ -239,8 +251,18 @@ def test_two_builds_in_one_folder_are_refused(build: Build, dumps: list[Path], t
     from corpus.engine import lock_folder
 
     (tmp_path / "corpus.partial").mkdir()
-    with lock_folder(tmp_path / "corpus.partial"), pytest.raises(UserError, match="another build is at work"):
+    with lock_folder(tmp_path / "corpus.partial"), pytest.raises(UserError, match="another program is at work"):
         build(dumps)
+
+
+@pytest.mark.parametrize(("backend", "message"), [("defualt", "unknown"), ("presidio", "spacy is not installed")])
+def test_a_deidentifier_that_cannot_be_had_is_refused_before_any_work(
+    build: Build, dumps: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(UserError, match=message):
+        build(dumps, deidentifier=backend)
+    assert not (tmp_path / "corpus.partial").exists()
 
 
 def test_a_tokenizer_that_is_not_there_is_named(build: Build, dumps: list[Path], tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Collecting: an invented Reddit behind a requests adapter, faults on the wire, and PRAW's recorded answers."""
 
+import dataclasses
 import io
 import json
 import re
+import sys
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -14,7 +16,7 @@ import zstandard
 from requests.adapters import BaseAdapter
 
 from configs.errors import UserError
-from configs.manifest import read_manifest
+from configs.manifest import read_manifest, verify_folder
 from configs.recipe import load_recipe
 from corpus.authors import hash_author, load_author_key
 from corpus.chunks import read_rows
@@ -22,6 +24,7 @@ from corpus.collect import CollectRecipe, collect, jobs_of, main
 from corpus.collection import Collection
 from corpus.document import parse_record
 from corpus.dumps import find_inputs, read_lines
+from corpus.engine import lock_folder
 from corpus.reddit_api import RedditClient, Unavailable, find_gone, is_gone, open_reddit
 from corpus.shards import TokenShards
 
@@ -291,6 +294,34 @@ def test_an_unavailable_subreddit_is_noted_and_the_others_collected(tmp_path, st
     assert sum("hidden" in path for path, _ in adapter.asked) == 1
 
 
+def test_a_subreddit_that_closes_after_its_first_page_keeps_what_it_gave(tmp_path):
+    def handle(path, query):
+        return answer({"reason": "private"}, 403) if query.get("after") else paged(POSTS, query)
+
+    collect(recipe_of(tmp_path), client_of(FakeReddit(handle)))
+    counts = read_manifest(tmp_path / "out").counts
+    assert (counts["submissions"], counts["unavailable"]) == (100, {"quietroom": "private"})
+
+
+def test_two_collections_in_one_folder_are_refused(tmp_path):
+    adapter = FakeReddit(lambda path, query: paged(POSTS, query))
+    (tmp_path / "out.partial").mkdir()
+    with lock_folder(tmp_path / "out.partial"), pytest.raises(UserError, match="another program is at work"):
+        collect(recipe_of(tmp_path), client_of(adapter))
+    assert not adapter.asked
+    collect(recipe_of(tmp_path), client_of(adapter))
+    assert not (tmp_path / "out" / ".lock").exists()
+    assert verify_folder(tmp_path / "out", stage="collect") == []
+
+
+@pytest.mark.parametrize(("backend", "message"), [("defualt", "unknown"), ("presidio", "spacy is not installed")])
+def test_a_deidentifier_that_cannot_be_had_leaves_no_folder(tmp_path, monkeypatch, backend, message):
+    monkeypatch.setitem(sys.modules, "spacy", None)
+    with pytest.raises(UserError, match=message):
+        collect(recipe_of(tmp_path, deidentifier=backend), client_of(FakeReddit(None)))
+    assert not (tmp_path / "out.partial").exists()
+
+
 def test_no_subreddit_available_is_an_error(tmp_path):
     def redirect(path, query):
         return answer(b"", 302, {"location": "https://www.reddit.com/subreddits/search?q=hidden"})
@@ -449,6 +480,24 @@ def test_a_stream_killed_between_two_pages_loses_neither(tmp_path):
     assert sorted(row["id"] for row in written(tmp_path / "out")) == [post["id"] for post in POSTS[:240]]
 
 
+def test_a_stream_without_an_end_is_finished_by_one_that_has_an_end(tmp_path):
+    clock = Clock()
+
+    def handle(path, query):
+        if clock.now >= 300:
+            raise KeyboardInterrupt
+        return paged(POSTS[:20][::-1], query)
+
+    endless = recipe_of(tmp_path, listings=[], stream=True, poll_seconds=30)
+    with pytest.raises(KeyboardInterrupt):
+        collect(endless, RedditClient(reddit_of(FakeReddit(handle)), sleep=clock.append), clock)
+    clock.now = 0
+    ended = dataclasses.replace(endless, stream_minutes=1, poll_seconds=20, max_wait_minutes=5)
+    collect(ended, RedditClient(reddit_of(FakeReddit(handle)), sleep=clock.append), clock)
+    assert len(written(tmp_path / "out")) == 20
+    assert clock.now == 60
+
+
 def test_trees_follow_what_is_folded_up_to_a_number_of_requests(tmp_path):
     replies = listing([comment(3)]).json()
     top = [comment(number) for number in range(3)]
@@ -485,6 +534,12 @@ def test_find_gone_asks_a_hundred_at_a_time():
         "t3_syn0009",
     }
     assert [len(query["id"].split(",")) for _, query in adapter.asked] == [100, 100, 50]
+
+
+def test_an_application_that_may_not_ask_what_is_gone_is_told():
+    adapter = FakeReddit(lambda path, query: answer({"reason": "forbidden"}, 403))
+    with pytest.raises(UserError, match=r"api/info: Reddit does not say which posts are gone \(forbidden\)"):
+        find_gone(["t3_syn0001"], reddit_of(adapter))
 
 
 def test_an_answer_that_is_no_listing_is_refused():

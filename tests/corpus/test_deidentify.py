@@ -6,6 +6,7 @@ import pytest
 
 from configs.errors import UserError
 from corpus.deidentify import Deidentifier, Span, mask
+from corpus.deidentify.deidentifier import combine
 
 
 def test_mask_keeps_the_rest_and_numbers_distinct_surfaces():
@@ -23,6 +24,18 @@ def test_placeholders_of_earlier_cleaning_stay_and_keep_their_number():
 def test_overlapping_spans_are_refused():
     with pytest.raises(ValueError, match="overlaps"):
         mask("abcdef", [Span(0, 3, "NAME"), Span(2, 4, "NAME")])
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("Springfield 12345 Springfield", "[place] [zip] [place]"),
+        ("Springfield 3000 AB-1234 Springfield", "[place] [zip] [place]"),
+    ],
+)
+def test_a_number_between_two_places_is_one_postcode(text, masked):
+    places = [Span(0, 11, "PLACE"), Span(len(text) - 11, len(text), "PLACE")]
+    assert mask(text, combine(text, places)) == masked
 
 
 def test_unknown_backend_is_a_user_error():

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.deidentify import LABELS, Deidentifier, Span, mask
+from corpus.deidentify.deidentifier import combine
 from corpus.deidentify.spans import PROTECTED, resolve
 
 PIECES = st.sampled_from(
@@ -81,6 +82,29 @@ def test_resolved_spans_cover_exactly_what_the_candidates_cover(spans, walls):
     resolved = resolve(candidates, protected)
     assert {i for span in resolved for i in range(span.start, span.end)} == covered
     assert all(before.end <= after.start for before, after in itertools.pairwise(resolved))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    words=st.lists(
+        st.tuples(
+            st.sampled_from(["Springfield", "12 Oak Street", "12345", "3000 AB", "AB-1234", "IL", "and", "corner of"]),
+            st.sampled_from(["", "", "PLACE", "PLACE", "ADDRESS", "NAME"]),
+        ),
+        max_size=8,
+    )
+)
+def test_spans_stay_apart_whatever_a_tagger_finds(words):
+    text, tagged = "", []
+    for word, label in words:
+        if label:
+            tagged.append(Span(len(text), len(text) + len(word), label))
+        text += f"{word} "
+    spans = combine(text, tagged)
+    check_spans(text, spans)
+    covered = {i for span in spans for i in range(span.start, span.end)}
+    assert all(covered.issuperset(range(span.start, span.end)) for span in tagged)
+    mask(text, spans)
 
 
 def test_results_do_not_depend_on_the_batch(deidentifier):

@@ -256,6 +256,21 @@ def test_bad_task_files_are_named(tmp_path: Path) -> None:
     assert read_tasks([str(tmp_path / "*.jsonl")]) == {f"{tmp_path.name}/test.jsonl": tmp_path / "test.jsonl"}
 
 
+def test_a_task_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "test.jsonl").write_bytes(b'{"text": "fine"}\n{"text": "caf\xe9"}\n')
+    with pytest.raises(UserError, match=r"test\.jsonl:2: not a JSON object"):
+        list(task_texts(tmp_path))
+
+
+def test_tasks_of_one_name_are_told_apart_and_none_is_left_out(tmp_path: Path) -> None:
+    tasks = [tmp_path / name for name in ("old/mood", "new/mood", "new/2024/mood", "new/sleep")]
+    for task in tasks:
+        task.mkdir(parents=True)
+        (task / "test.jsonl").write_text('{"text": "fine"}\n')
+    patterns = [str(tmp_path / "*" / "*"), str(tmp_path / "new" / "2024" / "mood"), str(tmp_path / "new" / "sleep")]
+    assert read_tasks(patterns) == dict(zip(("old/mood", "new/mood", "2024/mood", "sleep"), tasks, strict=True))
+
+
 def test_long_texts_start_where_one_edit_ends() -> None:
     assert one_edit_keys(["a"] * LONG_WORDS)
     assert not one_edit_keys(["a"] * (LONG_WORDS + 1))

@@ -9,6 +9,7 @@ from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from configs.errors import UserError
+from configs.manifest import read_manifest
 from corpus.config import CorpusRecipe
 from corpus.engine import run_step, step_counts, step_usage
 from corpus.executors import completed_tasks, run_tasks
@@ -99,6 +100,16 @@ def test_without_ray_the_user_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match="needs Ray"):
         run_tasks(recipe(executor="ray"), [Count()], 2, tmp_path, lambda _: None)
+
+
+def test_a_build_is_resumed_by_another_executor(build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dump = tmp_path / "RS.jsonl"
+    dump.write_bytes(pack_lines(make_post(number) for number in range(60)))
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match="needs Ray"):
+        build([dump], executor="ray", slurm_partition="long")
+    corpus = build([dump], executor="local")
+    assert read_manifest(corpus).recipe["executor"] == "local"
 
 
 @pytest.mark.slow

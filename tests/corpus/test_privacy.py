@@ -18,7 +18,7 @@ from corpus.canaries import REPEAT_BANDS, SEALED_PATH
 from corpus.chunks import read_rows, rows_of_lines
 from corpus.erasure import erase, find_shards, verify_proof
 from corpus.lock_files import main as vault_main
-from corpus.shards import SPLITS, TokenShards
+from corpus.shards import SPLITS, TokenShards, documents_path
 from corpus.tombstones import Tombstones
 from corpus.vault import Vault, create_key, destroy_key
 from tests.corpus.conftest import make_post, pack_lines, pack_zstd
@@ -218,6 +218,30 @@ def file_states(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
+def assert_described_as_it_is(corpus: Path) -> None:
+    """The card and the Croissant description say what is in the corpus now."""
+    manifest = read_manifest(corpus)
+    description = json.loads((corpus / "croissant.json").read_text())
+    *files, every = description["distribution"]
+    tables = {name: record.sha256 for name, record in manifest.outputs.items() if name.endswith(".documents.parquet")}
+    assert {file["@id"]: file["sha256"] for file in files} == tables
+    assert {file["@id"] for file in every["containedIn"]} == set(tables)
+    card, kept = (corpus / "card.md").read_text(), f"{len(all_ids(corpus)):,}"
+    assert description["description"].startswith(f"{kept} ")
+    assert f"\n{kept} public Reddit posts" in card
+    for split in SPLITS:
+        documents, tokens = manifest.counts["documents"][split], manifest.counts["tokens"][split]
+        assert f"\n| {split} | {documents:,} | {tokens:,} |\n" in card
+
+
+def test_what_the_builder_wrote_into_the_card_outlives_an_erasure(corpus: Path, tmp_path: Path) -> None:
+    card = corpus / "card.md"
+    card.write_text(card.read_text().replace("the builder's to obtain", "obtained from an invented board"))
+    erase(corpus, tmp_path / "keys", ids=["t3_p45"])
+    assert "obtained from an invented board" in card.read_text()
+    assert_described_as_it_is(corpus)
+
+
 def test_erasing_posts_rewrites_their_shards_and_no_other(corpus: Path, tmp_path: Path) -> None:
     before, ids = file_states(corpus), all_ids(corpus)
     victims = {"t3_p45", "t3_p47"}  # both in chunk 1
@@ -227,7 +251,7 @@ def test_erasing_posts_rewrites_their_shards_and_no_other(corpus: Path, tmp_path
     assert {row["id"] for row in all_rows(corpus)} == ids - victims
     after = file_states(corpus)
     changed = {name for name in before if before[name] != after.get(name)}
-    assert changed - {"manifest.json"} == {
+    assert changed - {"manifest.json", "card.md", "croissant.json"} == {
         f"{kind}/{shard}{end}"
         for shard in result.shards
         for kind, end in (("tokens", ".tokens"), ("tokens", ".documents.parquet"), ("documents", ".jsonl.zst"))
@@ -261,6 +285,7 @@ def test_erasing_an_author_and_a_whole_shard(build: Build, tmp_path: Path) -> No
     assert result.posts == 40
     assert author not in {row["author_hash"] for row in all_rows(corpus)}
     assert not [file for file in corpus.rglob("*") if result.shards[0] in str(file)]
+    assert_described_as_it_is(corpus)
     assert verify_folder(corpus, stage="corpus") == []
     assert read_manifest(corpus).counts["kept"] == 160
     again = build([path], "again", chunk_documents=40)
@@ -294,7 +319,7 @@ def test_the_proof_is_signed_and_chained(corpus: Path, tmp_path: Path) -> None:
     assert "p45" not in (tmp_path / "keys" / "tombstones.jsonl").read_text()
 
 
-@pytest.mark.parametrize("stop_at", [2, 4, 5, 7])
+@pytest.mark.parametrize("stop_at", [2, 4, 6, 7, 8, 10, 12, 13])
 def test_an_erasure_killed_anywhere_is_finished_by_the_next(
     build: Build, dump: Path, tmp_path: Path, stop_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -313,10 +338,43 @@ def test_an_erasure_killed_anywhere_is_finished_by_the_next(
         erase(corpus, tmp_path / "keys", ids=["t3_p45"])
     monkeypatch.undo()
     erase(corpus, tmp_path / "keys", ids=["t3_p45"])
+    assert_described_as_it_is(corpus)
     assert all_ids(corpus) == ids - {"t3_p45"} == {row["id"] for row in all_rows(corpus)}
     assert verify_folder(corpus, stage="corpus") == []
     assert len(read_manifest(corpus).counts["erasures"]) == 1
     assert not (corpus / erasure.STAGING_NAME).exists()
+
+
+def stop_erasing_within_the_plan(corpus: Path, keys_dir: Path, ids: list[str]) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("corpus.erasure._carry_out", die)
+        with pytest.raises(KeyboardInterrupt):
+            erase(corpus, keys_dir, ids=ids)
+
+
+def test_resync_finishes_an_erasure_although_nothing_more_is_gone(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop_erasing_within_the_plan(corpus, tmp_path / "keys", ["t3_p45"])
+    asked = stand_in_for_reddit(monkeypatch, gone=[])
+    ids = all_ids(corpus)
+    erase_program.resync(["--corpus", str(corpus)], "resync")
+    assert all_ids(corpus) == set(asked) == ids - {"t3_p45"}
+    assert verify_folder(corpus, stage="corpus") == []
+
+
+def test_the_proof_of_an_erasure_after_an_interrupted_one_has_the_hashes_that_it_met(
+    corpus: Path, tmp_path: Path
+) -> None:
+    stop_erasing_within_the_plan(corpus, tmp_path / "keys", ["t3_p45"])
+    (shard,) = find_shards(corpus, {"t3_p45"}, set())
+    others = [row["id"] for row in read_rows(documents_path(corpus, *shard)) if row["id"] != "t3_p45"]
+    erase(corpus, tmp_path / "keys", ids=others[:1])
+    first, second = read_manifest(corpus).counts["erasures"]
+    assert second["before"] == first["after"]
 
 
 def test_shards_are_found_by_reading_tables_only(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -376,16 +434,29 @@ def test_tombstones_only_grow(tmp_path: Path) -> None:
     assert [name in found for name in ("t3_a", "t3_c", "t3_d", "")] == [True, True, False, False]
 
 
-def test_resync_erases_what_is_gone(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("program", [erase_program.main, erase_program.resync])
+def test_a_corpus_that_is_not_there_is_named(tmp_path: Path, program: Callable[[list[str], str], None]) -> None:
+    what = [] if program is erase_program.resync else ["--author_hash", "0" * 32]
+    with pytest.raises(UserError, match=r"mistyped: this folder holds no finished run"):
+        program(["--corpus", str(tmp_path / "mistyped"), "--keys_dir", str(tmp_path), *what], "erase")
+
+
+def stand_in_for_reddit(monkeypatch: pytest.MonkeyPatch, gone: list[str]) -> list[str]:
+    """Answer `find_gone`; returns the list that will hold what was asked."""
     asked: list[str] = []
 
     def find_gone(ids: list[str]) -> list[str]:
         asked.extend(ids)
-        return ["t3_p45"]
+        return gone
 
     reddit_api = type(sys)("corpus.reddit_api")
     reddit_api.find_gone = find_gone  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "corpus.reddit_api", reddit_api)
+    return asked
+
+
+def test_resync_erases_what_is_gone(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = stand_in_for_reddit(monkeypatch, gone=["t3_p45"])
     ids = all_ids(corpus)
     erase_program.resync(["--corpus", str(corpus)], "resync")
     assert set(asked) == ids
