@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.errors import UserError
-from configs.manifest import MANIFEST_NAME, read_manifest
+from configs.lineage import trace_lineage
+from configs.manifest import MANIFEST_NAME, read_manifest, record_input
 from finetune.tasks import Task
 
 RUN_WORDS = 13
@@ -65,9 +66,9 @@ def leaks_between(tasks: Sequence[Task]) -> dict[tuple[str, str], list[Leak]]:
 
     One index over all test splits, and one pass over the others: pair by pair would read everything anew for each.
     """
-    tests = {(task.name, example.id): example.text for task in tasks for example in task.splits["test"]}
-    keys = list(tests)
-    index = TextIndex((str(number), tests[key]) for number, key in enumerate(keys))
+    tests = [(task.name, example) for task in tasks for example in task.splits["test"]]
+    keys = [(name, example.id) for name, example in tests]
+    index = TextIndex((str(number), example.text) for number, (_, example) in enumerate(tests))
     leaks: dict[tuple[str, str], list[Leak]] = defaultdict(list)
     for source in tasks:
         for split in ("train", "validation"):
@@ -79,29 +80,32 @@ def leaks_between(tasks: Sequence[Task]) -> dict[tuple[str, str], list[Leak]]:
 
 
 def leaks_from_pretraining(model_folder: Path, tasks: list[Task]) -> list[Leak]:
-    """Return the test texts that stand in the corpus a model was pretrained on, as its manifest names it.
+    """Return the test texts that stand in a corpus that a model's weights have seen, in any generation.
 
-    A model without a manifest, or whose corpus is no longer where its manifest says, cannot be checked.
+    A model without a manifest cannot be checked, nor one whose past is no longer where and what its manifests say.
 
     Raises:
-        UserError: the corpus is gone.
+        UserError: a model that it came from, or a corpus, is gone or has changed.
     """
     if not (model_folder / MANIFEST_NAME).is_file():
         return []
-    inputs = read_manifest(model_folder).inputs
-    if "corpus" not in inputs:
-        return []
-    folder = Path(inputs["corpus"].path) / "documents" / "train"
-    files = sorted(folder.glob("*.jsonl.zst"))
-    if not files:
-        raise UserError(
-            "the corpus this model was pretrained on is gone, so it cannot be checked for test texts",
-            where=folder,
-            fix="Put it back, or leave this model out.",
-        )
+    lineage = trace_lineage(read_manifest(model_folder))
+    fix = "Put it back as it was, or leave this model out."
+    if lineage.gaps:
+        raise UserError(f"cannot be checked for test texts: {lineage.gaps[0]}", where=model_folder, fix=fix)
+    files: list[Path] = []
+    for record in lineage.corpora.values():
+        found = sorted(Path(record.path, "documents", "train").glob("*.jsonl.zst"))
+        if not found or record_input(Path(record.path)).sha256 != record.sha256:
+            raise UserError(
+                "a corpus this model was pretrained on is gone or has changed, so it cannot be checked for test texts",
+                where=record.path,
+                fix=fix,
+            )
+        files += found
     indices = {task.name: TextIndex((e.id, e.text) for e in task.splits["test"]) for task in tasks}
     return [
-        Leak("corpus", document_id, f"{name}/test", target_id)
+        Leak(path.parents[2].name, document_id, f"{name}/test", target_id)
         for path in files
         for document_id, text in _documents(path)
         for name, index in indices.items()

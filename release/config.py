@@ -16,15 +16,14 @@ class AuditRecipe(StageRecipe):
     model_dir: Path
     """The model to audit: an encoder of `mindshift pretrain`, or a classifier of `mindshift finetune`."""
     base_model: str
-    """The model it was adapted from: folder, Hub id or package:NAME. Every excess is measured against it."""
+    """The model it was adapted from, as its own recipe named it: folder, Hub id or package:NAME. Every excess is
+    measured against it, so it must not have seen the data itself."""
     data_dir: Path
     """What it was trained on: the corpus folder (encoder) or the task folder (classifier)."""
-    shadow_model: str | None = None
-    """A model adapted in the same way on other documents of the same kind. None trains one on held-out documents."""
     shadow_steps: int = 300
-    """Optimizer steps of the shadow model, if it is trained here."""
+    """Optimizer steps of the shadow model: the base, adapted here to held-out documents."""
     shadow_learning_rate: float = 1e-4
-    """Learning rate of the shadow model, if it is trained here."""
+    """Learning rate of the shadow model."""
     documents_per_side: int = 2000
     """Members and non-members for membership inference; the policy wants at least 2,000 each."""
     max_tokens: int = 64
@@ -59,7 +58,8 @@ class CardRecipe(StageRecipe):
     audit_dir: Path
     """Its audits (`mindshift release audit`)."""
     parent_dir: Path | None = None
-    """The release (or downloaded repository) of the encoder that a classifier or adapter is built from."""
+    """The release (or downloaded repository) of the model that this one is built from: the encoder of a classifier or
+    adapter, the first stage of an encoder that was trained in two."""
     name: str
     """Public name of the model, such as mindshift-base."""
     version: str
@@ -135,7 +135,7 @@ class BuildRecipe(StageRecipe):
     card_dir: Path
     """Its card."""
     parent_dir: Path | None = None
-    """The release of the encoder that a classifier or adapter is built from."""
+    """The release (or downloaded repository) of the model that this one is built from."""
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from configs.errors import UserError
-from configs.manifest import code_revision, sha256_file
-from release.subject import Subject
+from configs.manifest import code_revision, record_input, sha256_file
+from release.subject import Subject, fingerprint
 
 EVIDENCE_NAME = "evidence.json"
 FORMAT = 1
@@ -72,7 +72,8 @@ class Evidence:
 
     Attributes:
         kind, fingerprint, weights, model_manifest_sha256: the model it is about (see `release.subject`).
-        base_model, base_fingerprint: the base that excesses are measured against.
+        base_model, base_fingerprint, base_sha256: the base that excesses are measured against; the last is what a
+            manifest records of it as an input, empty if it is no local folder.
         data_manifest_sha256: manifest hash of the corpus (of the task, for a classifier).
         audit_code_sha256: hash of the sources of `release/` that measure and judge.
     """
@@ -89,16 +90,24 @@ class Evidence:
     audit_code_sha256: str
     measured_at: str
     audits: list[AuditResult]
+    base_sha256: str = ""
 
     def audit(self, name: str) -> AuditResult | None:
         """Return an audit's result by name, or None."""
         return next((audit for audit in self.audits if audit.name == name), None)
 
 
-def bind_evidence(
-    subject: Subject, *, base_model: str, base_fingerprint: str, data_manifest_sha256: str, audits: list[AuditResult]
-) -> Evidence:
-    """Bind results to the model they were measured on and to the code that measured them."""
+def bind_evidence(subject: Subject, *, base_model: str, base: Path, data: Path, audits: list[AuditResult]) -> Evidence:
+    """Bind results to the model they were measured on, its base and data, and the code that measured them.
+
+    Args:
+        subject: the model.
+        base_model: the base's name, as a reader may see it.
+        base: its folder; one that does not exist is a model of the Hub, known by its name alone.
+        data: folder of the corpus or task.
+        audits: what was measured.
+    """
+    is_local = base.is_dir()
     return Evidence(
         format=FORMAT,
         kind=subject.kind,
@@ -106,8 +115,9 @@ def bind_evidence(
         weights=subject.weights,
         model_manifest_sha256=subject.manifest_sha256,
         base_model=base_model,
-        base_fingerprint=base_fingerprint,
-        data_manifest_sha256=data_manifest_sha256,
+        base_fingerprint=fingerprint(base) if is_local else "",
+        base_sha256=record_input(base).sha256 if is_local else "",
+        data_manifest_sha256=record_input(data).sha256,
         code_revision=code_revision(),
         audit_code_sha256=audit_code_sha256(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -139,9 +149,10 @@ def read_evidence(path: Path) -> Evidence:
 
 
 def audit_code_sha256() -> str:
-    """Return one hash over the sources that measure and judge: `release/audits/`, policy, evidence and gate."""
+    """Return one hash over the sources that measure and judge: `release/audits/` and the modules around them."""
     room = Path(__file__).resolve().parent
-    sources = [*sorted((room / "audits").rglob("*.py")), room / "policy.py", room / "evidence.py", room / "gate.py"]
+    modules = [room / f"{name}.py" for name in ("run_audit", "policy", "evidence", "gate")]
+    sources = [*sorted((room / "audits").rglob("*.py")), *modules]
     digest = hashlib.sha256()
     for path in [*sources, *sorted((room / "audits").glob("*.json"))]:
         if path.is_file():

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.lineage import Lineage, recorded_manifest, trace_lineage
+from configs.manifest import Manifest
 from release.evidence import Evidence, audit_code_sha256
-from release.inheritance import Parent, Restrictions, lineage_reasons, restriction_reasons
+from release.inheritance import Parent, Restrictions, is_release, lineage_reasons, restriction_reasons
 from release.policy import MAXIMUM_AGE_DAYS, REQUIRED_AUDITS, judge_all
 from release.subject import Subject
 
@@ -43,7 +45,7 @@ class Override:
 NO_OVERRIDE = Override(audits=[], reason="", by="")
 
 
-def binding_reasons(subject: Subject, evidence: Evidence) -> list[str]:
+def binding_reasons(subject: Subject, evidence: Evidence, lineage: Lineage) -> list[str]:
     """Say why `evidence` is not about this model, its data and the present code; empty if it is."""
     reasons = []
     if evidence.fingerprint != subject.fingerprint or evidence.weights != subject.weights:
@@ -52,12 +54,38 @@ def binding_reasons(subject: Subject, evidence: Evidence) -> list[str]:
         reasons.append(f"the audits are those of a {evidence.kind}, not of a {subject.kind}")
     if evidence.model_manifest_sha256 != subject.manifest_sha256:
         reasons.append("the audits were made for another manifest of this model")
-    inputs = {record.sha256 for record in subject.manifest.inputs.values()}
-    if evidence.data_manifest_sha256 not in inputs:
+    if evidence.data_manifest_sha256 not in lineage.data:
         reasons.append("the audits used other data than the model was trained on (data manifest differs)")
     if evidence.audit_code_sha256 != audit_code_sha256():
         reasons.append("the audits are stale: the audit code has changed since")
     return reasons + age_reasons(evidence)
+
+
+def base_reasons(subject: Subject, evidence: Evidence, lineage: Lineage, parent: Parent | None) -> list[str]:
+    """Say why the base that the audits compared with tells nothing; empty if it does.
+
+    Compared with itself, or with a checkpoint that has seen the same data, every model passes.
+    """
+    if evidence.base_fingerprint == subject.fingerprint:
+        return ["the audits compared the model with itself"]
+    base = lineage.ancestors.get(evidence.base_sha256)
+    if base is None:
+        is_known = not evidence.base_sha256 and evidence.base_model in lineage.public_names
+        return [] if is_known else [f"the audits compared with {evidence.base_model}, which it does not come from"]
+    manifest = recorded_manifest(base) if base.has_manifest else None
+    seen = set() if manifest is None else set(trace_lineage(manifest).data)
+    if parent is not None and is_release(base, parent):
+        seen.add(parent.data_manifest_sha256)
+    if evidence.data_manifest_sha256 in seen:
+        return [f"the audits compared with {evidence.base_model}, which was trained on the audited data itself"]
+    return []
+
+
+def changed_input_reasons(subject: Subject, audits: Manifest, lineage: Lineage) -> list[str]:
+    """Say what was made from inputs that no longer matched their manifests: its own hashes then prove nothing."""
+    made = {"the model": subject.manifest, "the audit folder": audits}
+    names = [*(name for name, manifest in made.items() if manifest.accepted), *lineage.changed]
+    return [f"{name} was made from inputs that had changed (accept_changed_inputs)" for name in names]
 
 
 def age_reasons(evidence: Evidence) -> list[str]:
@@ -78,13 +106,32 @@ def verdict_reasons(evidence: Evidence, override: Override) -> list[str]:
 
 
 def gate_reasons(
-    subject: Subject, evidence: Evidence, override: Override, restrictions: Restrictions, parent: Parent | None
+    subject: Subject,
+    evidence: Evidence,
+    override: Override,
+    restrictions: Restrictions,
+    parent: Parent | None,
+    *,
+    audits: Manifest,
 ) -> list[str]:
-    """Return all reasons against a release; empty when it may go."""
+    """Return all reasons against a release; empty when it may go.
+
+    Args:
+        subject: the model.
+        evidence: what its audits measured.
+        override: verdicts that a person answers for.
+        restrictions: the terms it is to leave under.
+        parent: the release it is built from, if there is one.
+        audits: manifest of the folder that the evidence lies in.
+    """
+    lineage = trace_lineage(subject.manifest)
     return [
-        *binding_reasons(subject, evidence),
+        *binding_reasons(subject, evidence, lineage),
+        *base_reasons(subject, evidence, lineage, parent),
+        *changed_input_reasons(subject, audits, lineage),
+        *(f"its lineage cannot be followed: {gap}" for gap in lineage.gaps),
         *verdict_reasons(evidence, override),
-        *lineage_reasons(subject, parent),
+        *lineage_reasons(subject, parent, audited=evidence.data_manifest_sha256),
         *restriction_reasons(restrictions, parent),
     ]
 

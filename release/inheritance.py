@@ -1,7 +1,8 @@
 """What a derived model owes to the release it was built from: licence, gate, form fields, forbidden uses.
 
 Derived models elsewhere dropped MentalBERT's gate and licence. Here a classifier or adapter cannot be released
-without the release of its encoder at hand, and its own terms may only be as strict or stricter.
+without the release of its encoder at hand, nor an encoder that went on from a released one without that release, and
+its own terms may only be as strict or stricter.
 """
 
 import dataclasses
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from configs.manifest import sha256_file
-from release.subject import Subject
+from configs.lineage import trace_lineage
+from configs.manifest import InputRecord, sha256_file
+from release.subject import Subject, fingerprint
 
 RELEASE_NAME = "release.json"
 REPOSITORY = "repository"
@@ -36,6 +38,7 @@ class Parent:
     version: str
     fingerprint: str
     model_manifest_sha256: str
+    data_manifest_sha256: str
     release_sha256: str
     restrictions: Restrictions
 
@@ -56,6 +59,7 @@ def read_parent(folder: Path) -> Parent:
             version=values["version"],
             fingerprint=values["fingerprint"],
             model_manifest_sha256=values["provenance"]["model_manifest_sha256"],
+            data_manifest_sha256=values["provenance"]["data_manifest_sha256"],
             release_sha256=sha256_file(path),
             restrictions=Restrictions(**values["restrictions"]),
         )
@@ -63,16 +67,46 @@ def read_parent(folder: Path) -> Parent:
         raise UserError(f"not a release of mindshift ({type(error).__name__})", where=path) from error
 
 
-def lineage_reasons(subject: Subject, parent: Parent | None) -> list[str]:
-    """Say why `subject` may not leave as something built from `parent`; empty if it may."""
-    inputs = {record.sha256 for record in subject.manifest.inputs.values()}
-    if parent is None:
-        if subject.kind == "encoder":
-            return []
-        return [f"{subject.kind}: the release of the encoder it is built from is not given (parent_dir)"]
-    if parent.model_manifest_sha256 not in inputs and parent.release_sha256 not in _input_releases(subject):
-        return [f"not built from {parent.name} {parent.version}: its manifest names other inputs"]
-    return []
+def lineage_reasons(subject: Subject, parent: Parent | None, *, audited: str) -> list[str]:
+    """Say why `subject` may not leave as something built from `parent`; empty if it may.
+
+    What the parent had seen is the matter of the parent's own release. What was trained on since must be the data of
+    the subject's audits.
+
+    Args:
+        subject: the model.
+        parent: the release it says it is built from.
+        audited: sha256 of the data that its audits used.
+    """
+    since = trace_lineage(subject.manifest, stop_at=frozenset() if parent is None else {parent.model_manifest_sha256})
+    reasons = []
+    if parent is None and subject.kind != "encoder":
+        reasons.append(f"{subject.kind}: the release of the encoder it is built from is not given (parent_dir)")
+    if parent is not None and not any(is_release(record, parent) for record in since.ancestors.values()):
+        reasons.append(f"not built from {parent.name} {parent.version}: its manifests name other models")
+    for sha256, record in since.data.items():
+        if sha256 != audited:
+            how = "release the model that was trained on it before, and give that release as parent_dir"
+            reasons.append(f"no audit covers {Path(record.path).name}, which it was trained on: {how}")
+    for record in since.ancestors.values():
+        folder = Path(record.path)
+        if record.has_manifest or (parent is not None and is_release(record, parent)):
+            continue
+        if not folder.exists():
+            reasons.append(f"{folder.name}, which it comes from, is gone: whether that was a release cannot be told")
+        elif (folder / RELEASE_NAME).is_file():
+            reasons.append(f"it comes from the release in {folder.name}, which is not the one in parent_dir")
+    return reasons
+
+
+def is_release(record: InputRecord, parent: Parent) -> bool:
+    """Say whether a model's input is a release: the folder it was built from, or a downloaded repository."""
+    if record.has_manifest:
+        return record.sha256 == parent.model_manifest_sha256
+    path = Path(record.path) / RELEASE_NAME
+    if not path.is_file() or sha256_file(path) != parent.release_sha256:
+        return False
+    return fingerprint(path.parent) == parent.fingerprint  # other weights may lie beside a release's own record
 
 
 def restriction_reasons(own: Restrictions, parent: Parent | None) -> list[str]:
@@ -104,9 +138,3 @@ def inherit(own: Restrictions, parent: Parent | None) -> Restrictions:
         gate_fields=theirs.gate_fields | own.gate_fields,
         forbidden_uses=list(dict.fromkeys([*theirs.forbidden_uses, *own.forbidden_uses])),
     )
-
-
-def _input_releases(subject: Subject) -> set[str]:
-    """Hashes of the `release.json` of downloaded repositories among the inputs, where they are still there."""
-    paths = [Path(record.path) / RELEASE_NAME for record in subject.manifest.inputs.values()]
-    return {sha256_file(path) for path in paths if path.is_file()}

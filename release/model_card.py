@@ -26,8 +26,8 @@ GATE_BUTTON = "Send the request"
 PIPELINES = {"encoder": "fill-mask", "classifier": "text-classification", "adapter": "text-classification"}
 EVALUATION_FILES = ("evaluation.json", "metrics.json")
 TRAINING_COUNTS = 12
-METRIC_ROWS = 40
-DETAILS = ("by_subreddit", "confusion", "intervals")
+METRIC_ROWS = 100
+DETAILS = ("by_subreddit",)
 """Parts of an evaluation that are too long for a card."""
 
 
@@ -146,7 +146,7 @@ def measure_footprint(recipe: CardRecipe, subject: Subject) -> Footprint:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """Return the numbers of the model's evaluation file under dotted names, at most 40.
+    """Return the numbers of the model's evaluation file under dotted names, at most `METRIC_ROWS`.
 
     Raises:
         UserError: there is no evaluation: a card without results is incomplete.
@@ -154,10 +154,31 @@ def read_metrics(folder: Path) -> dict[str, float]:
     path = next((folder / name for name in EVALUATION_FILES if (folder / name).is_file()), None)
     if path is None:
         raise UserError(f"no evaluation ({' or '.join(EVALUATION_FILES)})", where=folder, fix="Evaluate it first.")
-    numbers = dict(_numbers(json.loads(path.read_text(encoding="utf-8")), ""))
+    values = json.loads(path.read_text(encoding="utf-8"))
+    numbers = dict(_numbers(classifier_figures(values["test"]) if "test" in values else values, ""))
     if not numbers:
         raise UserError("holds no number", where=path)
     return dict(list(numbers.items())[:METRIC_ROWS])
+
+
+def classifier_figures(test: dict[str, Any]) -> dict[str, Any]:
+    """Return what a card says of a classifier: its overall figures, those of the baselines, then each label's F1.
+
+    Validation is left out: thresholds, temperature and the moment to stop were chosen on it.
+
+    Args:
+        test: the `test` of a classifier's metrics.json, figures by system.
+    """
+    overall = {}
+    for system, figures in test.items():
+        intervals = {name: {"low": low, "high": high} for name, (_, low, high) in figures.get("intervals", {}).items()}
+        kept = {name: value for name, value in figures.items() if name != "per_label"}
+        overall[system] = kept | ({"intervals": intervals} if intervals else {})
+    labels = test["classifier"]["per_label"]
+    return {
+        "test": overall,
+        "test.classifier.per_label": {label: {"f1": figures["f1"]} for label, figures in labels.items()},
+    }
 
 
 def data_table(subject: Subject) -> str:

@@ -16,28 +16,30 @@ import numpy as np
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.manifest import now, record_input, verify_folder, write_manifest
+from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from release.audits.canary_exposure import audit_canaries
 from release.audits.crows_pairs import audit_crows_pairs
-from release.audits.documents import Document, read_canaries, read_documents, sample_documents
+from release.audits.documents import read_canaries, read_documents, sample_documents
 from release.audits.extraction import audit_extraction
 from release.audits.figures import draw_audit
 from release.audits.gender_skew import audit_gender_skew
 from release.audits.honest import audit_honest
-from release.audits.label_membership import audit_label_membership
+from release.audits.label_membership import audit_label_membership, rows_trained_on
 from release.audits.language_model import MaskedScorer, short_name
 from release.audits.membership import audit_membership
 from release.audits.report import render_report
 from release.audits.shadow import train_shadow
 from release.audits.worrying_fills import audit_worrying_fills
 from release.config import AuditRecipe
-from release.evidence import EVIDENCE_NAME, AuditResult, bind_evidence, evidence_text, read_result
+from release.evidence import EVIDENCE_NAME, AuditResult, Evidence, bind_evidence, evidence_text, read_result
 from release.policy import REQUIRED_AUDITS, judge_all
-from release.subject import fingerprint, read_subject
+from release.subject import Subject, read_subject
 
-RESULTS = "results"
+RESULTS, MADE_OF = "results", "made_of.json"
+NOT_MEASURED = ("audits", "measured_at", "code_revision")
+"""What evidence says of its making that no number depends on."""
 NEEDS_BASE_HEAD = ("worrying_fills", "honest", "crows_pairs", "gender_skew")
 SHADOW_DOCUMENTS, SHADOW_LEAST = 4000, 1000
 LEAST_PER_SIDE = 25
@@ -50,23 +52,18 @@ def main(arguments: Sequence[str], program: str) -> None:
     recipe = load_recipe(AuditRecipe, arguments, program)
     started_at = now()
     subject = read_subject(recipe.model_dir)
-    accepted = _verify_data(recipe)
+    base = Path(resolve_model(recipe.base_model).name_or_path)
+    accepted = _verify_inputs(recipe, base)
     unknown = sorted(set(recipe.skip_audits) - set(REQUIRED_AUDITS[subject.kind]))
     if unknown:
         raise UserError(f"no such audit: {', '.join(unknown)}", where="skip_audits")
     folder = open_run_folder(recipe)
     wanted = [name for name in REQUIRED_AUDITS[subject.kind] if name not in recipe.skip_audits]
-    audits = encoder_audits(recipe) if subject.kind == "encoder" else classifier_audits(recipe)
-    results = [_run_once(name, audits[name], folder) for name in wanted]
+    audits = encoder_audits(recipe) if subject.kind == "encoder" else classifier_audits(recipe, subject)
+    bound = bind_evidence(subject, base_model=short_name(recipe.base_model), base=base, data=recipe.data_dir, audits=[])
+    _forget_other_results(folder, bound)
+    evidence = dataclasses.replace(bound, audits=[_run_once(name, audits[name], folder) for name in wanted])
     remove_folder(folder / RESULTS)
-    base = Path(resolve_model(recipe.base_model).name_or_path)
-    evidence = bind_evidence(
-        subject,
-        base_model=short_name(recipe.base_model),
-        base_fingerprint=fingerprint(base) if base.is_dir() else "",
-        data_manifest_sha256=record_input(recipe.data_dir).sha256,
-        audits=results,
-    )
     write_atomically(folder / EVIDENCE_NAME, evidence_text(evidence))
     write_atomically(folder / "report.html", render_report(evidence, folder))
     verdicts = judge_all(evidence)
@@ -108,12 +105,13 @@ def encoder_audits(recipe: AuditRecipe) -> dict[str, Callable[[], AuditResult]]:
     return audits
 
 
-def classifier_audits(recipe: AuditRecipe) -> dict[str, Callable[[], AuditResult]]:
+def classifier_audits(recipe: AuditRecipe, subject: Subject) -> dict[str, Callable[[], AuditResult]]:
     """Return the audit that a classifier or adapter adds to those of its encoder."""
     return {
         "label_membership": lambda: audit_label_membership(
             recipe.model_dir,
             recipe.data_dir,
+            trained_rows=rows_trained_on(subject.manifest),
             count=recipe.documents_per_side,
             max_tokens=recipe.max_tokens,
             batch_tokens=recipe.batch_tokens,
@@ -137,22 +135,20 @@ def _membership(recipe: AuditRecipe, adapted: MaskedScorer, base: MaskedScorer) 
     outside = sample_documents(
         read_documents(recipe.data_dir, "held_out"), count + SHADOW_DOCUMENTS, seed=seed, without_authors=authors
     )
-    for_shadow: list[Document] = []
-    if recipe.shadow_model is None:
-        # The shadow wants a thousand documents, but never more than half of those held out.
-        kept = min(count, max(len(outside) // 2, len(outside) - SHADOW_LEAST))
-        outside, for_shadow = outside[:kept], outside[kept:]
-    non_members = outside[:count]
-    sides = [len(members), len(non_members), *([len(for_shadow)] if recipe.shadow_model is None else [])]
-    if min(sides) < LEAST_PER_SIDE:
+    # The shadow wants a thousand documents, but never more than half of those held out.
+    kept = min(count, max(len(outside) // 2, len(outside) - SHADOW_LEAST))
+    non_members, for_shadow = outside[:kept], outside[kept:]
+    if min(len(members), len(non_members), len(for_shadow)) < LEAST_PER_SIDE:
         note = f"{len(members)} members, {len(non_members)} non-members, {len(for_shadow)} shadow documents are too few"
         return AuditResult(name="membership_inference", status="invalid", note=note)
-    if recipe.shadow_model is None:
-        texts = [document.text for document in for_shadow]
-        options = {"steps": recipe.shadow_steps, "max_tokens": recipe.max_tokens, "seed": seed}
-        shadow = train_shadow(base, texts, learning_rate=recipe.shadow_learning_rate, **options)
-    else:
-        shadow = MaskedScorer.load(recipe.shadow_model, batch_tokens=recipe.batch_tokens)
+    shadow = train_shadow(
+        base,
+        [document.text for document in for_shadow],
+        steps=recipe.shadow_steps,
+        learning_rate=recipe.shadow_learning_rate,
+        max_tokens=recipe.max_tokens,
+        seed=seed,
+    )
     result = audit_membership(
         adapted,
         {"base": base, "shadow": shadow},
@@ -177,10 +173,24 @@ def _without_base_head(audit: Callable[[], AuditResult]) -> Callable[[], AuditRe
     return run
 
 
+def _forget_other_results(folder: Path, bound: Evidence) -> None:
+    """Remove what an interrupted run measured on another model, data or base, or with other audit code."""
+    made_of = {key: value for key, value in dataclasses.asdict(bound).items() if key not in NOT_MEASURED}
+    path, text = folder / RESULTS / MADE_OF, json.dumps(made_of, indent=2)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    if path.parent.is_dir():
+        log.warning("the interrupted audit was of another model, data, base or audit code: all is measured again")
+    remove_folder(path.parent)
+    for figure in folder.glob("*.png"):
+        figure.unlink()
+    path.parent.mkdir()
+    write_atomically(path, text)
+
+
 def _run_once(name: str, audit: Callable[[], AuditResult], folder: Path) -> AuditResult:
     """Run an audit, or read what an interrupted run kept of it."""
     path = folder / RESULTS / f"{name}.json"
-    path.parent.mkdir(exist_ok=True)
     if path.is_file():
         return read_result(json.loads(path.read_text(encoding="utf-8")))
     log.info("%s", name)
@@ -193,13 +203,15 @@ def _run_once(name: str, audit: Callable[[], AuditResult], folder: Path) -> Audi
     return result
 
 
-def _verify_data(recipe: AuditRecipe) -> list[str]:
-    """Verify the training data's manifest; a task folder that a person made has none."""
+def _verify_inputs(recipe: AuditRecipe, base: Path) -> list[str]:
+    """Verify what has a manifest of training data and base; a task folder or a base from elsewhere has none."""
     if not recipe.data_dir.is_dir():
         raise UserError("no such folder", where=recipe.data_dir)
-    if not record_input(recipe.data_dir).has_manifest:
-        return []
-    return verify_folder(recipe.data_dir, accept_changes=recipe.accept_changed_inputs)
+    accepted = []
+    for folder in (recipe.data_dir, base):
+        if (folder / MANIFEST_NAME).is_file():
+            accepted += verify_folder(folder, accept_changes=recipe.accept_changed_inputs)
+    return accepted
 
 
 if __name__ == "__main__":

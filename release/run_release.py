@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from configs.manifest import now, sha256_file, verify_folder, write_manifest
+from configs.manifest import Manifest, now, read_manifest, sha256_file, verify_folder, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from release.card_rules import card_reasons
@@ -28,7 +28,7 @@ def card(arguments: Sequence[str], program: str) -> None:
 
     recipe = load_recipe(CardRecipe, arguments, program)
     started_at = now()
-    subject, evidence = read_subject(recipe.model_dir), _read_audits(recipe.audit_dir)
+    subject, (evidence, audits) = read_subject(recipe.model_dir), _read_audits(recipe.audit_dir)
     parent = read_parent(recipe.parent_dir) if recipe.parent_dir else None
     override = Override(audits=recipe.override_audits, reason=recipe.override_reason, by=recipe.override_by)
     own = Restrictions(recipe.licence, "manual", recipe.gate_prompt, dict(recipe.gate_fields), recipe.forbidden_uses)
@@ -54,7 +54,7 @@ def card(arguments: Sequence[str], program: str) -> None:
     inputs = {"model": recipe.model_dir, "audits": recipe.audit_dir}
     write_manifest(folder, stage="card", recipe=recipe, inputs=inputs, counts={}, started_at=started_at)
     finish_run_folder(recipe)
-    reasons = gate_reasons(subject, evidence, override, restrictions, parent)
+    reasons = gate_reasons(subject, evidence, override, restrictions, parent, audits=audits)
     print(f"wrote {recipe.output_dir / 'README.md'}")
     print("the gate would let it pass" if not reasons else "the gate would refuse:\n  - " + "\n  - ".join(reasons))
 
@@ -65,14 +65,14 @@ def build(arguments: Sequence[str], program: str) -> None:
 
     recipe = load_recipe(BuildRecipe, arguments, program)
     started_at = now()
-    subject, evidence = read_subject(recipe.model_dir), _read_audits(recipe.audit_dir)
+    subject, (evidence, audits) = read_subject(recipe.model_dir), _read_audits(recipe.audit_dir)
     verify_folder(recipe.card_dir, stage="card")
     record = read_card_record(recipe.card_dir)
     parent = read_parent(recipe.parent_dir) if recipe.parent_dir else None
     text = (recipe.card_dir / "README.md").read_text(encoding="utf-8")
     refuse(
         [
-            *gate_reasons(subject, evidence, record.override, record.restrictions, parent),
+            *gate_reasons(subject, evidence, record.override, record.restrictions, parent, audits=audits),
             *_card_binding_reasons(record.fingerprint, record.evidence_sha256, subject, recipe.audit_dir),
             *card_reasons(text, contact=record.contact),
             *_override_shown_reasons(record.override, text),
@@ -175,9 +175,9 @@ def access(arguments: Sequence[str], program: str) -> None:
         print(decide(api, recipe))
 
 
-def _read_audits(audit_dir: Path) -> Evidence:
+def _read_audits(audit_dir: Path) -> tuple[Evidence, Manifest]:
     verify_folder(audit_dir, stage="audit")
-    return read_evidence(audit_dir / EVIDENCE_NAME)
+    return read_evidence(audit_dir / EVIDENCE_NAME), read_manifest(audit_dir)
 
 
 def _built_repository(release_dir: Path) -> Path:

@@ -6,34 +6,82 @@ are the task's training split, non-members its test split; the blind check of `m
 N = texts, L = labels.
 """
 
+import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from configs.errors import UserError
-from release.audits.classifier_model import load_classifier
+from configs.manifest import Manifest
+from release.audits.classifier_model import DECISION, load_classifier
 from release.audits.membership import attack_measures, blind_measure
 from release.evidence import AuditResult
 
 Floats = npt.NDArray[np.float64]
-LABELED = tuple[str, frozenset[str]]
+Labeled = tuple[str, frozenset[str]]
+LEAST_TRAINED = 0.95
+"""Share of the training split that must have been trained on: rows left out count as members and dilute the attack."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelNames:
+    """The labels of a classifier in the order of its outputs, and which a row may have."""
+
+    names: tuple[str, ...]
+    is_multi_label: bool
+    parents: dict[str, str]
+    """Label → the broader label that whoever has it has too."""
+
+    def read(self, values: object, *, where: str) -> frozenset[str]:
+        """Return the labels of a row, broader ones included.
+
+        Raises:
+            UserError: not a list, a label that the model does not have, or not exactly one where one is asked.
+        """
+        fix = f"Write a list of labels, such as {json.dumps(self.names[:1])}; they are: {', '.join(self.names)}."
+        if not isinstance(values, list):
+            raise UserError("labels is not a list", where=where, fix=fix)
+        labels = {label_name(value) for value in values}
+        if not labels <= set(self.names):
+            raise UserError("a label is none of the model's", where=where, fix=fix)
+        if not self.is_multi_label and len(labels) != 1:
+            raise UserError(f"a row of this model has exactly one label, not {len(labels)}", where=where, fix=fix)
+        while broader := {self.parents[label] for label in labels & self.parents.keys()} - labels:
+            labels |= broader
+        return frozenset(labels)
 
 
 def audit_label_membership(
-    model_dir: Path, task_dir: Path, *, count: int, max_tokens: int, batch_tokens: int, samples: int, seed: int
+    model_dir: Path,
+    task_dir: Path,
+    *,
+    trained_rows: int | None,
+    count: int,
+    max_tokens: int,
+    batch_tokens: int,
+    samples: int,
+    seed: int,
 ) -> AuditResult:
-    """Attack a classifier (or adapter) with the texts of its own task."""
+    """Attack a classifier (or adapter) with the texts of its own task; `trained_rows` is what its run recorded."""
     rng = np.random.default_rng(seed)
-    members, others = (_sample(read_split(task_dir, split), count, rng) for split in ("train", "test"))
+    model, tokenizer = load_classifier(model_dir)
+    labels = read_label_names(model_dir, model)
+    training = read_split(task_dir, "train", labels)
+    if trained_rows is None or trained_rows < LEAST_TRAINED * len(training):
+        trained = "an unknown number" if trained_rows is None else f"only {trained_rows:,}"
+        note = f"{trained} of the {len(training):,} rows in the training split were trained on, it is not known which"
+        return AuditResult(name="label_membership", status="invalid", note=note)
+    members, others = (_sample(rows, count, rng) for rows in (training, read_split(task_dir, "test", labels)))
     seen = {text for text, _ in members}
     others = [row for row in others if row[0] not in seen]
     if min(len(members), len(others)) < 10:
         return AuditResult(name="label_membership", status="not_run", note="the task has too few texts")
     rows = [*members, *others]
-    scores = -label_losses(model_dir, rows, max_tokens=max_tokens, batch_tokens=batch_tokens)
+    scores = -label_losses(model, tokenizer, labels, rows, max_tokens=max_tokens, batch_tokens=batch_tokens)
     is_member = np.arange(len(rows)) < len(members)
     groups = [str(number) for number in range(len(rows))]
     blind = blind_measure([text for text, _ in rows], is_member, groups, rng=rng, samples=samples)
@@ -45,27 +93,66 @@ def audit_label_membership(
     )
 
 
-def read_split(task_dir: Path, split: str) -> list[LABELED]:
-    """Read texts and label names of a task's split."""
+def rows_trained_on(manifest: Manifest) -> int | None:
+    """Return how many rows a fine-tuning run trained on; None if its manifest does not say.
+
+    Fewer than stand in the task's file after `train_rows`, cleaning, or a validation split that was cut from it; a run
+    of less than one pass has not seen all of them either.
+    """
+    rows = manifest.counts.get("rows")
+    if not isinstance(rows, dict) or "train" not in rows:
+        return None
+    return int(rows["train"] * min(1.0, manifest.recipe.get("epochs") or 1.0))
+
+
+def read_label_names(model_dir: Path, model: Any) -> LabelNames:
+    """Return the labels of a loaded classifier, with the hierarchy that its `decision.json` states, if any."""
+    path = model_dir / DECISION
+    stated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    # One output without a second to choose from is a yes or no, as several labels are.
+    is_multi_label = model.config.problem_type == "multi_label_classification" or model.config.num_labels == 1
+    names = tuple(model.config.id2label[number] for number in range(model.config.num_labels))
+    return LabelNames(names, is_multi_label, dict(stated.get("parents", {})))
+
+
+def read_split(task_dir: Path, split: str, labels: LabelNames) -> list[Labeled]:
+    """Read texts and label names of a task's split.
+
+    Raises:
+        UserError: there is none, or a row that this classifier cannot have been trained on.
+    """
     path, rows = task_dir / f"{split}.jsonl", []
     if not path.is_file():
         raise UserError("missing", where=path, fix="Name the task folder that the classifier was trained on.")
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            where = f"{path}:{number}"
             try:
                 values = json.loads(line)
-                rows.append((str(values["text"]), frozenset(map(str, values["labels"]))))
+                text, given = values["text"], values["labels"]
             except (ValueError, KeyError, TypeError) as error:
-                raise UserError(f"not a labelled text ({type(error).__name__})", where=f"{path}:{number}") from error
+                raise UserError(f"not a labelled text ({type(error).__name__})", where=where) from error
+            if not isinstance(text, str):
+                raise UserError("text is not a string", where=where)
+            rows.append((text, labels.read(given, where=where)))
     return rows
 
 
+def label_name(value: object) -> str:
+    """Return a label as fine-tuning names it (`finetune.label_formats`): 2.0 and 2 are both `2`, outer spaces go."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    name = "" if value is None else str(value).strip()
+    return name[:-2] if name.endswith(".0") and name[:-2].isdigit() else name
+
+
 @torch.inference_mode()
-def label_losses(model_dir: Path, rows: list[LABELED], *, max_tokens: int, batch_tokens: int) -> Floats:
+def label_losses(
+    model: Any, tokenizer: Any, labels: LabelNames, rows: list[Labeled], *, max_tokens: int, batch_tokens: int
+) -> Floats:
     """Return (N,) losses: cross-entropy of the label, or the summed binary ones of a multi-label model."""
-    model, tokenizer = load_classifier(model_dir)
-    names = [model.config.id2label[number] for number in range(model.config.num_labels)]
-    multi_label = model.config.problem_type == "multi_label_classification"
     losses, size = np.zeros(len(rows)), max(1, batch_tokens // max_tokens)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
     for start in range(0, len(rows), size):
@@ -74,9 +161,9 @@ def label_losses(model_dir: Path, rows: list[LABELED], *, max_tokens: int, batch
             [rows[i][0] for i in chosen], truncation=True, max_length=max_tokens, padding=True, return_tensors="pt"
         )
         logits_NL = model(**batch.to(model.device)).logits.float()
-        targets_NL = torch.tensor([[float(name in rows[i][1]) for name in names] for i in chosen])
+        targets_NL = torch.tensor([[float(name in rows[i][1]) for name in labels.names] for i in chosen])
         targets_NL = targets_NL.to(logits_NL.device)
-        if multi_label or logits_NL.shape[1] == 1:
+        if labels.is_multi_label:
             loss = torch.nn.functional.binary_cross_entropy_with_logits(logits_NL, targets_NL, reduction="none").sum(1)
         else:
             loss = -(logits_NL.log_softmax(1) * targets_NL).sum(1)
@@ -84,5 +171,5 @@ def label_losses(model_dir: Path, rows: list[LABELED], *, max_tokens: int, batch
     return losses
 
 
-def _sample(rows: list[LABELED], count: int, rng: np.random.Generator) -> list[LABELED]:
+def _sample(rows: list[Labeled], count: int, rng: np.random.Generator) -> list[Labeled]:
     return [rows[i] for i in rng.permutation(len(rows))[:count]]

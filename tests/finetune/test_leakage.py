@@ -1,12 +1,16 @@
 """The gate finds planted leaks, names their ids, never a text, and lets clean tasks through."""
 
+import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import zstandard
 
 from configs.errors import UserError
+from configs.manifest import write_manifest
+from configs.recipe import StageRecipe
 from finetune.leakage import Leak, TextIndex, leaks_between, leaks_from_pretraining, refuse_leaks
 from finetune.tasks import Example, LabelSet, Task, TaskType
 
@@ -42,28 +46,96 @@ def test_leaks_across_tasks_are_refused_by_id() -> None:
     refuse_leaks([], fix="")
 
 
-def write_model(folder: Path, corpus: Path) -> None:
-    folder.mkdir()
-    manifest = {
-        "stage": "pretrain", "recipe": {}, "recipe_sha256": "", "seed": 1, "outputs": {}, "counts": {},
-        "inputs": {"corpus": {"path": str(corpus), "sha256": "", "has_manifest": True}}, "accepted": [], "versions": {},
-        "code_revision": "", "code_sha256": "", "started_at": "", "finished_at": "",
-    }  # fmt: skip
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+def test_test_texts_of_one_id_are_all_searched() -> None:
+    segments = [Example("post", text, ("no",)) for text in ("fine words", LONG, "other words")]
+    target = Task("b", LABELS, {"train": [], "validation": [], "test": segments})
+    found = leaks_between([task("a", ["fine words", LONG, "other words"], []), target])
+    assert [leak.source_id for leak in found["a", "b"]] == ["a-train-0", "a-train-1", "a-train-2"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class PretrainKeys(StageRecipe):
+    """Keys of a pretraining run that decide what it trains on."""
+
+    replay_share: float = 0.0
+
+
+@dataclasses.dataclass(kw_only=True)
+class SoupKeys(StageRecipe):
+    """A key that only a soup has."""
+
+    shares: list[float] = dataclasses.field(default_factory=lambda: [0.5, 0.5])
+
+
+def write_run(folder: Path, stage: str, recipe: StageRecipe | None = None, **inputs: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    recipe = recipe or PretrainKeys(output_dir=folder)
+    write_manifest(folder, stage=stage, recipe=recipe, inputs=inputs, counts={}, started_at="")
+    return folder
+
+
+def write_corpus(folder: Path, *texts: str) -> Path:
+    documents = folder / "documents" / "train"
+    documents.mkdir(parents=True)
+    lines = [{"id": f"d{i}", "title": "t" if i == 0 else "", "text": text} for i, text in enumerate(texts)]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    (documents / "00000.jsonl.zst").write_bytes(zstandard.compress(data))
+    return write_run(folder, "corpus")
+
+
+def leaks_of(model: Path) -> list[Leak]:
+    return leaks_from_pretraining(model, [task("b", [], ["other", LONG])])
 
 
 def test_pretraining_corpus_is_searched(tmp_path: Path) -> None:
-    documents = tmp_path / "corpus" / "documents" / "train"
-    documents.mkdir(parents=True)
-    lines = [{"id": "d0", "title": "t", "text": "clean"}, {"id": "d1", "title": "", "text": f"so {LONG}"}]
-    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    (documents / "00000.jsonl.zst").write_bytes(zstandard.compress(data))
-    write_model(tmp_path / "model", tmp_path / "corpus")
-    leaks = leaks_from_pretraining(tmp_path / "model", [task("b", [], ["other", LONG])])
-    assert leaks == [Leak("corpus", "d1", "b/test", "b-test-1")]
-    (documents / "00000.jsonl.zst").unlink()
+    corpus = write_corpus(tmp_path / "corpus", "clean", f"so {LONG}")
+    model = write_run(tmp_path / "model", "pretrain", corpus=corpus)
+    assert leaks_of(model) == [Leak("corpus", "d1", "b/test", "b-test-1")]
+    (corpus / "documents" / "train" / "00000.jsonl.zst").unlink()
     with pytest.raises(UserError, match="cannot be checked"):
-        leaks_from_pretraining(tmp_path / "model", [])
+        leaks_from_pretraining(model, [])
+
+
+def test_corpora_of_all_generations_are_searched(tmp_path: Path) -> None:
+    leaky, clean = write_corpus(tmp_path / "leaky", f"so {LONG}"), write_corpus(tmp_path / "clean", "clean")
+    leak = [Leak("leaky", "d0", "b/test", "b-test-1")]
+    first = write_run(tmp_path / "first", "pretrain", corpus=leaky)
+    second = write_run(tmp_path / "second", "pretrain", corpus=clean, model=first)
+    assert leaks_of(second) == leak
+    other = write_run(tmp_path / "other", "pretrain", corpus=clean)
+    soup = write_run(
+        tmp_path / "soup", "pretrain", SoupKeys(output_dir=tmp_path), corpus=clean, model_0=other, model_1=second
+    )
+    assert leaks_of(soup) == leak
+    scored = write_run(tmp_path / "scored", "pretrain", SoupKeys(output_dir=tmp_path), corpus=leaky, model_0=other)
+    assert leaks_of(scored) == []  # it was only evaluated on the leaky one
+    labelled = tmp_path / "labelled"
+    labelled.mkdir()
+    classifier = write_run(tmp_path / "classifier", "finetune", task=labelled, model=first)
+    assert leaks_of(classifier) == leak
+
+
+def test_replayed_general_text_is_searched(tmp_path: Path) -> None:
+    leaky, clean = write_corpus(tmp_path / "leaky", f"so {LONG}"), write_corpus(tmp_path / "clean", "clean")
+    scored = write_run(tmp_path / "scored", "pretrain", corpus=clean, general_corpus=leaky)
+    assert leaks_of(scored) == []
+    replay = PretrainKeys(output_dir=tmp_path, replay_share=0.1)
+    replayed = write_run(tmp_path / "replayed", "pretrain", replay, corpus=clean, general_corpus=leaky)
+    assert leaks_of(replayed) == [Leak("leaky", "d0", "b/test", "b-test-1")]
+
+
+def test_a_model_whose_past_is_not_there_as_it_was_is_refused(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", "clean")
+    first = write_run(tmp_path / "first", "pretrain", corpus=corpus)
+    second = write_run(tmp_path / "second", "pretrain", corpus=write_corpus(tmp_path / "later", "clean"), model=first)
+    assert leaks_of(second) == []
+    shutil.rmtree(corpus)
+    write_corpus(corpus, "a corpus made anew in the same folder")
+    with pytest.raises(UserError, match="corpus: a corpus this model was pretrained on is gone or has changed"):
+        leaks_of(second)
+    shutil.rmtree(first)
+    with pytest.raises(UserError, match="first, which the model came from, is gone"):
+        leaks_of(second)
 
 
 def test_model_without_manifest_has_no_corpus_to_search(tmp_path: Path) -> None:

@@ -23,7 +23,16 @@ def load_sibling(name):
 
 for name in ("tiny_release", "hub_gate", "hub_standin"):
     load_sibling(name)
-from tiny_release import finish, make_card, make_release, mindshift, mindshift_key, save_encoder, write_evidence  # noqa: E402
+from tiny_release import (  # noqa: E402
+    finish,
+    finish_encoder,
+    make_card,
+    make_release,
+    mindshift,
+    mindshift_key,
+    save_encoder,
+    write_evidence,
+)
 
 
 @pytest.fixture(scope="session")
@@ -33,17 +42,25 @@ def encoder_template(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def base_template(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("template") / "base"
+    save_encoder(folder, seed=1)
+    return folder
+
+
 @pytest.fixture
-def chain(tmp_path, encoder_template):
-    """Corpus, adapted encoder and passing audits, as the stages before leave them."""
+def chain(tmp_path, encoder_template, base_template):
+    """Corpus, base, encoder adapted from it and passing audits, as the stages before leave them."""
     data = tmp_path / "corpus"
     data.mkdir()
     (data / "report.json").write_text('{"kept": 3}')
     finish(data, "corpus", {})
+    shutil.copytree(base_template, tmp_path / "base")
     model = tmp_path / "model"
     shutil.copytree(encoder_template, model)
     (model / "evaluation.json").write_text(json.dumps({"before": {"perplexity": 9.5}, "after": {"perplexity": 5.25}}))
-    finish(model, "pretrain", {"corpus": data}, {"tokens": 1234})
+    finish_encoder(tmp_path)
     write_evidence(tmp_path / "audits", model, data)
     return tmp_path
 

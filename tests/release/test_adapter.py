@@ -58,7 +58,7 @@ def adapter(request, chain):
     return chain / "adapter"
 
 
-def audit(adapter):
+def audit(adapter, **more):
     words = {
         "model_dir": adapter / "model",
         "base_model": adapter.parent / "model",
@@ -66,7 +66,7 @@ def audit(adapter):
         "output_dir": adapter / "audits",
         "max_tokens": 32,
         "bootstrap_samples": 200,
-    }
+    } | more
     return mindshift("release", "audit", *(word for key, value in words.items() for word in (f"--{key}", value)))
 
 
@@ -111,4 +111,6 @@ def test_an_adapter_on_another_base_is_not_audited(adapter, capsys):
     weights["bert.embeddings.word_embeddings.weight"] += 0.1
     save_file(weights, path, metadata={"format": "pt"})
     assert audit(adapter) == 2
+    assert "changed since its manifest" in capsys.readouterr().err
+    assert audit(adapter, accept_changed_inputs="true") == 2
     assert "trained on another base" in capsys.readouterr().err

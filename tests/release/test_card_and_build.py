@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import yaml
-from tiny_release import CARD, finish, make_card, make_release, mindshift, write_evidence
+from tiny_release import CARD, finish, finish_encoder, make_card, make_release, mindshift, write_evidence
 
 from configs.manifest import MANIFEST_NAME
 from release.card_rules import REQUIRED_SECTIONS, card_reasons, card_sections, privacy_reasons, split_card
@@ -60,7 +60,7 @@ def test_the_card_and_the_safety_layer_name_the_same_helplines(chain):
 
 def test_the_card_says_what_a_private_run_promises(chain):
     statement = "Differential privacy of each author of the training texts: ε = 8.000 at δ = 1.00e-05"
-    finish(chain / "model", "pretrain", {"corpus": chain / "corpus"}, {"privacy_statement": statement})
+    finish_encoder(chain, {"privacy_statement": statement})
     shutil.rmtree(chain / "audits")
     write_evidence(chain / "audits", chain / "model", chain / "corpus")
     assert make_card(chain) == 0
@@ -130,7 +130,7 @@ def test_a_model_without_evaluation_gets_no_card(chain, capsys):
 def finish_again(chain):
     """Make manifest and audits anew after a change of the model folder."""
     (chain / "model" / MANIFEST_NAME).unlink()
-    finish(chain / "model", "pretrain", {"corpus": chain / "corpus"}, {"tokens": 1234})
+    finish_encoder(chain)
     shutil.rmtree(chain / "audits")
     write_evidence(chain / "audits", chain / "model", chain / "corpus")
 
@@ -263,7 +263,7 @@ def test_an_unsafe_folder_is_refused(chain, capsys, spoil, message):
     assert make_card(chain) == 0
     spoil(chain / "model")
     (chain / "model" / MANIFEST_NAME).unlink()
-    finish(chain / "model", "pretrain", {"corpus": chain / "corpus"})
+    finish_encoder(chain)
     assert make_release(chain) == 2
     assert message in capsys.readouterr().err
     assert not (chain / "built").exists()

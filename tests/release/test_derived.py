@@ -1,5 +1,6 @@
 """Classifiers and adapters go the same way and inherit the terms of the encoder they are built from."""
 
+import dataclasses
 import json
 import shutil
 
@@ -7,10 +8,37 @@ import numpy as np
 import pytest
 from tiny_release import finish, make_card, make_release, mindshift, save_encoder, write_evidence
 
-from release.audits.label_membership import audit_label_membership
+from configs.errors import UserError
+from configs.manifest import read_manifest
+from release.audits.label_membership import LabelNames, audit_label_membership, label_name, rows_trained_on
+from release.evidence import EVIDENCE_NAME, read_evidence
 from release.inheritance import Restrictions, inherit, read_parent, restriction_reasons
+from release.model_card import METRIC_ROWS, read_metrics
 
 FIELDS = {"Name": "text", "I agree": "checkbox"}
+
+
+def figures(f1):
+    """Return what `finetune.metrics.score` does, every figure with a value of its own."""
+    labels = {"no": {"precision": f1 + 0.01, "recall": f1 + 0.02, "f1": f1 + 0.03, "support": 9, "roc_auc": None}}
+    labels["yes"] = labels["no"] | {"f1": f1 + 0.04}
+    averages = {name: {"precision": f1, "recall": f1, "f1": f1} for name in ("micro", "macro", "weighted")}
+    return {"rows": 20, "per_label": labels} | averages | {"accuracy": f1, "positive": {"label": "yes", "f1": f1}}
+
+
+TUNED = {"macro_f1_at_default_thresholds": 0.1, "expected_calibration_error": 0.05}
+METRICS = {
+    "validation": {"classifier": figures(0.9) | TUNED, "majority": figures(0.3)},
+    "test": {
+        "classifier": figures(0.7) | TUNED | {"intervals": {"macro_f1": [0.7, 0.65, 0.75]}},
+        "majority": figures(0.2),
+        "tfidf_logistic_regression": figures(0.6),
+    },
+    "training": [{"epoch": 1, "train_loss": 0.5}],
+    "task": {"name": "made up", "rows": {"train": 100, "validation": 20, "test": 20}, "labels": ["no", "yes"]},
+    "augmentation": {},
+}
+"""The layout of `finetune.evaluation`."""
 
 
 @pytest.fixture
@@ -32,7 +60,8 @@ def make_derived(chain, kind):
     (task / "labels.json").write_text('{"type": "binary", "labels": ["no", "yes"]}')
     folder = own / "model"
     if kind == "classifier":
-        BertForSequenceClassification(BertConfig.from_pretrained(chain / "model")).save_pretrained(folder)
+        config = BertConfig.from_pretrained(chain / "model", id2label={0: "no", 1: "yes"})
+        BertForSequenceClassification(config).save_pretrained(folder)
     else:
         import torch
 
@@ -44,7 +73,7 @@ def make_derived(chain, kind):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(chain / "model" / name, folder / name)
     (folder / "decision.json").write_text('{"labels": ["no", "yes"]}')
-    (folder / "metrics.json").write_text('{"test": {"macro_f1": 0.75}}')
+    (folder / "metrics.json").write_text(json.dumps(METRICS))
     finish(folder, "finetune", {"model": chain / "model", "task": task})
     write_evidence(own / "audits", folder, task)
     return own
@@ -67,6 +96,37 @@ def test_a_derived_model_inherits_licence_gate_and_forbidden_uses(derived, kind)
     assert "inherits its licence, its gate and its forbidden uses" in text
     assert "Everything else." in text
     assert str(derived) not in "".join(p.read_text() for p in (own / "built" / "repository").rglob("*.json"))
+
+
+def test_the_card_of_a_classifier_shows_its_test_figures_overall_ones_first(derived):
+    own = make_derived(derived, "classifier")
+    metrics = read_metrics(own / "model")
+    names = list(metrics)
+    assert all(name.startswith("test.") for name in names)
+    assert metrics["test.classifier.macro.f1"] == 0.7
+    assert metrics["test.classifier.positive.f1"] == 0.7
+    assert metrics["test.classifier.intervals.macro_f1.low"] == 0.65
+    assert metrics["test.classifier.intervals.macro_f1.high"] == 0.75
+    assert metrics["test.tfidf_logistic_regression.macro.f1"] == 0.6
+    assert metrics["test.majority.accuracy"] == 0.2
+    assert names[-2:] == ["test.classifier.per_label.no.f1", "test.classifier.per_label.yes.f1"]
+    assert sum("per_label" in name for name in names) == 2
+    assert write_card(own, str(derived / "built")) == 0
+    text = (own / "card" / "README.md").read_text()
+    assert "| test.classifier.macro.f1 | 0.7 |" in text
+    assert "validation." not in text
+
+
+@pytest.mark.parametrize("labels", [28, 300])
+def test_a_card_of_many_labels_keeps_the_overall_figures(tmp_path, labels):
+    test = json.loads(json.dumps(METRICS["test"]))
+    for found in test.values():
+        found["per_label"] = {f"label{n}": found["per_label"]["yes"] for n in range(labels)}
+    (tmp_path / "metrics.json").write_text(json.dumps({"test": test}))
+    names = list(read_metrics(tmp_path))
+    assert len(names) <= METRIC_ROWS
+    assert {f"test.{system}.macro.f1" for system in test} <= set(names)
+    assert "test.classifier.per_label.label27.f1" in names
 
 
 def write_card(own, parent, **changes):
@@ -164,9 +224,9 @@ def fit_classifier(folder, task, epochs):
     model.save_pretrained(folder)
 
 
-def audited(folder, task):
+def audited(folder, task, trained_rows=240):
     options = {"count": 2000, "max_tokens": 32, "batch_tokens": 1024, "samples": 200, "seed": 0}
-    return audit_label_membership(folder, task, **options)
+    return audit_label_membership(folder, task, trained_rows=trained_rows, **options)
 
 
 def test_a_classifier_that_learned_by_heart_is_found(tmp_path, task):
@@ -181,13 +241,97 @@ def test_a_classifier_that_learned_little_is_not(tmp_path, task):
     assert 0.4 < audited(tmp_path / "model", task).measure("auc").estimate < 0.6
 
 
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory, task):
+    folder = tmp_path_factory.mktemp("fitted") / "model"
+    fit_classifier(folder, task, epochs=1)
+    return folder
+
+
+@pytest.mark.parametrize("trained_rows", [227, 60, None])
+def test_rows_that_were_not_trained_on_make_the_attack_invalid(fitted, task, trained_rows):
+    result = audited(fitted, task, trained_rows=trained_rows)
+    assert result.status == "invalid"
+    assert "of the 240 rows in the training split were trained on" in result.note
+    assert audited(fitted, task, trained_rows=228).status == "measured"  # cleaning takes out a few
+
+
+@pytest.mark.parametrize(
+    ("counts", "recipe", "rows"),
+    [
+        ({"rows": {"train": 400, "test": 100}}, {}, 400),
+        ({"rows": {"train": 400}}, {"epochs": 3.0}, 400),
+        ({"rows": {"train": 400}}, {"epochs": 0.5}, 200),
+        ({"rows": {"train": 400}}, {"epochs": None}, 400),
+        ({"tokens": 1}, {}, None),
+    ],
+)
+def test_the_manifest_says_how_many_rows_were_trained_on(derived, counts, recipe, rows):
+    manifest = read_manifest(derived / "model")
+    assert rows_trained_on(dataclasses.replace(manifest, counts=counts, recipe=recipe)) == rows
+
+
+def write_rows(folder, labels, split="train"):
+    folder.mkdir()
+    for name in ("train", "test"):
+        rows = [{"id": i, "text": f"w{i} w{i + 1}", "labels": ["no"]} for i in range(20)]
+        if name == split:
+            rows[3]["labels"] = labels
+            rows[3]["text"] = "secret words"
+        (folder / f"{name}.jsonl").write_text("\n\n".join(json.dumps(row) for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ("yes", "labels is not a list"),
+        (None, "labels is not a list"),
+        ({"yes": 1}, "labels is not a list"),
+        (["maybe"], "a label is none of the model's"),
+        ([], "exactly one label, not 0"),
+        (["no", "yes"], "exactly one label, not 2"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_labels_that_the_model_cannot_have_are_refused_by_line(tmp_path, fitted, labels, message, split):
+    with pytest.raises(UserError, match=message) as error:
+        audited(fitted, write_rows(tmp_path / "task", labels, split), trained_rows=20)
+    assert f"{split}.jsonl:7" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
+def test_labels_are_named_as_in_fine_tuning():
+    from finetune.label_formats import label_name as finetune_name
+
+    for value in (2, 2.0, "2", "2.0", " 2 ", 2.5, "a.0", " two words ", True, 0, 0.0):
+        assert label_name(value) == finetune_name(value)
+    labels = LabelNames(("1", "2"), is_multi_label=False, parents={})
+    assert [labels.read([value], where="") for value in (2, 2.0, "2.0", " 2")] == [frozenset({"2"})] * 4
+
+
+def test_a_label_brings_the_broader_ones_as_in_fine_tuning():
+    from finetune.tasks import LabelSet
+
+    stated = {"type": "multi_label", "labels": ["distress", "fear", "panic"]}
+    stated |= {"parents": {"panic": "fear", "fear": "distress"}}
+    labels = LabelNames(tuple(stated["labels"]), is_multi_label=True, parents=stated["parents"])
+    targets = LabelSet.from_dict(stated, where="").multi_hot([["panic"]])
+    assert [float(name in labels.read(["panic"], where="")) for name in labels.names] == targets[0].tolist()
+    assert labels.read([], where="") == frozenset()
+
+
 def test_the_command_audits_a_classifier(derived, task, capsys):
     own = make_derived(derived, "classifier")
     shutil.rmtree(own / "audits")
     shutil.copytree(task, own / "task", dirs_exist_ok=True)
     (own / "model" / "manifest.json").unlink()
-    finish(own / "model", "finetune", {"model": derived / "model", "task": own / "task"})
+    inputs = {"model": derived / "model", "task": own / "task"}
+    finish(own / "model", "finetune", inputs, {"rows": {"train": 240, "test": 240}})
     words = ("--model_dir", own / "model", "--base_model", derived / "model", "--data_dir", own / "task")
     more = ("--output_dir", own / "audits", "--max_tokens", 32, "--bootstrap_samples", 200)
     assert mindshift("release", "audit", *words, *more) == 0
     assert "label_membership" in capsys.readouterr().out
+    result = read_evidence(own / "audits" / EVIDENCE_NAME).audit("label_membership")
+    assert result.status == "measured"
+    assert result.counts == {"members": 240, "non_members": 240}

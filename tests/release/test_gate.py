@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from configs.errors import UserError
-from configs.manifest import MANIFEST_NAME
+from configs.lineage import trace_lineage
+from configs.manifest import MANIFEST_NAME, read_manifest
 from release.evidence import EVIDENCE_NAME, Measure, audit_code_sha256, read_evidence
 from release.gate import NO_OVERRIDE, Override, binding_reasons, gate_reasons, verdict_reasons
 from release.inheritance import Restrictions
@@ -23,6 +24,10 @@ def loaded(chain):
     return read_subject(chain / "model"), read_evidence(chain / "audits" / EVIDENCE_NAME)
 
 
+def binding(subject, evidence):
+    return binding_reasons(subject, evidence, trace_lineage(subject.manifest))
+
+
 def with_measure(evidence, audit, **changes):
     """Evidence in which one measure of one audit is replaced."""
     result = evidence.audit(audit)
@@ -31,8 +36,8 @@ def with_measure(evidence, audit, **changes):
     return evidence
 
 
-def test_a_model_that_passed_everything_may_go(loaded):
-    assert gate_reasons(*loaded, NO_OVERRIDE, TERMS, None) == []
+def test_a_model_that_passed_everything_may_go(chain, loaded):
+    assert gate_reasons(*loaded, NO_OVERRIDE, TERMS, None, audits=read_manifest(chain / "audits")) == []
 
 
 @pytest.mark.parametrize(
@@ -114,7 +119,7 @@ def test_every_reason_is_named_at_once(loaded):
         audit_code_sha256="4" * 64,
         measured_at=(datetime.now(UTC) - timedelta(days=91)).isoformat(),
     )
-    reasons = binding_reasons(subject, changed)
+    reasons = binding(subject, changed)
     assert len(reasons) == 6
     assert any("other bytes" in reason for reason in reasons)
     assert any("91 days" in reason for reason in reasons)
@@ -122,7 +127,7 @@ def test_every_reason_is_named_at_once(loaded):
 
 def test_evidence_from_the_future_refuses(loaded):
     evidence = dataclasses.replace(loaded[1], measured_at=(datetime.now(UTC) + timedelta(days=1)).isoformat())
-    assert any("future" in reason for reason in binding_reasons(loaded[0], evidence))
+    assert any("future" in reason for reason in binding(loaded[0], evidence))
 
 
 def test_one_flipped_byte_of_the_weights_refuses(chain):
@@ -137,7 +142,7 @@ def test_one_flipped_byte_of_the_weights_refuses(chain):
 
     manifest["outputs"]["model.safetensors"]["sha256"] = sha256_file(path)  # even with a forged manifest
     (chain / "model" / MANIFEST_NAME).write_text(json.dumps(manifest))
-    reasons = binding_reasons(read_subject(chain / "model"), read_evidence(chain / "audits" / EVIDENCE_NAME))
+    reasons = binding(read_subject(chain / "model"), read_evidence(chain / "audits" / EVIDENCE_NAME))
     assert any("other bytes" in reason for reason in reasons)
 
 
@@ -153,7 +158,7 @@ def test_a_verdict_written_into_the_evidence_changes_nothing(chain):
 def test_the_audit_code_is_bound(monkeypatch, loaded):
     assert audit_code_sha256() == loaded[1].audit_code_sha256
     monkeypatch.setattr("release.gate.audit_code_sha256", lambda: "other code")
-    assert any("audit code" in reason for reason in binding_reasons(*loaded))
+    assert any("audit code" in reason for reason in binding(*loaded))
 
 
 def test_an_override_covers_only_what_it_names(loaded):
@@ -163,10 +168,11 @@ def test_an_override_covers_only_what_it_names(loaded):
     assert [reason.split(":")[0] for reason in verdict_reasons(evidence, override)] == ["honest"]
 
 
-def test_an_override_never_covers_a_hash(loaded):
+def test_an_override_never_covers_a_hash(chain, loaded):
     override = Override(audits=list(REQUIRED_AUDITS["encoder"]), reason=REASON, by="Dr. Board")
     evidence = dataclasses.replace(loaded[1], fingerprint="1" * 64)
-    assert len(gate_reasons(loaded[0], evidence, override, TERMS, None)) == 1
+    audits = read_manifest(chain / "audits")
+    assert len(gate_reasons(loaded[0], evidence, override, TERMS, None, audits=audits)) == 1
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture
 def world(tmp_path, base):
-    """A corpus folder, and an encoder folder that claims to be trained on it (it is its base)."""
+    """A corpus folder, and an encoder folder that claims to be trained on it (it answers as its base does)."""
     import shutil
 
     world = make_world(Defect(), 0, documents=COUNT, held_out=2 * COUNT)
@@ -49,7 +49,8 @@ def world(tmp_path, base):
     finish(corpus, "corpus", {})
     model = shutil.copytree(base, tmp_path / "model")
     (model / "evaluation.json").write_text('{"after": {"perplexity": 5.0}}')
-    finish(model, "pretrain", {"corpus": corpus})
+    change_weights(model)
+    finish(model, "pretrain", {"corpus": corpus, "model": base})
     return tmp_path
 
 
@@ -138,6 +139,51 @@ def test_a_killed_audit_goes_on_with_the_next_one(world, base):
     assert evidence.audit("canary_exposure").note == "kept from the killed run"
 
 
+def change_weights(folder):
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    weights["bert.embeddings.position_embeddings.weight"][-1] += 1  # of a place that no text here reaches
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize("changed", ["nothing", "model", "corpus", "base", "code"])
+def test_results_of_another_model_corpus_base_or_code_are_measured_again(world, base, monkeypatch, changed):
+    import shutil
+
+    own_base = shutil.copytree(base, world / "base")
+    command = words(world, own_base, "--skip_audits", '["membership_inference", "extraction", "honest"]')
+
+    def die(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("release.run_audit.audit_gender_skew", die)
+        assert mindshift(*command) == 130
+    results = world / "audits.partial" / "results"
+    for name in ("canary_exposure", "worrying_fills"):
+        values = json.loads((results / f"{name}.json").read_text())
+        (results / f"{name}.json").write_text(json.dumps(values | {"note": "kept from the killed run"}))
+    (world / "audits.partial" / "old.png").write_bytes(b"a figure of the killed run")
+    if changed == "model":
+        change_weights(world / "model")
+        finish(world / "model", "pretrain", {"corpus": world / "corpus", "model": own_base})
+    elif changed == "corpus":
+        (world / "corpus" / "report.json").write_text("{}")
+        finish(world / "corpus", "corpus", {})
+    elif changed == "base":
+        change_weights(own_base)
+    elif changed == "code":
+        monkeypatch.setattr("release.evidence.audit_code_sha256", lambda: "other code")
+    assert mindshift(*command) == 0
+    notes = {audit.name: audit.note for audit in read_evidence(world / "audits" / EVIDENCE_NAME).audits}
+    kept = changed == "nothing"
+    assert (notes["canary_exposure"] == "kept from the killed run") is kept
+    assert (notes["worrying_fills"] == "kept from the killed run") is kept
+    assert (world / "audits" / "old.png").exists() is kept
+    assert not (world / "audits" / "results").exists()
+
+
 def test_the_same_audit_gives_the_same_numbers(world, base):
     import shutil
 
@@ -193,6 +239,16 @@ def test_a_damaged_line_is_named_without_its_text(world, base, capsys):
 def test_a_changed_corpus_is_refused(world, base, capsys):
     (world / "corpus" / "sealed" / "canaries.jsonl").write_text("")
     assert mindshift(*words(world, base)) == 2
+    assert "changed since its manifest" in capsys.readouterr().err
+
+
+def test_a_base_with_other_weights_than_its_manifest_says_is_refused(world, base, capsys):
+    import shutil
+
+    own_base = shutil.copytree(base, world / "base")
+    finish(own_base, "pretrain", {})
+    change_weights(own_base)
+    assert mindshift(*words(world, own_base)) == 2
     assert "changed since its manifest" in capsys.readouterr().err
 
 

@@ -1,6 +1,7 @@
 """Tiny models with manifests and evidence, and the commands over them, for the tests of this folder."""
 
 import dataclasses
+from pathlib import Path
 
 from configs.manifest import now, write_manifest
 from configs.recipe import StageRecipe
@@ -17,6 +18,7 @@ class AnyRecipe(StageRecipe):
     """A recipe of some stage."""
 
     model: str = "base"
+    replay_share: float = 0.0
 
 
 def save_encoder(folder, *, seed=0, words=WORDS, hidden=16):
@@ -45,9 +47,15 @@ def save_encoder(folder, *, seed=0, words=WORDS, hidden=16):
     ).save_pretrained(folder)
 
 
-def finish(folder, stage, inputs, counts=None):
-    recipe = AnyRecipe(output_dir=folder)
-    write_manifest(folder, stage=stage, recipe=recipe, inputs=inputs, counts=counts or {}, started_at=now())
+def finish(folder, stage, inputs, counts=None, *, replay_share=0.0, **options):
+    recipe = AnyRecipe(output_dir=folder, replay_share=replay_share)
+    write_manifest(folder, stage=stage, recipe=recipe, inputs=inputs, counts=counts or {}, started_at=now(), **options)
+
+
+def finish_encoder(chain, counts=None, **options):
+    """Write the manifest of chain/model: adapted from chain/base on chain/corpus."""
+    inputs = {"corpus": chain / "corpus", "model": chain / "base"}
+    finish(chain / "model", "pretrain", inputs, counts or {"tokens": 1234}, **options)
 
 
 def passing_result(name):
@@ -58,25 +66,19 @@ def passing_result(name):
     return AuditResult(name=name, status="measured", measures=measures, counts=dict(policy.needs))
 
 
-def write_evidence(folder, model, data, *, change=None):
-    """Write an audit folder for `model`; `change` edits the list of results."""
-    from configs.manifest import record_input
-
+def write_evidence(folder, model, data, *, base=None, change=None, **options):
+    """Write an audit folder for `model`, compared with what it came from; `change` edits the list of results."""
     subject = read_subject(model)
+    base = base or Path(subject.manifest.inputs["model"].path)
     results = [passing_result(name) for name in REQUIRED_AUDITS[subject.kind]]
     if change:
         results = change(results)
     folder.mkdir(parents=True)
-    evidence = bind_evidence(
-        subject,
-        base_model="base",
-        base_fingerprint="0" * 64,
-        data_manifest_sha256=record_input(data).sha256,
-        audits=results,
-    )
+    evidence = bind_evidence(subject, base_model=base.name, base=base, data=data, audits=results)
     (folder / EVIDENCE_NAME).write_text(evidence_text(evidence))
     (folder / "report.html").write_text("<!doctype html><title>Audits</title>")
-    finish(folder, "audit", {"model": model, "data": data})
+    inputs = {"model": model, "data": data} | ({"base": base} if base.is_dir() else {})
+    finish(folder, "audit", inputs, **options)
     return evidence
 
 

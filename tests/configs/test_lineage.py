@@ -1,0 +1,161 @@
+"""A lineage holds what every generation was trained on, no more, and says where it breaks off."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from configs.lineage import trace_lineage
+from configs.manifest import read_manifest, record_input, write_manifest
+from configs.recipe import StageRecipe
+
+
+@dataclasses.dataclass(kw_only=True)
+class Recipe(StageRecipe):
+    """Keys by which a manifest tells what its run trained on."""
+
+    model: str | None = None
+    task: str | None = None
+    auxiliary_tasks: list[str] = dataclasses.field(default_factory=list)
+    replay_share: float = 0.0
+
+
+@dataclasses.dataclass(kw_only=True)
+class Soup(StageRecipe):
+    shares: list[float]
+
+
+class House:
+    """Folders of finished runs, with names for contents."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def make(self, name, stage="corpus", *, recipe=None, accepted=(), **inputs):
+        folder = self.root / name
+        folder.mkdir()
+        (folder / "content").write_text(name)
+        recipe = recipe or Recipe(output_dir=folder)
+        inputs = {key: self.root / source for key, source in inputs.items()}
+        write_manifest(
+            folder, stage=stage, recipe=recipe, inputs=inputs, counts={}, started_at="", accepted=list(accepted)
+        )
+        return folder
+
+    def trace(self, name, **options):
+        return trace_lineage(read_manifest(self.root / name), **options)
+
+    def sha256(self, name):
+        return record_input(self.root / name).sha256
+
+
+def names(records):
+    return {Path(record.path).name for record in records.values()}
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A base without a manifest; corpora a, b, c and general; a task; two generations and a soup."""
+    house = House(tmp_path)
+    for name in ("a", "b", "c", "general"):
+        house.make(name)
+    for name in ("base", "task"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    house.make("first", "pretrain", corpus="a", general_corpus="general", masking_contrast="c", model="base")
+    replay = Recipe(output_dir=tmp_path, replay_share=0.1)
+    house.make("second", "pretrain", recipe=replay, corpus="b", general_corpus="general", model="first")
+    soup = Soup(output_dir=tmp_path, shares=[0.5, 0.5])
+    house.make("soup", "pretrain", recipe=soup, corpus="c", model_0="first", model_1="second")
+    return house
+
+
+def test_one_generation_has_seen_its_corpus_and_no_text_that_only_scores_or_counts(house):
+    lineage = house.trace("first")
+    assert names(lineage.data) == {"a"}
+    assert set(lineage.ancestors) == {house.sha256("base")}
+    assert lineage.gaps == ()
+
+
+def test_a_second_generation_has_seen_the_first_one_s_corpus_and_what_it_replayed(house):
+    lineage = house.trace("second")
+    assert set(lineage.corpora) == {house.sha256(name) for name in ("a", "b", "general")}
+    assert names(lineage.ancestors) == {"base", "first"}
+
+
+def test_a_soup_has_seen_what_its_members_have_and_nothing_itself(house):
+    lineage = house.trace("soup")
+    assert names(lineage.data) == {"a", "b", "general"}
+    assert names(lineage.ancestors) == {"base", "first", "second"}
+
+
+def test_a_vocabulary_trains_nothing(house):
+    house.make("wide", "vocabulary", corpus="c", model="first")
+    assert names(house.trace("wide").data) == {"a"}
+
+
+def test_a_classifier_has_seen_its_tasks_and_its_encoder_s_corpora(house):
+    (house.root / "other").mkdir()
+    house.make("classifier", "finetune", **{"task": "task", "auxiliary task other": "other", "model": "first"})
+    lineage = house.trace("classifier")
+    assert names(lineage.tasks) == {"task", "other"}
+    assert names(lineage.corpora) == {"a"}
+    assert names(lineage.data) == {"task", "other", "a"}
+
+
+def test_a_base_of_the_hub_is_known_by_its_name(house):
+    house.make("third", "pretrain", recipe=Recipe(output_dir=house.root, model="OWNER/BASE"), corpus="a")
+    house.make("fourth", "pretrain", recipe=Recipe(output_dir=house.root, model="ignored"), corpus="b", model="third")
+    lineage = house.trace("fourth")
+    assert lineage.public_names == {"OWNER/BASE"}
+    assert names(lineage.ancestors) == {"third"}
+
+
+def test_the_past_of_an_ancestor_can_be_left_out(house):
+    lineage = house.trace("soup", stop_at={house.sha256("first")})
+    assert names(lineage.data) == {"b", "general"}
+    assert names(lineage.ancestors) == {"first", "second"}
+
+
+@pytest.mark.parametrize("change", ["gone", "no manifest", "another manifest"])
+def test_an_ancestor_that_is_not_there_as_it_was_is_a_gap(house, change):
+    first = house.root / "first"
+    if change == "gone":
+        shutil.rmtree(first)
+    elif change == "no manifest":
+        (first / "manifest.json").unlink()
+    else:
+        (first / "manifest.json").write_text((first / "manifest.json").read_text() + "\n")
+    lineage = house.trace("second")
+    assert lineage.gaps == ("first, which the model came from, is gone or has another manifest now",)
+    assert names(lineage.data) == {"b", "general"}
+    assert house.trace("second", stop_at=set(lineage.ancestors)).gaps == ()
+
+
+def test_a_base_without_a_manifest_and_a_corpus_may_go(house):
+    shutil.rmtree(house.root / "base")
+    shutil.rmtree(house.root / "a")
+    assert house.trace("second").gaps == ()
+    assert names(house.trace("second").data) == {"a", "b", "general"}
+
+
+@pytest.mark.parametrize("key", ["task", "auxiliary_tasks"])
+def test_a_dataset_without_a_hash_is_a_gap(house, key):
+    value = "OWNER/DATASET" if key == "task" else ["OWNER/DATASET"]
+    recipe = Recipe(output_dir=house.root, **{key: value})
+    house.make("classifier", "finetune", recipe=recipe, model="first")
+    house.make("on_top", "pretrain", corpus="b", model="classifier")
+    gaps = house.trace("on_top").gaps
+    assert gaps == ("classifier was trained on DATASET, of which no hash was recorded",)
+
+
+def test_an_output_of_another_stage_is_a_gap(house):
+    assert "stage 'corpus'" in house.trace("a").gaps[0]
+
+
+def test_ancestors_that_accepted_changed_inputs_are_named(house):
+    house.make("third", "pretrain", corpus="b", model="first", accepted=["first/content: changed"])
+    house.make("fourth", "pretrain", corpus="b", model="third")
+    assert house.trace("third").changed == ()  # its own manifest says so already
+    assert house.trace("fourth").changed == ("third",)

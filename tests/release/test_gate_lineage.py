@@ -1,0 +1,232 @@
+"""The gate looks at all that the weights have seen, and at the base that the audits compared with."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from tiny_release import finish, finish_encoder, make_card, make_release, save_encoder, write_evidence
+
+from configs.manifest import read_manifest
+from release.evidence import EVIDENCE_NAME, read_evidence
+from release.gate import NO_OVERRIDE, gate_reasons
+from release.inheritance import Restrictions, read_parent
+from release.subject import read_subject
+
+TERMS = Restrictions("cc-by-nc-4.0", "manual", "agree", {"Name": "text"}, ["harm"])
+
+
+def reasons_of(chain, parent_dir=None):
+    """Return what the gate says of chain/model and chain/audits."""
+    parent = read_parent(parent_dir) if parent_dir else None
+    evidence = read_evidence(chain / "audits" / EVIDENCE_NAME)
+    audits = read_manifest(chain / "audits")
+    terms = parent.restrictions if parent else TERMS
+    return gate_reasons(read_subject(chain / "model"), evidence, NO_OVERRIDE, terms, parent, audits=audits)
+
+
+def audit_again(chain, **options):
+    shutil.rmtree(chain / "audits")
+    write_evidence(chain / "audits", chain / "model", options.pop("data", chain / "corpus"), **options)
+
+
+def make_corpus(chain, name):
+    folder = chain / name
+    folder.mkdir()
+    (folder / "report.json").write_text(f'{{"name": "{name}"}}')
+    finish(folder, "corpus", {})
+    return folder
+
+
+@pytest.fixture
+def two_stages(chain):
+    """A second encoder in chain/second/model: chain/model, adapted again on chain/second/corpus, with its audits."""
+    second = chain / "second"
+    save_encoder(second / "model", seed=2)
+    shutil.copyfile(chain / "model" / "evaluation.json", second / "model" / "evaluation.json")
+    corpus = make_corpus(second, "corpus")
+    finish(second / "model", "pretrain", {"corpus": corpus, "model": chain / "model"}, {"tokens": 99})
+    write_evidence(second / "audits", second / "model", corpus)
+    return second
+
+
+@pytest.fixture
+def released(chain):
+    """The release of chain/model in chain/built."""
+    assert make_card(chain) == 0
+    assert make_release(chain) == 0
+    return chain / "built"
+
+
+def test_the_chain_of_the_tests_may_go(chain):
+    assert reasons_of(chain) == []
+
+
+# ---- the base --------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_compared_with_itself_is_refused(chain):
+    audit_again(chain, base=chain / "model")
+    assert reasons_of(chain) == ["the audits compared the model with itself"]
+
+
+def test_a_copy_of_the_model_without_a_manifest_is_no_base(chain):
+    shutil.copytree(chain / "model", chain / "copy")
+    (chain / "copy" / "manifest.json").unlink()
+    audit_again(chain, base=chain / "copy")
+    assert reasons_of(chain) == ["the audits compared the model with itself"]
+
+
+def test_a_checkpoint_that_the_model_does_not_come_from_is_no_base(chain):
+    save_encoder(chain / "checkpoint", seed=3)
+    audit_again(chain, base=chain / "checkpoint")
+    assert reasons_of(chain) == ["the audits compared with checkpoint, which it does not come from"]
+
+
+def test_an_ancestor_that_saw_the_audited_data_is_no_base(chain):
+    first = chain / "first"
+    save_encoder(first, seed=3)
+    finish(first, "pretrain", {"corpus": chain / "corpus", "model": chain / "base"})
+    finish(chain / "model", "pretrain", {"corpus": chain / "corpus", "model": first})
+    audit_again(chain, base=first)
+    assert reasons_of(chain) == ["the audits compared with first, which was trained on the audited data itself"]
+    audit_again(chain, base=chain / "base")
+    assert reasons_of(chain) == []
+
+
+def test_a_base_of_the_hub_is_known_by_the_name_in_the_recipe(chain):
+    finish(chain / "model", "pretrain", {"corpus": chain / "corpus"})  # its recipe names `base`
+    audit_again(chain, base=Path("base"))
+    assert reasons_of(chain) == []
+    audit_again(chain, base=Path("other"))
+    assert reasons_of(chain) == ["the audits compared with other, which it does not come from"]
+    audit_again(chain, base=chain / "base")  # a folder of that name is not that model
+    assert reasons_of(chain) == ["the audits compared with base, which it does not come from"]
+
+
+# ---- all that the weights have seen ----------------------------------------------------------------------------------
+
+
+def test_a_second_stage_needs_the_release_of_the_first(two_stages, released):
+    assert reasons_of(two_stages, released) == []
+    (reason,) = reasons_of(two_stages)
+    assert reason.startswith("no audit covers corpus, which it was trained on: ")
+    assert str(two_stages.parent) not in reason
+
+
+def test_a_second_stage_is_built_under_the_terms_of_the_first(two_stages, released, capsys):
+    terms = {"licence": "", "gate_prompt": "", "gate_fields": {}, "forbidden_uses": ["Scoring people."]}
+    assert make_card(two_stages, parent_dir=str(released), **terms) == 0
+    assert "the gate would let it pass" in capsys.readouterr().out
+    assert make_release(two_stages) == 2
+    assert "no audit covers corpus" in capsys.readouterr().err
+    assert make_release(two_stages, "built", "--parent_dir", released) == 0
+
+
+def test_data_that_was_seen_again_after_the_release_is_covered_by_no_release(chain, two_stages, released):
+    third = chain / "third"
+    save_encoder(third / "model", seed=4)
+    finish(third / "model", "pretrain", {"corpus": chain / "corpus", "model": two_stages / "model"})
+    write_evidence(third / "audits", third / "model", two_stages / "corpus", base=chain / "model")
+    assert [reason.split(",")[0] for reason in reasons_of(third, released)] == ["no audit covers corpus"]
+
+
+def test_replayed_general_text_is_covered_by_no_audit(chain):
+    inputs = {"corpus": chain / "corpus", "general_corpus": make_corpus(chain, "general"), "model": chain / "base"}
+    finish(chain / "model", "pretrain", inputs)
+    audit_again(chain, base=chain / "base")
+    assert reasons_of(chain) == []
+    finish(chain / "model", "pretrain", inputs, replay_share=0.1)
+    audit_again(chain, base=chain / "base")
+    assert [reason.split(",")[0] for reason in reasons_of(chain)] == ["no audit covers general"]
+    audit_again(chain, data=chain / "general")  # the other one is what no audit covers then
+    assert [reason.split(",")[0] for reason in reasons_of(chain)] == ["no audit covers corpus"]
+
+
+def test_data_that_it_never_saw_is_no_subject_of_an_audit(chain):
+    contrast = make_corpus(chain, "contrast")
+    inputs = {"corpus": chain / "corpus", "masking_contrast": contrast, "model": chain / "base"}
+    finish(chain / "model", "pretrain", inputs)
+    audit_again(chain, data=contrast)
+    reasons = reasons_of(chain)
+    assert "the audits used other data than the model was trained on (data manifest differs)" in reasons
+    assert any(reason.startswith("no audit covers corpus") for reason in reasons)
+
+
+def test_a_gap_in_the_lineage_is_a_reason(chain, two_stages, released):
+    (chain / "model" / "manifest.json").unlink()
+    reasons = reasons_of(two_stages, released)
+    assert reasons == [
+        "its lineage cannot be followed: model, which the model came from, is gone or has another manifest now"
+    ]
+
+
+# ---- downloaded releases ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def downloaded(two_stages, released):
+    """The second stage, adapted from a download of the first one's release."""
+    download = shutil.copytree(released / "repository", two_stages / "download")
+    finish(two_stages / "model", "pretrain", {"corpus": two_stages / "corpus", "model": download})
+    audit_again(two_stages, data=two_stages / "corpus")
+    return two_stages
+
+
+def test_a_downloaded_release_is_covered_by_itself_as_parent(downloaded, released):
+    assert reasons_of(downloaded, downloaded / "download") == []
+    assert reasons_of(downloaded, released) == []
+
+
+def test_a_downloaded_release_must_be_the_parent(downloaded):
+    assert reasons_of(downloaded) == ["it comes from the release in download, which is not the one in parent_dir"]
+
+
+def test_a_downloaded_release_that_is_gone_cannot_be_ruled_out(downloaded):
+    shutil.rmtree(downloaded / "download")
+    assert reasons_of(downloaded) == [
+        "download, which it comes from, is gone: whether that was a release cannot be told"
+    ]
+
+
+def test_other_weights_beside_a_release_s_record_are_not_that_release(downloaded, released):
+    save_encoder(downloaded / "download", seed=5)
+    assert len(reasons_of(downloaded, released)) == 2
+
+
+def test_a_downloaded_base_that_was_released_for_the_same_data_is_no_base(chain, downloaded, released):
+    finish(downloaded / "model", "pretrain", {"corpus": chain / "corpus", "model": downloaded / "download"})
+    audit_again(downloaded, data=chain / "corpus")
+    reasons = reasons_of(downloaded, released)
+    assert reasons == ["the audits compared with download, which was trained on the audited data itself"]
+
+
+# ---- inputs that had changed -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("which", ["the model", "the audit folder"])
+def test_inputs_that_were_accepted_changed_are_refused(chain, which):
+    accepted = ["corpus/report.json: changed since its manifest was written"]
+    if which == "the model":
+        finish_encoder(chain, accepted=accepted)
+        audit_again(chain)
+    else:
+        audit_again(chain, accepted=accepted)
+    assert reasons_of(chain) == [f"{which} was made from inputs that had changed (accept_changed_inputs)"]
+
+
+def test_an_ancestor_that_accepted_changed_inputs_is_refused(chain):
+    wide = chain / "wide"
+    save_encoder(wide, seed=3)
+    finish(wide, "vocabulary", {"model": chain / "base"}, accepted=["base/model.safetensors: changed"])
+    finish(chain / "model", "pretrain", {"corpus": chain / "corpus", "model": wide})
+    audit_again(chain, base=chain / "base")
+    assert reasons_of(chain) == ["wide was made from inputs that had changed (accept_changed_inputs)"]
+
+
+def test_an_audit_that_went_on_with_a_changed_corpus_is_refused_by_the_build(chain, capsys):
+    assert make_card(chain) == 0
+    audit_again(chain, accepted=["corpus/report.json: changed"])
+    assert make_release(chain) == 2
+    error = capsys.readouterr().err
+    assert "the audit folder was made from inputs that had changed" in error
+    assert "report.json" not in error
