@@ -7,10 +7,9 @@ from pathlib import Path
 from configs.base_models import resolve_model
 from configs.run_folder import working_folder, write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
-from finetune.benchmark_runs import cell_recipe, fingerprints, task_name
+from finetune.benchmark_runs import cell_recipe, fingerprints, reading_of, task_name
+from finetune.fitting import read_recipe_task
 from finetune.leakage import leaks_between, leaks_from_pretraining, refuse_leaks
-from finetune.task_files import Columns, read_task
-from finetune.tasks import Task
 
 log = logging.getLogger("benchmark")
 GATE_NAME = "gate.json"
@@ -29,7 +28,8 @@ def close_gate(recipe: BenchmarkRecipe) -> Counts:
         UserError: a test text stands in the train split of its task (unless they are dropped), or in the corpus a
             model was pretrained on.
     """
-    tasks = [_read(recipe, task_name(folder)) for folder in recipe.tasks]
+    # As they are on disk, before any cleaning.
+    tasks = [read_recipe_task(cell_recipe(recipe, task_name(folder))) for folder in recipe.tasks]
     leaks = leaks_between(tasks)
     if recipe.leakage == "refuse":
         for task in tasks:
@@ -47,34 +47,25 @@ def close_gate(recipe: BenchmarkRecipe) -> Counts:
 
 
 def close_gate_once(recipe: BenchmarkRecipe) -> tuple[Counts, str]:
-    """Check, unless an earlier piece of this benchmark has checked the very same tasks and models.
+    """Check, unless an earlier piece of this benchmark has checked the very same tasks, read alike, and models.
 
     Returns:
         the counts, and what to write into the run folder for the next piece.
     """
-    inputs = fingerprints(recipe)
+    names = [task_name(folder) for folder in recipe.tasks]
+    asked = {
+        "inputs": fingerprints(recipe),
+        "reading": {name: reading_of(cell_recipe(recipe, name)) for name in names},
+    }
     path = working_folder(recipe.output_dir) / GATE_NAME
     if path.is_file():
         earlier = json.loads(path.read_text(encoding="utf-8"))
-        if earlier["inputs"] == inputs:
+        if {key: earlier.get(key) for key in asked} == asked:
             return earlier["leaks"], json.dumps(earlier)
     found = close_gate(recipe)
-    return found, json.dumps({"inputs": inputs, "leaks": found}, ensure_ascii=False)
+    return found, json.dumps(asked | {"leaks": found}, ensure_ascii=False)
 
 
 def keep_gate(working: Path, record: str) -> None:
     """Write down that the gate was passed, and with what."""
     write_atomically(working / GATE_NAME, record)
-
-
-def _read(recipe: BenchmarkRecipe, name: str) -> Task:
-    """Read a task as it is on disk, before any cleaning."""
-    settings = cell_recipe(recipe, name)
-    columns = Columns(text=settings.text_column, labels=settings.label_columns, id=settings.id_column)
-    return read_task(
-        settings.task,
-        columns,
-        validation_fraction=settings.validation_fraction,
-        test_fraction=settings.test_fraction,
-        seed=settings.seed,
-    )

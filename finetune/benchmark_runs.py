@@ -2,7 +2,7 @@
 
 A cell's figures and test decisions are kept in one file that appears when the run is complete, so a killed
 benchmark goes on where it was; the cell that was running resumes from its own checkpoint. The file also says what the
-run was made of, by which another benchmark knows it again.
+run was made of: by it another benchmark knows it again, and this one sees that a task, model or recipe has changed.
 """
 
 import concurrent.futures
@@ -11,7 +11,6 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,15 +20,12 @@ from configs.errors import UserError
 from configs.manifest import CODE_ROOT, record_input
 from configs.recipe import load_recipe, recipe_values
 from configs.run_folder import remove_folder, working_folder, write_atomically
-from finetune.baselines import majority, tfidf_logistic_regression
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.config import FinetuneRecipe
-from finetune.fitting import load_task
-from finetune.frozen import frozen_encoder_regression
-from finetune.tasks import Task
+from finetune.fitting import TASK_KEYS
 
 log = logging.getLogger("benchmark")
-CELLS, RUNNING, BASELINES = "cells", "running", "baselines"
+CELLS, RUNNING = "cells", "running"
 REPLACED = ("task", "model", "seed", "train_rows", "validation_rows", "output_dir", "baselines", "drop_leaked")
 """Keys of the fine-tuning recipe that a cell sets itself."""
 
@@ -86,8 +82,14 @@ def cell_recipe(recipe: BenchmarkRecipe, task: str, *, seed: int = 1) -> Finetun
     return load_recipe(FinetuneRecipe, arguments, "finetune_recipe")
 
 
+def reading_of(settings: FinetuneRecipe) -> dict[str, Any]:
+    """Return the keys of a fine-tuning recipe that say how its task is read."""
+    values = recipe_values(settings)
+    return {key: values[key] for key in TASK_KEYS}
+
+
 def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
-    """Run the cells that are missing.
+    """Run the cells that are missing, or were made of something else than the recipe asks for now.
 
     Returns:
         whether all cells are there now (not so after `most_new_runs`).
@@ -98,8 +100,9 @@ def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
     (working / CELLS).mkdir(exist_ok=True)
     cells = all_cells(recipe)
     origins = _origins(recipe, cells)
-    _take_over(recipe, working, origins)
-    missing = [cell for cell in cells if not cell_path(working, cell).is_file()]
+    missing = [cell for cell in cells if read_made(cell_path(working, cell), origins[cell]) is None]
+    taken = _take_over(recipe, working, {cell: origins[cell] for cell in missing})
+    missing = [cell for cell in missing if cell not in taken]
     now = missing if recipe.most_new_runs is None else missing[: recipe.most_new_runs]
     threads = max(1, (os.cpu_count() or 1) // recipe.jobs)
     with (
@@ -128,6 +131,17 @@ def read_cell(working: Path, cell: Cell) -> dict[str, Any]:
     return values
 
 
+def read_made(path: Path, origin: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a finished cell or baseline, or None where there is none that was made of `origin`."""
+    if not path.is_file():
+        return None
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if values.get("origin") == origin:
+        return values
+    log.info("%s was made of another task, model or recipe than there is now: it is made anew", path.stem)
+    return None
+
+
 def _origins(recipe: BenchmarkRecipe, cells: list[Cell]) -> dict[Cell, dict[str, Any]]:
     """Return what each cell is made of: two cells of equal origin are the same run."""
     prints = fingerprints(recipe)
@@ -150,24 +164,44 @@ def _validation_rows(cell: Cell, cap: int | None) -> int | None:
     return cap if cell.train_rows is None else min(cell.train_rows, cap or cell.train_rows)
 
 
-def _take_over(recipe: BenchmarkRecipe, working: Path, origins: dict[Cell, dict[str, Any]]) -> None:
-    """Copy the cells of earlier benchmarks that are the same runs; without them everything is run here."""
-    missing = {json.dumps(origin): cell for cell, origin in origins.items() if not cell_path(working, cell).is_file()}
+def _take_over(recipe: BenchmarkRecipe, working: Path, origins: dict[Cell, dict[str, Any]]) -> set[Cell]:
+    """Copy the cells of earlier benchmarks that are the same runs as missing ones, and return which."""
+    missing = {json.dumps(origin, sort_keys=True): cell for cell, origin in origins.items()}
+    taken = set()
     for folder in recipe.earlier:
         found = [*folder.glob(f"{CELLS}/*.json"), *working_folder(folder).glob(f"{CELLS}/*.json")]
         if not found:
             log.warning("earlier: %s holds no run of a benchmark", folder)
         for path in found:
             content = path.read_text(encoding="utf-8")
-            cell = missing.pop(json.dumps(json.loads(content).get("origin")), None)
+            cell = missing.pop(json.dumps(json.loads(content).get("origin"), sort_keys=True), None)
             if cell is not None:
                 log.info("%s is taken over from %s", cell.key, path)
                 write_atomically(cell_path(working, cell), content)
+                taken.add(cell)
+    return taken
+
+
+def _forget_other_run(output: Path, origin: dict[str, Any]) -> Path:
+    """Remove what an interrupted run left if it noted another origin, or none, and note the origin of this one.
+
+    Its checkpoint would go on with weights of a model, or rows of a task, that are no longer there.
+
+    Returns:
+        the note.
+    """
+    path = output.with_name(f"{output.name}.origin.json")
+    if not path.is_file() or json.loads(path.read_text(encoding="utf-8")) != origin:
+        remove_folder(output)
+        remove_folder(working_folder(output))
+        write_atomically(path, json.dumps(origin, ensure_ascii=False))
+    return path
 
 
 def _run_cell(recipe: BenchmarkRecipe, working: Path, cell: Cell, origin: dict[str, Any], threads: int) -> None:
     output = working / RUNNING / cell.key
     output.parent.mkdir(exist_ok=True)
+    origin_path = _forget_other_run(output, origin)
     if not output.is_dir():
         folder = next(folder for folder in recipe.tasks if task_name(folder) == cell.task)
         command = [sys.executable, "-m", "finetune.run_classifier"]
@@ -193,41 +227,9 @@ def _run_cell(recipe: BenchmarkRecipe, working: Path, cell: Cell, origin: dict[s
     write_atomically(cell_path(working, cell), json.dumps(values, ensure_ascii=False))
     remove_folder(output)
     remove_folder(working_folder(output))
+    origin_path.unlink()
 
 
 def _import_path() -> str:
     """Let the child import this checkout, wherever it was started from."""
     return os.pathsep.join(part for part in (str(CODE_ROOT), os.environ.get("PYTHONPATH", "")) if part)
-
-
-def score_baselines(recipe: BenchmarkRecipe, working: Path) -> dict[str, dict[str, Any]]:
-    """Return the figures of all baselines by task, name and split; each is fitted once and kept."""
-    folder = working / BASELINES
-    folder.mkdir(exist_ok=True)
-    figures: dict[str, dict[str, Any]] = {}
-    for task_folder in recipe.tasks:
-        name = task_name(task_folder)
-        settings = cell_recipe(recipe, name)
-        figures[name], task = {}, None
-        for system in _baseline_names(recipe):
-            path = folder / f"{name}--{system}.json"
-            if not path.is_file():
-                task = task or load_task(settings)
-                write_atomically(path, json.dumps(_fit_baseline(system, recipe, settings, task)))
-            figures[name][system] = json.loads(path.read_text(encoding="utf-8"))
-    return figures
-
-
-def _baseline_names(recipe: BenchmarkRecipe) -> Iterator[str]:
-    yield from ("majority", "tfidf_logistic_regression")
-    if recipe.frozen_encoder:
-        yield from (f"frozen {name}" for name in recipe.named_models)
-
-
-def _fit_baseline(system: str, recipe: BenchmarkRecipe, settings: FinetuneRecipe, task: Task) -> dict[str, Any]:
-    if system == "majority":
-        return majority(task)
-    if system == "tfidf_logistic_regression":
-        return tfidf_logistic_regression(task, seed=settings.seed)
-    source = resolve_model(recipe.named_models[system.removeprefix("frozen ")])
-    return frozen_encoder_regression(task, source, max_seq_length=settings.max_seq_length, seed=settings.seed)

@@ -56,6 +56,12 @@ log = logging.getLogger("finetune")
 METRICS_NAME = "metrics.json"
 REPORT_NAME = "report.html"
 OUT_OF_FOLD_NAME = "out_of_fold.npz"
+TASK_KEYS = (
+    "seed", "text_column", "label_columns", "id_column", "group_column", "slice_columns", "label_format", "task_type",
+    "validation_fraction", "test_fraction", "conflicting_duplicates", "drop_leaked", "train_rows", "validation_rows",
+    "test_rows",
+)  # fmt: skip
+"""Keys of the recipe that say what `load_task` makes of the files of a task."""
 
 
 class Fitted(NamedTuple):
@@ -104,8 +110,8 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
     return _finish(recipe, source, task, working, started_at, accepted) if accelerator.is_main_process else None
 
 
-def load_task(recipe: FinetuneRecipe) -> Task:
-    """Read and clean the task a recipe names, and say what it holds."""
+def read_recipe_task(recipe: FinetuneRecipe) -> Task:
+    """Read the task a recipe names as it is on disk, before any cleaning."""
     columns = Columns(
         text=recipe.text_column,
         labels=recipe.label_columns,
@@ -115,14 +121,18 @@ def load_task(recipe: FinetuneRecipe) -> Task:
         label_format=recipe.label_format,
         task_type=TaskType(recipe.task_type) if recipe.task_type else None,
     )
-    task = read_task(
+    return read_task(
         recipe.task,
         columns,
         validation_fraction=recipe.validation_fraction,
         test_fraction=recipe.test_fraction,
         seed=recipe.seed,
     )
-    task = clean_task(task, conflicts=recipe.conflicting_duplicates, drop_leaked=recipe.drop_leaked)
+
+
+def load_task(recipe: FinetuneRecipe) -> Task:
+    """Read and clean the task a recipe names, and say what it holds."""
+    task = clean_task(read_recipe_task(recipe), conflicts=recipe.conflicting_duplicates, drop_leaked=recipe.drop_leaked)
     # Which texts are scored must not depend on the seed: runs are compared text by text.
     task = _draw(task, "train", recipe.train_rows, seed=recipe.seed)
     task = _draw(task, "validation", recipe.validation_rows, seed=0)

@@ -89,6 +89,15 @@ def label_name(cell: Any) -> str:
     return name
 
 
+def holds_label(cell: Any) -> bool:
+    """Return whether a label cell is not empty."""
+    try:
+        label_name(cell)
+    except ValueError:
+        return False
+    return True
+
+
 def split_names(joined: str, separator: str) -> list[str]:
     """Split joined names; an empty part is no label."""
     return [part.strip() for part in joined.split(separator) if part.strip()]

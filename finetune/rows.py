@@ -130,7 +130,17 @@ def _json_line(number: int, line: str) -> Row:
         values = json.loads(line)
     except (ValueError, RecursionError):
         return Row(number, {}, "not JSON")
-    return Row(number, values) if isinstance(values, dict) else Row(number, {}, "not a JSON object")
+    return _json_row(number, values)
+
+
+def _json_row(number: int, values: Any) -> Row:
+    if not isinstance(values, dict):
+        return Row(number, {}, "not a JSON object")
+    try:
+        json.dumps(values, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:  # JSON can escape half a character, such as "\ud83d": no tokenizer takes it, and no file
+        return Row(number, {}, "lone surrogate, which UTF-8 cannot hold")
+    return Row(number, values)
 
 
 def _json_rows(file: Iterable[str]) -> Iterator[Row]:
@@ -140,7 +150,7 @@ def _json_rows(file: Iterable[str]) -> Iterator[Row]:
         yield Row(1, {}, "not JSON")
         return
     for number, values in enumerate(records if isinstance(records, list) else [records], 1):
-        yield Row(number, values) if isinstance(values, dict) else Row(number, {}, "not a JSON object")
+        yield _json_row(number, values)
 
 
 def _parquet_rows(path: Path) -> Iterator[Row]:

@@ -15,10 +15,11 @@ from configs.errors import run_program
 from configs.manifest import now, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
+from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_gate import close_gate_once, keep_gate
 from finetune.benchmark_report import html_report, text_report
-from finetune.benchmark_runs import RUNNING, run_cells, score_baselines
+from finetune.benchmark_runs import RUNNING, run_cells
 from finetune.benchmark_tables import summarize
 
 log = logging.getLogger("benchmark")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from finetune.label_formats import LabelFormat, LabelReading, sniff_labels
+from finetune.label_formats import LabelFormat, LabelReading, holds_label, sniff_labels
 from finetune.rows import FILE_TYPES, TEXT_COLUMNS, Row, file_type, find_column, read_rows
 from finetune.splitting import cut
 from finetune.tasks import LABELS_NAME, SPLITS, Example, LabelSet, Task, TaskType, infer_label_set, read_label_set
@@ -68,7 +68,9 @@ def read_task(source: str, columns: Columns, *, validation_fraction: float, test
     for split, fraction in (("test", test_fraction), ("validation", validation_fraction)):
         if not splits.get(split):
             # A missing split is cut from train; test is never looked at to make a decision.
-            splits["train"], splits[split] = cut(splits["train"], label_set, fraction=fraction, seed=seed)
+            # Every seed scores the same texts: runs are compared text by text.
+            cut_seed = 0 if split == "test" else seed
+            splits["train"], splits[split] = cut(splits["train"], label_set, fraction=fraction, seed=cut_seed)
             notes[f"{split}_from_train"] = len(splits[split])
             log.info("no %s split: %d rows were cut from train", split, len(splits[split]))
     task = Task(name, label_set, {split: splits[split] for split in SPLITS}, notes, quarantine)
@@ -157,7 +159,26 @@ def _parse(
     for split, examples in splits.items():
         for line, example in examples:
             label_set.check(example.labels, where=f"{tables[split].where}:{line}")
-    return label_set, {split: [example for _, example in examples] for split, examples in splits.items()}
+    unnumbered = {split: [example for _, example in examples] for split, examples in splits.items()}
+    return label_set, {split: _number_repeats(examples, tables[split].where) for split, examples in unnumbered.items()}
+
+
+def _number_repeats(examples: list[Example], where: str) -> list[Example]:
+    """Return the examples with a number behind each id that stands before it already: decisions are kept by id."""
+    taken = {example.id for example in examples}
+    if len(taken) == len(examples):
+        return examples
+    repeats = len(examples) - len(taken)
+    log.info("%s: %d rows repeat an id and get a number (segments of a post? See group_column)", where, repeats)
+    last: dict[str, int] = {}
+    unique = []
+    for example in examples:
+        number = last.get(example.id, 0) + 1
+        while number > 1 and f"{example.id}#{number}" in taken:
+            number += 1
+        last[example.id] = number
+        unique.append(example if number == 1 else dataclasses.replace(example, id=f"{example.id}#{number}"))
+    return unique
 
 
 def _row_reader(train: _Table, columns: Columns, given: LabelSet | None) -> "_RowReader":
@@ -180,6 +201,8 @@ def _row_reader(train: _Table, columns: Columns, given: LabelSet | None) -> "_Ro
 def _reading(train: _Table, names: list[str], columns: Columns, given: LabelSet | None) -> LabelReading:
     readable = [row for row in train.rows if row.problem is None and all(name in row.values for name in names)]
     cells = [[row.values[name] for name in names] for row in readable]
+    if len(names) == 1:
+        cells = [row for row in cells if holds_label(row[0])]  # the others are quarantined one by one
     if not cells:
         raise UserError("no row has a label", where=train.where, fix=f"The label column is {', '.join(names)}.")
     reading = sniff_labels(cells, names, columns.label_format, where=train.where)
@@ -217,13 +240,18 @@ class _RowReader:
             text=text,
             labels=tuple(dict.fromkeys(labels)),
             group="" if group is None else str(group),
-            slices=tuple(_slice(name, row.values[name]) for name in self.slices if row.values.get(name) is not None),
+            slices=tuple(found for name in self.slices if (found := _slice(name, row.values.get(name))) is not None),
         )
         return example, None
 
 
-def _slice(column: str, value: Any) -> tuple[str, str]:
-    """Return a slice column's name and value; a moment in Unix seconds becomes its year."""
+def _slice(column: str, value: Any) -> tuple[str, str] | None:
+    """Return a slice column's name and value; a moment in Unix seconds becomes its year, milliseconds are none."""
+    if value is None:
+        return None
     if column == "created_utc" and str(value).replace(".", "", 1).isdigit():
-        return "year", str(datetime.fromtimestamp(float(value), UTC).year)
+        try:
+            return "year", str(datetime.fromtimestamp(float(value), UTC).year)
+        except (ValueError, OverflowError, OSError):  # beyond the year 9999, or what the platform can count to
+            return None
     return column, str(value)

@@ -1,9 +1,12 @@
 """The benchmark: gate first, resumable in pieces, every cell counted, losses to the baseline said."""
 
 import json
+import logging
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +14,13 @@ import yaml
 
 from configs.errors import UserError
 from configs.recipe import load_recipe
-from finetune import benchmark_tables
+from finetune import benchmark_baselines, benchmark_gate, benchmark_tables
+from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_gate import close_gate_once, keep_gate
 from finetune.benchmark_report import loss_sentence, pooled_sentence, text_report
-from finetune.benchmark_runs import all_cells
+from finetune.benchmark_runs import all_cells, cell_recipe, run_cells
+from finetune.fitting import load_task
 from finetune.significance import RESAMPLES
 from finetune.tasks import FloatArray
 from launch.cli import main as mindshift
@@ -135,6 +140,166 @@ def test_gate_is_not_closed_twice_on_the_same_files(make_task: MakeTask, tiny_en
         file.write(json.dumps(leaked | {"id": "planted"}) + "\n")
     with pytest.raises(UserError, match="planted"):
         close_gate_once(recipe)
+
+
+def test_gate_is_closed_again_when_tasks_are_read_otherwise(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_recipe(tmp_path, [make_task("binary")], {"tiny": tiny_encoder})
+    recipe = load_recipe(BenchmarkRecipe, [str(path)], "benchmark")
+    _, record = close_gate_once(recipe)
+    working = tmp_path / "benchmark.partial"
+    working.mkdir()
+    keep_gate(working, record)
+    monkeypatch.setattr(benchmark_gate, "close_gate", lambda _: {"closed again": 1})
+    assert close_gate_once(recipe)[0] == {}
+    edit_quick(tmp_path, epochs=2)
+    assert close_gate_once(recipe)[0] == {}
+    edit_quick(tmp_path, test_fraction=0.3)
+    assert close_gate_once(recipe)[0] == {"closed again": 1}
+
+
+def edit_quick(folder: Path, **keys: object) -> None:
+    """Change the fine-tuning recipe of `write_recipe`."""
+    path = folder / "quick.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | keys))
+
+
+def test_gate_sees_the_splits_that_the_runs_use(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"text": f"text {i}", "label": ("a, b", "b, c")[i % 2], "post": f"p{i // 4}"} for i in range(80)]
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = write_recipe(tmp_path, [tmp_path / "posts.jsonl"], {"tiny": tiny_encoder})
+    edit_quick(tmp_path, label_format="names", group_column="post", task_type="multi_label")
+    recipe = load_recipe(BenchmarkRecipe, [str(path)], "benchmark")
+    seen: list[Any] = []
+    monkeypatch.setattr(benchmark_gate, "leaks_between", lambda tasks: seen.extend(tasks) or {})
+    close_gate_once(recipe)
+    (gated,) = seen
+    for seed in recipe.seeds:
+        used = load_task(cell_recipe(recipe, "posts.jsonl", seed=seed))
+        assert gated.splits["test"] == used.splits["test"]
+        assert gated.label_set == used.label_set
+
+
+class FakeRuns:
+    """Stands in for the processes of a benchmark's runs; `made` says which folders it wrote."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __call__(self, command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        output = Path(command[command.index("--output_dir") + 1])
+        if not output.with_name(f"{output.name}.partial").exists():
+            self.made.append(output.name)
+        (output / "predictions").mkdir(parents=True)
+        (output / "metrics.json").write_text("{}")
+        (output / "predictions" / "test.jsonl").write_text(json.dumps({"id": "0", "labels": []}) + "\n")
+        return subprocess.CompletedProcess(command, 0)
+
+    def take(self) -> list[str]:
+        """Return what was made since the last call."""
+        made, self.made = self.made, []
+        return sorted(made)
+
+
+@pytest.fixture
+def fake_runs(monkeypatch: pytest.MonkeyPatch) -> FakeRuns:
+    fake = FakeRuns()
+    monkeypatch.setattr(subprocess, "run", fake)
+    return fake
+
+
+def two_models(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, /, **keys: object
+) -> tuple[BenchmarkRecipe, Path]:
+    """Return a benchmark of one task and two models, and its working folder."""
+    for name in ("base", "other"):
+        shutil.copytree(tiny_encoder, tmp_path / name)
+    models = {name: tmp_path / name for name in ("base", "other")}
+    path = write_recipe(tmp_path, [make_task("binary")], models, seeds=[1], **keys)
+    working = tmp_path / "benchmark.partial"
+    working.mkdir()
+    return load_recipe(BenchmarkRecipe, [str(path)], "benchmark"), working
+
+
+def test_runs_made_of_something_else_are_made_again(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, fake_runs: FakeRuns, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, working = two_models(make_task, tiny_encoder, tmp_path)
+    base, other = "task--base--seed-1", "task--other--seed-1"
+    assert run_cells(recipe, working)
+    assert fake_runs.take() == [base, other]
+    assert set(json.loads((working / "cells" / f"{base}.json").read_text())) == {"origin", "metrics", "decisions"}
+    assert run_cells(recipe, working)
+    assert fake_runs.take() == []
+    (tmp_path / "other" / "note.txt").write_text("so that its hash differs")
+    with caplog.at_level(logging.INFO):
+        assert run_cells(recipe, working)
+    assert fake_runs.take() == [other]
+    assert f"{other} was made of another task, model or recipe" in caplog.text
+    assert base not in caplog.text
+    edit_quick(tmp_path, epochs=2)
+    assert run_cells(recipe, working)
+    assert fake_runs.take() == [base, other]
+    assert not list((working / "running").iterdir())
+
+
+@pytest.mark.parametrize("changed", ["base", "other"])
+def test_an_interrupted_run_goes_on_only_with_what_it_began_with(
+    changed: str, make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    fake_runs: FakeRuns,
+) -> None:  # fmt: skip
+    def fail(command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        output = Path(command[command.index("--output_dir") + 1])
+        output.with_name(f"{output.name}.partial").mkdir()
+        return subprocess.CompletedProcess(command, 1)
+
+    recipe, working = two_models(make_task, tiny_encoder, tmp_path)
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises(UserError, match="ended with code 1"):
+        run_cells(recipe, working)
+    assert (working / "running" / "task--base--seed-1.partial").is_dir()
+    (tmp_path / changed / "note.txt").write_text("so that its hash differs")
+    monkeypatch.setattr(subprocess, "run", fake_runs)
+    assert run_cells(recipe, working)
+    # Otherwise it went on from its own checkpoint.
+    assert ("task--base--seed-1" in fake_runs.take()) == (changed == "base")
+
+
+def test_baselines_made_of_something_else_are_fitted_again(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[str] = []
+
+    def fit(system: str, *_: object) -> dict[str, Any]:
+        fitted.append(system)
+        return {"validation": {}, "test": {}}
+
+    def score() -> list[str]:
+        fitted.clear()
+        assert score_baselines(recipe, working)["task"]["frozen base"] == {"validation": {}, "test": {}}
+        return sorted(fitted)
+
+    monkeypatch.setattr(benchmark_baselines, "_fit_baseline", fit)
+    recipe, working = two_models(make_task, tiny_encoder, tmp_path)
+    every = ["frozen base", "frozen other", "majority", "tfidf_logistic_regression"]
+    assert score() == every
+    assert score() == []
+    edit_quick(tmp_path, epochs=2)
+    assert score() == []
+    edit_quick(tmp_path, max_seq_length=32)
+    assert score() == ["frozen base", "frozen other"]
+    (tmp_path / "other" / "note.txt").write_text("so that its hash differs")
+    assert score() == ["frozen other"]
+    edit_quick(tmp_path, test_rows=20)
+    assert score() == every
+    (working / "baselines" / "task--majority.json").write_text('{"validation": {}, "test": {}}')  # of an older version
+    assert score() == ["majority"]
+    with (tmp_path / "task" / "test.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "new", "text": "one more", "labels": ["sleep"]}) + "\n")
+    assert score() == every
 
 
 @pytest.mark.slow

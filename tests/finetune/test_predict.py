@@ -92,6 +92,17 @@ def test_unreadable_rows_are_counted_and_named(trained: Path, tmp_path: Path) ->
     assert quarantined == [{"file": str(path), "line": 3, "reason": "3 cells where the header has 2"}]
 
 
+def test_texts_that_have_no_utf8_are_quarantined(trained: Path, tmp_path: Path) -> None:
+    path, output = tmp_path / "texts.jsonl", tmp_path / "out.jsonl"
+    texts = ["tired", "boss \ud83d", "mother \U0001f642"]  # json.dumps writes both as escapes
+    path.write_text("".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(texts)))
+    assert mindshift(["predict", "--model", str(trained), "--input", str(path), "--output", str(output)]) == 0
+    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == [0, 2]
+    (quarantined,) = [json.loads(line) for line in (tmp_path / "out.jsonl.quarantine.jsonl").read_text().splitlines()]
+    reason = "lone surrogate, which UTF-8 cannot hold"
+    assert quarantined == {"file": str(path), "line": 2, "reason": reason}
+
+
 def test_failure_leaves_the_old_output(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_input(tmp_path / "texts.jsonl")
     output = tmp_path / "out.jsonl"

@@ -1,6 +1,7 @@
 """Reading tasks: every layout, every way to write labels, every trap of real tables."""
 
 import json
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from hypothesis import strategies as st
 from configs.errors import UserError
 from finetune.config import FinetuneRecipe
 from finetune.decisions import Decision, to_probabilities
-from finetune.fitting import load_task
+from finetune.fitting import TASK_KEYS, load_task
 from finetune.label_formats import sniff_labels
 from finetune.splitting import cut, stratified_folds
 from finetune.task_checks import balance_advice, clean_task
 from finetune.task_files import Columns, read_task
 from finetune.tasks import Example, LabelSet, Task, TaskType
+from finetune.uncertainty import clusters_of
 
 MakeTask = Callable[..., Path]
 MULTI = LabelSet(TaskType.MULTI_LABEL, ("a", "b", "c"))
@@ -255,3 +257,83 @@ def test_every_seed_scores_the_same_capped_rows(make_task: MakeTask, tmp_path: P
     )
     assert (one["validation"], one["test"]) == (two["validation"], two["test"])
     assert one["train"] != two["train"]
+
+
+def test_every_seed_scores_the_same_cut_rows(make_task: MakeTask, tmp_path: Path) -> None:
+    def test_ids(seed: int) -> list[str]:
+        task = load_task(FinetuneRecipe(task=str(folder), output_dir=tmp_path / "run", seed=seed))
+        return [example.id for example in task.splits["test"]]
+
+    folder = make_task("multi_label")
+    (folder / "test.jsonl").unlink()
+    assert test_ids(1) == test_ids(2) == test_ids(3)
+
+
+def test_a_task_is_made_of_its_keys(make_task: MakeTask, tmp_path: Path) -> None:
+    recipe = FinetuneRecipe(task=str(make_task()), output_dir=tmp_path / "run")
+    named = types.SimpleNamespace(task=recipe.task, **{key: getattr(recipe, key) for key in TASK_KEYS})
+    # Reading any other key fails here: what is kept of a task would not be made anew when that key changes.
+    assert load_task(named) == load_task(recipe)  # type: ignore[arg-type]
+
+
+def test_repeated_ids_become_unique_and_groups_stay(tmp_path: Path) -> None:
+    rows = [{"post_id": i // 3, "text": f"segment {i}", "label": "ab"[i % 2]} for i in range(60)]
+    rows.append({"post_id": "0#2", "text": "an id like a made one", "label": "a"})
+    pd.DataFrame(rows).to_csv(tmp_path / "segments.csv", index=False)
+    task = read(tmp_path / "segments.csv", group="post_id")
+    for split, examples in task.splits.items():
+        assert len({e.id for e in examples}) == len(examples)
+        groups = {e.group for e in examples}
+        assert len(set(clusters_of(examples).tolist())) == len(groups)
+        assert not any(groups & {e.group for e in task.splits[other]} for other in task.splits if other != split)
+    ids = {e.text: e.id for split in task.splits for e in task.splits[split]}
+    assert [ids[f"segment {i}"] for i in range(5)] == ["0", "0#3", "0#4", "1", "1#2"]
+    assert ids["an id like a made one"] == "0#2"
+    assert read(tmp_path / "segments.csv", group="post_id") == task
+
+
+@pytest.mark.parametrize("empty", [None, "", " ", float("nan")])
+@pytest.mark.parametrize("labels", [["sad", "glad"], [["sad"], ["glad", "sad"]], ["sad;glad", "sad"], [0, 1]])
+def test_rows_without_a_label_are_quarantined(labels: list[Any], empty: Any, tmp_path: Path) -> None:
+    cells = [*(labels[i % 2] for i in range(40)), empty]
+    rows = [{"text": f"text {i}", "label": cell} for i, cell in enumerate(cells)]
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = read(tmp_path / "posts.jsonl")
+    assert [row["line"] for row in task.quarantine] == [41]
+    assert sum(map(len, task.splits.values())) == 40
+
+
+def test_a_table_without_any_label_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "posts.csv").write_text("text,label\none,\ntwo,\n")
+    with pytest.raises(UserError, match="no row has a label"):
+        read(tmp_path / "posts.csv")
+
+
+@pytest.mark.parametrize(
+    ("created_utc", "expected"),
+    [
+        (1_600_000_000, (("year", "2020"),)),
+        ("1600000000.0", (("year", "2020"),)),
+        (1_600_000_000_000, ()),
+        (10**30, ()),
+        ("9" * 400, ()),
+        ("²", ()),
+    ],
+)
+def test_years_are_read_from_seconds_only(created_utc: Any, expected: Any, tmp_path: Path) -> None:
+    rows = [{"text": f"text {i}", "label": "ab"[i % 2], "created_utc": created_utc} for i in range(40)]
+    (tmp_path / "posts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    task = read(tmp_path / "posts.jsonl")
+    assert {e.slices for examples in task.splits.values() for e in examples} == {expected}
+
+
+@pytest.mark.parametrize("column", ["id", "text", "label"])
+@pytest.mark.parametrize("name", ["posts.jsonl", "posts.json"])
+def test_rows_that_have_no_utf8_are_quarantined(column: str, name: str, tmp_path: Path) -> None:
+    rows = [{"id": f"é{i}", "text": f"☕ {i}", "label": "ab"[i % 2]} for i in range(40)]
+    rows[2][column] = "\ud83d"  # half of a character, written as an escape
+    as_lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / name).write_text(as_lines if name.endswith("l") else json.dumps(rows))
+    task = read(tmp_path / name)
+    assert [(row["line"], row["reason"]) for row in task.quarantine] == [(3, "lone surrogate, which UTF-8 cannot hold")]
+    assert sum(map(len, task.splits.values())) == 39

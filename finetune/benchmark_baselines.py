@@ -1,0 +1,69 @@
+"""Score the baselines of a benchmark, and keep their figures with what they were made of."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from configs.base_models import resolve_model
+from configs.run_folder import write_atomically
+from finetune.baselines import majority, tfidf_logistic_regression
+from finetune.benchmark_config import BenchmarkRecipe
+from finetune.benchmark_runs import cell_recipe, fingerprints, read_made, reading_of, task_name
+from finetune.config import FinetuneRecipe
+from finetune.fitting import load_task
+from finetune.frozen import frozen_encoder_regression
+from finetune.tasks import Task
+
+BASELINES = "baselines"
+FROZEN = "frozen "
+"""What the name of a frozen encoder's baseline begins with, before the model's."""
+
+
+def score_baselines(recipe: BenchmarkRecipe, working: Path) -> dict[str, dict[str, Any]]:
+    """Return the figures of all baselines by task, name and split; each is kept until what it was made of changes."""
+    folder = working / BASELINES
+    folder.mkdir(exist_ok=True)
+    prints = fingerprints(recipe)
+    figures: dict[str, dict[str, Any]] = {}
+    for task_folder in recipe.tasks:
+        name = task_name(task_folder)
+        settings = cell_recipe(recipe, name)
+        figures[name], task = {}, None
+        for system in _baseline_names(recipe):
+            path, origin = folder / f"{name}--{system}.json", _baseline_origin(system, recipe, settings, prints)
+            made = read_made(path, origin)
+            if made is None:
+                task = task or load_task(settings)
+                made = {"origin": origin, "metrics": _fit_baseline(system, recipe, settings, task)}
+                write_atomically(path, json.dumps(made, ensure_ascii=False))
+            figures[name][system] = made["metrics"]
+    return figures
+
+
+def _baseline_names(recipe: BenchmarkRecipe) -> Iterator[str]:
+    yield from ("majority", "tfidf_logistic_regression")
+    if recipe.frozen_encoder:
+        yield from (f"{FROZEN}{name}" for name in recipe.named_models)
+
+
+def _baseline_origin(
+    system: str, recipe: BenchmarkRecipe, settings: FinetuneRecipe, prints: dict[str, str]
+) -> dict[str, Any]:
+    """Return what a baseline is made of."""
+    name = task_name(settings.task)
+    origin: dict[str, Any] = {"task": prints.get(name, name), "recipe": reading_of(settings)}
+    if system.startswith(FROZEN):
+        model = system.removeprefix(FROZEN)
+        origin["model"] = prints.get(f"model {model}", recipe.named_models[model])
+        origin["recipe"]["max_seq_length"] = settings.max_seq_length
+    return origin
+
+
+def _fit_baseline(system: str, recipe: BenchmarkRecipe, settings: FinetuneRecipe, task: Task) -> dict[str, Any]:
+    if system == "majority":
+        return majority(task)
+    if system == "tfidf_logistic_regression":
+        return tfidf_logistic_regression(task, seed=settings.seed)
+    source = resolve_model(recipe.named_models[system.removeprefix(FROZEN)])
+    return frozen_encoder_regression(task, source, max_seq_length=settings.max_seq_length, seed=settings.seed)
