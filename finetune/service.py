@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import APIKeyHeader
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from finetune.batching import Batcher, TooBusyError
 from finetune.deployment_config import ServeRecipe
@@ -26,11 +26,20 @@ NOTICE = (
 )
 
 
+def require_utf8(value: int | str | None) -> int | str | None:
+    """Refuse half a character (a lone surrogate): the tokenizer would fail for a whole batch of requests."""
+    if isinstance(value, str):
+        value.encode("utf-8")  # its error is a ValueError, which answers with 422
+    return value
+
+
 class Text(BaseModel):
     """A text to classify."""
 
-    id: int | str | None = Field(default=None, description="Comes back with the prediction; numbered if absent.")
-    text: str
+    id: Annotated[int | str | None, AfterValidator(require_utf8)] = Field(
+        default=None, description="Comes back with the prediction; numbered if absent."
+    )
+    text: Annotated[str, AfterValidator(require_utf8)]
 
 
 class Asked(BaseModel):

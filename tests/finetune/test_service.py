@@ -87,6 +87,12 @@ def test_limits_and_wrong_bodies(body: dict, status: int, classifier: Classifier
     assert SECRET not in answer.text
 
 
+@pytest.mark.parametrize("body", ['{"texts": [{"text": "\\ud83d"}]}', '{"texts": [{"id": "\\ud83d", "text": "fine"}]}'])
+def test_half_a_character_is_refused(body: str, classifier: Classifier, recipe: ServeRecipe) -> None:
+    service, headers = build_service(classifier, recipe, api_key=None), {"Content-Type": "application/json"}
+    assert ask(service, "POST", "/predict", content=body.encode(), headers=headers).status_code == 422
+
+
 def test_a_huge_body_is_refused_before_it_is_read(classifier: Classifier, recipe: ServeRecipe) -> None:
     service = build_service(classifier, recipe, api_key=None)
     headers = {"Content-Length": str(10**9)}
