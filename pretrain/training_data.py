@@ -58,17 +58,19 @@ class TrainingData:
         self._recipe = recipe
         self.shards = TokenShards(recipe.corpus, "train")
         documents: Documents = self.shards
-        parts = {"domain": TokenShards(recipe.corpus, "held_out")}
-        trained = [self.shards, *(TokenShards(folder, "train") for folder in unseen_by)]
+        further = [TokenShards(folder, "train") for folder in unseen_by]
+        held_out = {"domain": TokenShards(recipe.corpus, "held_out")}
+        others = {"domain": further, "general": [self.shards, *further]}  # a corpus's own parts share no document
         if recipe.general_corpus is not None:
             check_same_vocabulary(recipe, tokenizer)
-            parts["general"] = TokenShards(recipe.general_corpus, "held_out")
+            held_out["general"] = TokenShards(recipe.general_corpus, "held_out")
             if recipe.replay_share > 0:
-                trained.append(TokenShards(recipe.general_corpus, "train"))
-                documents = JoinedDocuments(self.shards, trained[-1])
-        held_out = {name: UnseenDocuments(shards, trained) for name, shards in parts.items()}
+                replayed = TokenShards(recipe.general_corpus, "train")
+                others["domain"] = [replayed, *further]
+                documents = JoinedDocuments(self.shards, replayed)
         self.packer = build_packer(documents, tokenizer, recipe)
-        self._held_out = {name: (shards, build_packer(shards, tokenizer, recipe)) for name, shards in held_out.items()}
+        unseen = {name: UnseenDocuments(shards, others[name]) for name, shards in held_out.items()}
+        self._held_out = {name: (part, build_packer(part, tokenizer, recipe)) for name, part in unseen.items()}
         lengths = self.packer.sequence_lengths.astype(float)
         self.mean_keys = float((lengths**2).sum() / max(1.0, lengths.sum()))
         weights = build_word_weights(recipe, tokenizer, self.shards)

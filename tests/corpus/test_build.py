@@ -255,11 +255,13 @@ def test_two_builds_in_one_folder_are_refused(build: Build, dumps: list[Path], t
         build(dumps)
 
 
-@pytest.mark.parametrize(("backend", "message"), [("defualt", "unknown"), ("presidio", "spacy is not installed")])
+@pytest.mark.parametrize(
+    ("backend", "message"), [("defualt", "unknown"), ("presidio", "presidio_analyzer is not installed")]
+)
 def test_a_deidentifier_that_cannot_be_had_is_refused_before_any_work(
     build: Build, dumps: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, message: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "spacy", None)
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
     with pytest.raises(UserError, match=message):
         build(dumps, deidentifier=backend)
     assert not (tmp_path / "corpus.partial").exists()

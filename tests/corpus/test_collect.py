@@ -314,9 +314,11 @@ def test_two_collections_in_one_folder_are_refused(tmp_path):
     assert verify_folder(tmp_path / "out", stage="collect") == []
 
 
-@pytest.mark.parametrize(("backend", "message"), [("defualt", "unknown"), ("presidio", "spacy is not installed")])
+@pytest.mark.parametrize(
+    ("backend", "message"), [("defualt", "unknown"), ("presidio", "presidio_analyzer is not installed")]
+)
 def test_a_deidentifier_that_cannot_be_had_leaves_no_folder(tmp_path, monkeypatch, backend, message):
-    monkeypatch.setitem(sys.modules, "spacy", None)
+    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
     with pytest.raises(UserError, match=message):
         collect(recipe_of(tmp_path, deidentifier=backend), client_of(FakeReddit(None)))
     assert not (tmp_path / "out.partial").exists()
