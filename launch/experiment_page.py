@@ -34,6 +34,7 @@ def render_page(
     held_out: Path,
     benchmarks: dict[str, Path],
     survivors: list[str],
+    planned_seeds: int,
     share: float,
 ) -> None:
     """Write the page.
@@ -47,6 +48,7 @@ def render_page(
         held_out: the folder of the losses of the compared encoders on every corpus.
         benchmarks: the folders of the benchmarks by title, the comparison last.
         survivors: the arms that were compared in full.
+        planned_seeds: the seeds of the comparison's recipe.
         share: how much of the full experiment was paid for.
     """
     parts = [HEAD]
@@ -55,6 +57,8 @@ def render_page(
             f"**Scaled down** to {100 * share:.0f} % of the full experiment's steps and seeds by `--budget_hours`."
         )
     comparison = _read(list(benchmarks.values())[-1] / "benchmark.json")
+    if len(comparison["seeds"]) < planned_seeds:
+        parts.append(f"**Not finished**: {len(comparison['seeds'])} of {planned_seeds} seeds have been run.")
     plots = write_plots(path.with_suffix(""), encoders=encoders, summary=comparison)
     parts += [_headline(comparison), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
     parts += ["## Design", _table(["arm", "what", "reads", "starts from"], arms)]

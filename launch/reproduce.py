@@ -53,6 +53,7 @@ class Experiment:
         self.screening_steps = max(1, round(screening_steps * recipe.share))
         self.held_out = self.folder / f"held-out-{self.steps}"
         self.benchmarks: dict[str, Path] = {}  # by the title of their part of the page
+        self.planned_seeds = 0
 
     def corpus(self, name: str) -> Path:
         """Return the folder of a corpus."""
@@ -96,6 +97,7 @@ class Experiment:
         self._score_held_out(names)
         path = self.recipe.benchmark
         settings = load_recipe(BenchmarkRecipe, [str(path)], f"mindshift reproduce: {path}")
+        self.planned_seeds = len(settings.seeds)
         seeds = settings.seeds[: self.recipe.seeds]
         seeds = seeds[: max(FEWEST_SEEDS, round(len(seeds) * self.recipe.share))]
         folder = self.folder / f"benchmark-{self.steps}-steps-{len(seeds)}-seeds"
@@ -207,6 +209,7 @@ def write_page(experiment: Experiment, survivors: list[str]) -> None:
         held_out=experiment.held_out,
         benchmarks=experiment.benchmarks,
         survivors=survivors,
+        planned_seeds=experiment.planned_seeds,
         share=recipe.share,
     )
     logger.info("the page is %s", recipe.page)
