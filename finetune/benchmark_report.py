@@ -25,13 +25,15 @@ def main_table(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 def text_report(summary: dict[str, Any]) -> str:
     """Return the tables as text."""
     headings, rows = main_table(summary)
-    lines = [f"{summary['metric']}, percent, mean ± SD over seeds {summary['seeds']}", *_align([headings, *rows]), ""]
+    trained = bool(summary["ranks"])
+    seeds = f", mean ± SD over seeds {summary['seeds']}" if trained else ""
+    lines = [f"{summary['metric']}, percent{seeds}", *_align([headings, *rows]), ""]
     for comparison in summary["comparisons"]:
         lines.append(pooled_sentence(comparison))
         lines += _align([["", "points", "95 % interval", "p (Holm)"], *_comparison_rows(comparison)])
     for size, comparisons in summary["few_label_comparisons"].items():
         lines += ["", f"trained on {size} rows:", *map(pooled_sentence, comparisons)]
-    if summary["ranks"]:
+    if trained:
         lines += ["", loss_sentence(summary)]
     return "\n".join(lines)
 
@@ -61,7 +63,7 @@ def html_report(summary: dict[str, Any]) -> str:
     headings, rows = main_table(summary)
     parts = [
         "<h1>Benchmark</h1>",
-        f'<p class="note">{summary["metric"]}, percent, mean ± SD over seeds {summary["seeds"]}.<br>',
+        f'<p class="note">{text_report(summary).splitlines()[0]}.<br>',
         f"{NOT_A_DIAGNOSIS}</p>",
         table(headings, rows),
         *([f"<p>{escape(loss_sentence(summary))}</p>"] if summary["ranks"] else []),

@@ -51,7 +51,7 @@ def render_page(
         planned_seeds: the seeds of the comparison's recipe.
         share: how much of the full experiment was paid for.
     """
-    parts = [HEAD]
+    parts = [HEAD.rstrip()]
     if share < 1:
         parts.append(
             f"**Scaled down** to {100 * share:.0f} % of the full experiment's steps and seeds by `--budget_hours`."
@@ -66,8 +66,13 @@ def render_page(
     parts += ["## Pretraining", _encoder_table(encoders), HELD_OUT]
     parts.append(_held_out_table(_read(held_out / SCORES_NAME)))
     for title, benchmark in benchmarks.items():
-        parts += [f"## {title}", "```text\n" + text_report(_read(benchmark / "benchmark.json")) + "\n```"]
+        summary = _read(benchmark / "benchmark.json")
+        parts += [f"## {title}", "```text\n" + text_report(summary) + "\n```"]
         if title == "Screening":
+            parts += [
+                "The choice was made by macro-F1 on validation splits, percent:",
+                _validation_table(summary),
+            ]
             parts.append(f"Compared in full: {', '.join(survivors)}.")
     steps = encoders | {path.name: path for path in [held_out, *benchmarks.values()]}
     parts += ["## Hours", _hours(folder, steps), "## Hashes", _hashes(folder, encoders, benchmarks)]
@@ -97,6 +102,15 @@ def _held_out_table(scores: dict[str, dict[str, dict[str, float]]]) -> str:
     corpora = list(next(iter(scores.values())))
     rows = [[name, *(f"{by_corpus[corpus]['loss']:.4f}" for corpus in corpora)] for name, by_corpus in scores.items()]
     return _table(["", *corpora], rows)
+
+
+def _validation_table(summary: dict[str, Any]) -> str:
+    by_task: dict[str, dict[str, float]] = summary["baselines_on_validation"]
+    rows = []
+    for system in next(iter(by_task.values())):
+        scores = [by_system[system] for by_system in by_task.values()]
+        rows.append([system, *(f"{100 * score:.1f}" for score in [*scores, sum(scores) / len(scores)])])
+    return _table(["", *by_task, "mean"], rows)
 
 
 def _training_hours(encoder: Path) -> float:

@@ -40,7 +40,7 @@ def _effects(comparisons: list[dict[str, Any]]) -> Any:
     if not comparisons:
         return None
     figure, axes = plt.subplots(
-        1, len(comparisons), figsize=(2.2 + 1.9 * len(comparisons), 3.6), sharey=True, squeeze=False
+        1, len(comparisons), figsize=(2.2 + 1.9 * len(comparisons), 3.6), sharex=True, sharey=True, squeeze=False
     )
     for axis, comparison in zip(axes[0], comparisons, strict=True):
         found = {task: (values["mean"], values["low"], values["high"]) for task, values in comparison["tasks"].items()}
