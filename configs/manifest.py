@@ -11,6 +11,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -177,6 +178,16 @@ def verify_folder(folder: Path, *, stage: str | None = None, accept_changes: boo
             fix="Make the folder anew, or pass --accept_changed_inputs true to go on (it is recorded).",
         )
     return problems
+
+
+def verify_inputs(folders: Iterable[Path], *, accept_changes: bool) -> list[str]:
+    """Check those inputs that a stage has written; a task folder or a base model from elsewhere has no manifest.
+
+    Returns and raises:
+        as `verify_folder`.
+    """
+    written = [folder for folder in folders if (folder / MANIFEST_NAME).is_file()]
+    return [change for folder in written for change in verify_folder(folder, accept_changes=accept_changes)]
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import Any
 from configs.base_models import resolve_model
 from configs.run_folder import write_atomically
 from finetune.baselines import majority, tfidf_logistic_regression
-from finetune.benchmark_config import BenchmarkRecipe
+from finetune.benchmark_config import FROZEN, BenchmarkRecipe
 from finetune.benchmark_runs import cell_recipe, fingerprints, read_made, reading_of, task_name
 from finetune.config import FinetuneRecipe
 from finetune.fitting import load_task
@@ -16,8 +16,6 @@ from finetune.frozen import frozen_encoder_regression
 from finetune.tasks import Task
 
 BASELINES = "baselines"
-FROZEN = "frozen "
-"""What the name of a frozen encoder's baseline begins with, before the model's."""
 
 
 def score_baselines(recipe: BenchmarkRecipe, working: Path) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,9 @@ from typing import ClassVar, Literal
 
 from configs.recipe import StageRecipe, named_entries, require
 
+FROZEN = "frozen "
+"""What the name of a frozen encoder's baseline begins with, before the model's."""
+
 
 @dataclasses.dataclass(kw_only=True)
 class BenchmarkRecipe(StageRecipe):

@@ -18,7 +18,7 @@ from accelerate.utils import set_seed
 
 from configs.base_models import ModelSource, resolve_model
 from configs.checkpoints import load_best, remove_checkpoints
-from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
+from configs.manifest import now, verify_inputs, write_manifest
 from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
@@ -310,11 +310,7 @@ def precision_text(recipe: FinetuneRecipe) -> str:
 
 def _verify_inputs(recipe: FinetuneRecipe, source: ModelSource) -> list[str]:
     folders = [Path(source.name_or_path)] if source.is_local else []
-    accepted = []
-    for folder in [*folders, Path(recipe.task)]:
-        if (folder / MANIFEST_NAME).is_file():
-            accepted += verify_folder(folder, accept_changes=recipe.accept_changed_inputs)
-    return accepted
+    return verify_inputs([*folders, Path(recipe.task)], accept_changes=recipe.accept_changed_inputs)
 
 
 def _finish(

@@ -18,7 +18,7 @@ from configs.errors import UserError, run_program
 from configs.manifest import MANIFEST_NAME, read_manifest
 from configs.recipe import load_recipe, named_entries
 from configs.run_folder import write_atomically
-from finetune.benchmark_config import BenchmarkRecipe
+from finetune.benchmark_config import FROZEN, BenchmarkRecipe
 from launch.chain import Step, run_step
 from launch.experiment_config import SOUP, ExperimentRecipe, describe_arms, describe_caps, split_source
 from launch.experiment_page import HOURS_NAME, render_page
@@ -28,7 +28,7 @@ logger = logging.getLogger("reproduce")
 MINDSHIFT = [sys.executable, "-m", "launch.cli"]
 
 FEWEST_SEEDS = 2
-BASE, FROZEN = "base", "frozen "
+BASE = "base"
 
 
 def main(arguments: Sequence[str], program: str) -> None:

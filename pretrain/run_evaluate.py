@@ -14,7 +14,7 @@ from typing import Any
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import run_program
-from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
+from configs.manifest import now, verify_folder, verify_inputs, write_manifest
 from configs.recipe import StageRecipe, load_recipe, named_entries, require
 from configs.run_folder import finish_run_folder, open_run_folder, write_atomically
 
@@ -52,11 +52,9 @@ def main(arguments: Sequence[str], program: str) -> None:
     accepted: list[str] = []
     for folder in corpora.values():
         accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
-    for name, source in sources.items():
-        if source.is_local:
-            folder = inputs[f"model {name}"] = Path(source.name_or_path)
-            if (folder / MANIFEST_NAME).is_file():
-                accepted += verify_folder(folder, accept_changes=recipe.accept_changed_inputs)
+    models = {f"model {name}": Path(source.name_or_path) for name, source in sources.items() if source.is_local}
+    accepted += verify_inputs(models.values(), accept_changes=recipe.accept_changed_inputs)
+    inputs |= models
     working_dir = open_run_folder(recipe)
     scores = {
         name: {corpus: _score(recipe, source, folder, list(corpora.values())) for corpus, folder in corpora.items()}

@@ -11,7 +11,7 @@ from typing import Any
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
+from configs.manifest import now, verify_folder, verify_inputs, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder
 from pretrain.config import PretrainRecipe
@@ -55,10 +55,8 @@ def _verify_inputs(recipe: PretrainRecipe) -> list[str]:
     accepted: list[str] = []
     for folder in _corpora(recipe).values():
         accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
-    model = _inputs(recipe).get("model")
-    if model is not None and (model / MANIFEST_NAME).is_file():
-        accepted += verify_folder(model, accept_changes=recipe.accept_changed_inputs)
-    return accepted
+    models = [folder for name, folder in _inputs(recipe).items() if name == "model"]
+    return accepted + verify_inputs(models, accept_changes=recipe.accept_changed_inputs)
 
 
 def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:

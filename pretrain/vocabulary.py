@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.base_models import resolve_model
 from configs.errors import UserError
-from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
+from configs.manifest import now, verify_folder, verify_inputs, write_manifest
 from configs.recipe import StageRecipe, load_recipe, require
 from configs.run_folder import finish_run_folder, open_run_folder
 from corpus.chunks import read_rows
@@ -57,9 +57,9 @@ def main(arguments: Sequence[str], program: str) -> None:
     started_at = now()
     accepted = verify_folder(recipe.corpus, stage="corpus", accept_changes=recipe.accept_changed_inputs)
     source = resolve_model(recipe.model)
-    inputs = {"corpus": recipe.corpus} | ({"model": Path(source.name_or_path)} if source.is_local else {})
-    if source.is_local and (inputs["model"] / MANIFEST_NAME).is_file():
-        accepted += verify_folder(inputs["model"], accept_changes=recipe.accept_changed_inputs)
+    model_inputs = {"model": Path(source.name_or_path)} if source.is_local else {}
+    accepted += verify_inputs(model_inputs.values(), accept_changes=recipe.accept_changed_inputs)
+    inputs = {"corpus": recipe.corpus} | model_inputs
     working_dir = open_run_folder(recipe)
     tokenizer = load_tokenizer(source)
     words = choose_words(read_texts(recipe.corpus), tokenizer, recipe.new_tokens, recipe.min_documents)

@@ -16,7 +16,7 @@ import numpy as np
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
+from configs.manifest import now, verify_inputs, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from release.audits.canary_exposure import audit_canaries
@@ -207,11 +207,7 @@ def _verify_inputs(recipe: AuditRecipe, base: Path) -> list[str]:
     """Verify what has a manifest of training data and base; a task folder or a base from elsewhere has none."""
     if not recipe.data_dir.is_dir():
         raise UserError("no such folder", where=recipe.data_dir)
-    accepted = []
-    for folder in (recipe.data_dir, base):
-        if (folder / MANIFEST_NAME).is_file():
-            accepted += verify_folder(folder, accept_changes=recipe.accept_changed_inputs)
-    return accepted
+    return verify_inputs((recipe.data_dir, base), accept_changes=recipe.accept_changed_inputs)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Synthetic corpora and tiny random models: nothing here is anybody's words."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 from configs.manifest import now, write_manifest
 from configs.recipe import StageRecipe
 from corpus.shards import TokenizedDocument, split_folder, write_shard
+from pretrain.run_mlm import main
+from pretrain.training_loop import PretrainingRun
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 WORDS = [f"word{number}" for number in range(180)]
@@ -95,6 +97,26 @@ class Workspace:
         }
         values |= overrides
         return [word for key, value in values.items() for word in (f"--{key}", str(value))]
+
+
+@pytest.fixture
+def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Start the stage and end it at a step, as a kill would."""
+
+    def run(arguments: list[str], *, at_step: int) -> None:
+        train_step = PretrainingRun._train_step
+
+        def die(self: PretrainingRun, learning_rate: float) -> tuple[float, bool]:
+            if self.step == at_step:
+                raise MemoryError("as good as a kill")
+            return train_step(self, learning_rate)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PretrainingRun, "_train_step", die)
+            with pytest.raises(MemoryError):
+                main(arguments, "mindshift pretrain")
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from torch import distributed
 
 from configs.errors import UserError
 from pretrain.run_mlm import main
-from pretrain.training_loop import PretrainingRun
 
 SETTINGS = {"max_steps": 6, "save_steps": 2, "gradient_accumulation_steps": 2}
 
@@ -31,21 +30,11 @@ def differing(workspace) -> list[str]:
     return [name for name in one if not torch.equal(one[name], other[name])]
 
 
-def test_a_sharded_run_resumes_to_the_weights_of_a_plain_one(workspace, request, monkeypatch):
+def test_a_sharded_run_resumes_to_the_weights_of_a_plain_one(workspace, request, interrupt):
     main(workspace.arguments("plain", **SETTINGS), "mindshift pretrain")
     request.getfixturevalue("_sharded")
     arguments = workspace.arguments("sharded", **SETTINGS)
-    train_step = PretrainingRun._train_step
-
-    def die_at_step_3(self, learning_rate):
-        if self.step == 3:
-            raise MemoryError("as good as a kill")
-        return train_step(self, learning_rate)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PretrainingRun, "_train_step", die_at_step_3)
-        with pytest.raises(MemoryError):
-            main(arguments, "mindshift pretrain")
+    interrupt(arguments, at_step=3)
     main(arguments, "mindshift pretrain")
     assert differing(workspace) == []
 

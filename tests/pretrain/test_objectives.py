@@ -21,7 +21,6 @@ from pretrain.metrics import read_metrics
 from pretrain.packing import Draw
 from pretrain.run_mlm import main
 from pretrain.sentence_losses import ViewSampler, anchor_loss, contrastive_loss
-from pretrain.training_loop import PretrainingRun
 
 from .conftest import VOCABULARY, WORDS, make_documents, write_corpus
 
@@ -96,20 +95,10 @@ EVERYTHING = {
 }
 
 
-def test_an_interrupted_run_with_everything_on_goes_on_to_the_same_weights(workspace, general_dir, monkeypatch):
+def test_an_interrupted_run_with_everything_on_goes_on_to_the_same_weights(workspace, general_dir, interrupt):
     settings = EVERYTHING | {"general_corpus": general_dir, "masking_lexicon": lexicon(workspace.folder)}
     main(workspace.arguments("whole", **settings), "mindshift pretrain")
-    train_step = PretrainingRun._train_step
-
-    def die_at_step_5(self, learning_rate):
-        if self.step == 5:
-            raise MemoryError("as good as a kill")
-        return train_step(self, learning_rate)
-
-    monkeypatch.setattr(PretrainingRun, "_train_step", die_at_step_5)
-    with pytest.raises(MemoryError):
-        main(workspace.arguments("resumed", **settings), "mindshift pretrain")
-    monkeypatch.undo()
+    interrupt(workspace.arguments("resumed", **settings), at_step=5)
     main(workspace.arguments("resumed", **settings), "mindshift pretrain")
     folders = [workspace.folder / name for name in ("whole", "resumed")]
     one, other = (load_file(folder / "model.safetensors") for folder in folders)

@@ -92,24 +92,14 @@ def test_a_frozen_encoder_stays_bit_equal(workspace):
     assert all(name.startswith("cls.") for name in moved)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, monkeypatch):
+def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, interrupt):
     arguments = workspace.arguments(max_steps=9, save_steps=4, logging_steps=2)
     main(arguments, "mindshift pretrain")
     whole = workspace.folder / "whole"
     (workspace.folder / "run").rename(whole)
 
-    train_step = PretrainingRun._train_step
-
-    def die_at_step_6(self, learning_rate):
-        if self.step == 6:
-            raise MemoryError("as good as a kill")
-        return train_step(self, learning_rate)
-
-    monkeypatch.setattr(PretrainingRun, "_train_step", die_at_step_6)
-    with pytest.raises(MemoryError):
-        main(arguments, "mindshift pretrain")
+    interrupt(arguments, at_step=6)
     assert not (workspace.folder / "run").exists()
-    monkeypatch.undo()
     main(arguments, "mindshift pretrain")
     assert differing(whole, workspace.folder / "run") == []
     straight, resumed = (
@@ -240,28 +230,8 @@ def test_a_finished_output_folder_is_refused(workspace):
     refused(workspace.arguments(max_steps=1), "already holds a finished run")
 
 
-@pytest.fixture
-def interrupt(monkeypatch):
-    """Start the stage and end it as a kill would, behind its first checkpoint."""
-
-    def run(arguments: list[str]) -> None:
-        train_step = PretrainingRun._train_step
-
-        def die_at_step_3(self, learning_rate):
-            if self.step == 3:
-                raise MemoryError("as good as a kill")
-            return train_step(self, learning_rate)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(PretrainingRun, "_train_step", die_at_step_3)
-            with pytest.raises(MemoryError):
-                main(arguments, "mindshift pretrain")
-
-    return run
-
-
 def test_an_interrupted_run_with_another_recipe_is_refused(workspace, interrupt):
-    interrupt(workspace.arguments())
+    interrupt(workspace.arguments(), at_step=3)
     refused(workspace.arguments(learning_rate=0.5), "differs in learning_rate")
 
 
@@ -269,7 +239,7 @@ def test_an_interrupted_run_does_not_go_on_with_another_corpus(workspace, interr
     corpus = workspace.folder / "corpus"
     shutil.copytree(workspace.corpus, corpus)
     arguments = workspace.arguments(corpus=corpus)
-    interrupt(arguments)
+    interrupt(arguments, at_step=3)
     kept = corpus.rename(workspace.folder / "kept")
     write_corpus(corpus, documents=40)  # as if an author had been erased
     refused(arguments, "began with another corpus")
