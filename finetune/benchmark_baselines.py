@@ -1,6 +1,7 @@
 """Score the baselines of a benchmark, and keep their figures with what they were made of."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,13 @@ from configs.base_models import resolve_model
 from configs.run_folder import write_atomically
 from finetune.baselines import majority, tfidf_logistic_regression
 from finetune.benchmark_config import FROZEN, BenchmarkRecipe
-from finetune.benchmark_runs import cell_recipe, fingerprints, read_made, reading_of, task_name
+from finetune.benchmark_runs import cell_recipe, earlier_files, fingerprints, read_made, reading_of, task_name
 from finetune.config import FinetuneRecipe
 from finetune.fitting import load_task
 from finetune.frozen import frozen_encoder_regression
 from finetune.tasks import Task
 
+log = logging.getLogger("benchmark")
 BASELINES = "baselines"
 
 
@@ -32,8 +34,10 @@ def score_baselines(recipe: BenchmarkRecipe, working: Path) -> dict[str, dict[st
             path, origin = folder / f"{name}--{system}.json", _baseline_origin(system, recipe, settings, prints)
             made = read_made(path, origin)
             if made is None:
-                task = task or load_task(settings)
-                made = {"origin": origin, "metrics": _fit_baseline(system, recipe, settings, task)}
+                made = _take_over(recipe, name, system, origin)
+                if made is None:
+                    task = task or load_task(settings)
+                    made = {"origin": origin, "metrics": _fit_baseline(system, recipe, settings, task)}
                 write_atomically(path, json.dumps(made, ensure_ascii=False))
             figures[name][system] = made["metrics"]
     return figures
@@ -56,6 +60,18 @@ def _baseline_origin(
         origin["model"] = prints.get(f"model {model}", recipe.named_models[model])
         origin["recipe"]["max_seq_length"] = settings.max_seq_length
     return origin
+
+
+def _take_over(recipe: BenchmarkRecipe, task: str, system: str, origin: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the same baseline from an earlier benchmark, which may have called the frozen model by another name."""
+    kind = f"{FROZEN}*" if system.startswith(FROZEN) else system
+    for folder in recipe.earlier:
+        for path in earlier_files(folder, f"{BASELINES}/{task}--{kind}.json"):
+            values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            if values.get("origin") == origin:
+                log.info("%s--%s is taken over from %s", task, system, path)
+                return values
+    return None
 
 
 def _fit_baseline(system: str, recipe: BenchmarkRecipe, settings: FinetuneRecipe, task: Task) -> dict[str, Any]:

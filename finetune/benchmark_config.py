@@ -37,8 +37,8 @@ class BenchmarkRecipe(StageRecipe):
     leakage: Literal["refuse", "drop"] = "refuse"
     """Training texts that stand in the test split of their own task: refuse, or drop them and count them."""
     earlier: list[Path] = dataclasses.field(default_factory=list)
-    """Folders of other benchmarks, finished or not, or not there. Their runs are taken over where task, model, recipe
-    and seed are the very same: a model or a seed more costs only its own runs."""
+    """Folders of other benchmarks, finished or not, or not there. Their runs and baselines are taken over where task,
+    model, recipe and seed are the very same: a model or a seed more costs only its own runs."""
     jobs: int = 1
     """Runs at a time; they share the processor's cores."""
     most_new_runs: int | None = None

@@ -169,7 +169,7 @@ def _take_over(recipe: BenchmarkRecipe, working: Path, origins: dict[Cell, dict[
     missing = {json.dumps(origin, sort_keys=True): cell for cell, origin in origins.items()}
     taken = set()
     for folder in recipe.earlier:
-        found = [*folder.glob(f"{CELLS}/*.json"), *working_folder(folder).glob(f"{CELLS}/*.json")]
+        found = earlier_files(folder, f"{CELLS}/*.json")
         if not found:
             log.warning("earlier: %s holds no run of a benchmark", folder)
         for path in found:
@@ -180,6 +180,11 @@ def _take_over(recipe: BenchmarkRecipe, working: Path, origins: dict[Cell, dict[
                 write_atomically(cell_path(working, cell), content)
                 taken.add(cell)
     return taken
+
+
+def earlier_files(folder: Path, pattern: str) -> list[Path]:
+    """Return what an earlier benchmark, finished or not, holds under `pattern`."""
+    return [*folder.glob(pattern), *working_folder(folder).glob(pattern)]
 
 
 def _forget_other_run(output: Path, origin: dict[str, Any]) -> Path:

@@ -1,5 +1,6 @@
 """The benchmark: gate first, resumable in pieces, every cell counted, losses to the baseline said."""
 
+import dataclasses
 import json
 import logging
 import shutil
@@ -300,6 +301,29 @@ def test_baselines_made_of_something_else_are_fitted_again(
     with (tmp_path / "task" / "test.jsonl").open("a") as file:
         file.write(json.dumps({"id": "new", "text": "one more", "labels": ["sleep"]}) + "\n")
     assert score() == every
+
+
+def test_baselines_of_an_earlier_benchmark_are_taken_over(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted: list[str] = []
+
+    def fit(system: str, *_: object) -> dict[str, Any]:
+        fitted.append(system)
+        return {"test": {"fitted": len(fitted)}}
+
+    monkeypatch.setattr(benchmark_baselines, "_fit_baseline", fit)
+    recipe, working = two_models(make_task, tiny_encoder, tmp_path)
+    first = score_baselines(recipe, working)["task"]
+    assert len(fitted) == 4
+    (tmp_path / "other" / "note.txt").write_text("so that its hash differs")
+    models = [f"renamed={tiny_encoder}", f"other={tmp_path / 'other'}"]
+    second = dataclasses.replace(recipe, models=models, references=["renamed"], earlier=[working])
+    (tmp_path / "second").mkdir()
+    taken = score_baselines(second, tmp_path / "second")["task"]
+    assert fitted[4:] == ["frozen other"]
+    expected = {name: first[name] for name in ("majority", "tfidf_logistic_regression")}
+    assert taken == expected | {"frozen renamed": first["frozen base"], "frozen other": {"test": {"fitted": 5}}}
 
 
 @pytest.mark.slow
