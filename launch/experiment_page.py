@@ -13,7 +13,7 @@ from pretrain.run_evaluate import SCORES_NAME
 
 HOURS_NAME = "hours.json"
 HEAD = """\
-# Does adaptation help?
+# Does adaptation help {base}?
 
 Written by `mindshift reproduce`; every figure is read from the manifests and results of the runs. Scores are agreement
 with annotators of short posts, not a diagnosis of anyone.
@@ -28,6 +28,8 @@ def render_page(
     path: Path,
     *,
     folder: Path,
+    corpora: Path,
+    base: str,
     arms: list[list[str]],
     caps: str,
     encoders: dict[str, Path],
@@ -42,6 +44,8 @@ def render_page(
     Args:
         path: the markdown file.
         folder: the experiment's.
+        corpora: the folder of its corpora.
+        base: the encoder that was adapted, as the recipe names it.
         arms: name, recipe, corpus and start of each.
         caps: how much of the tasks' data is read.
         encoders: the folders of the head and the arms by name.
@@ -51,7 +55,7 @@ def render_page(
         planned_seeds: the seeds of the comparison's recipe.
         share: how much of the full experiment was paid for.
     """
-    parts = [HEAD.rstrip()]
+    parts = [HEAD.format(base=base).rstrip()]
     if share < 1:
         parts.append(
             f"**Scaled down** to {100 * share:.0f} % of the full experiment's steps and seeds by `--budget_hours`."
@@ -62,7 +66,7 @@ def render_page(
     plots = write_plots(path.with_suffix(""), encoders=encoders, summary=comparison)
     parts += [_headline(comparison), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
     parts += ["## Design", _table(["arm", "what", "reads", "starts from"], arms)]
-    parts += [f"Base: the untouched encoder. {caps} Arms are chosen on validation splits; test chooses nothing."]
+    parts += [f"Base: the untouched encoder {base}. {caps} Arms are chosen on validation splits; test chooses nothing."]
     parts += ["## Pretraining", _encoder_table(encoders), HELD_OUT]
     parts.append(_held_out_table(_read(held_out / SCORES_NAME)))
     for title, benchmark in benchmarks.items():
@@ -75,7 +79,7 @@ def render_page(
             ]
             parts.append(f"Compared in full: {', '.join(survivors)}.")
     steps = encoders | {path.name: path for path in [held_out, *benchmarks.values()]}
-    parts += ["## Hours", _hours(folder, steps), "## Hashes", _hashes(folder, encoders, benchmarks)]
+    parts += ["## Hours", _hours(folder, corpora, steps), "## Hashes", _hashes(corpora, encoders, benchmarks)]
     write_atomically(path, "\n\n".join(parts) + "\n")
 
 
@@ -125,10 +129,10 @@ def _training_hours(encoder: Path) -> float:
     return hours
 
 
-def _hours(folder: Path, steps: dict[str, Path]) -> str:
+def _hours(folder: Path, corpora: Path, steps: dict[str, Path]) -> str:
     """Return the hours of every step, and of those that commands of their own have run."""
     hours = _read(folder / HOURS_NAME) if (folder / HOURS_NAME).is_file() else {}
-    for name, path in ({f"corpus {path.name}": path for path in _corpora(folder)} | steps).items():
+    for name, path in (_finished_corpora(corpora) | steps).items():
         if name not in hours:
             hours[f"{name}, by its own command"] = _training_hours(path) or _hours_by_manifest(path)
     rows = [[name, f"{value:.2f}"] for name, value in hours.items()]
@@ -142,13 +146,12 @@ def _hours_by_manifest(folder: Path) -> float:
     return (end - start).total_seconds() / 3600
 
 
-def _corpora(folder: Path) -> list[Path]:
-    return [path for path in sorted((folder / "corpus").iterdir()) if (path / MANIFEST_NAME).is_file()]
+def _finished_corpora(folder: Path) -> dict[str, Path]:
+    return {f"corpus {path.name}": path for path in sorted(folder.iterdir()) if (path / MANIFEST_NAME).is_file()}
 
 
-def _hashes(folder: Path, encoders: dict[str, Path], benchmarks: dict[str, Path]) -> str:
-    folders = {f"corpus {path.name}": path for path in _corpora(folder)}
-    folders |= encoders | {path.name: path for path in benchmarks.values()}
+def _hashes(corpora: Path, encoders: dict[str, Path], benchmarks: dict[str, Path]) -> str:
+    folders = _finished_corpora(corpora) | encoders | {path.name: path for path in benchmarks.values()}
     rows = [
         [name, f"`{sha256_file(path / MANIFEST_NAME)[:16]}`", f"`{(read_manifest(path).code_revision or '')[:10]}`"]
         for name, path in folders.items()

@@ -51,13 +51,14 @@ class Experiment:
         self.steps = max(1, round(recipe.steps * recipe.share))
         screening_steps = recipe.screening_steps or recipe.steps
         self.screening_steps = max(1, round(screening_steps * recipe.share))
+        self.corpora = (recipe.corpora_of or recipe.output_dir).absolute()
         self.held_out = self.folder / f"held-out-{self.steps}"
         self.benchmarks: dict[str, Path] = {}  # by the title of their part of the page
         self.planned_seeds = 0
 
     def corpus(self, name: str) -> Path:
         """Return the folder of a corpus."""
-        return self.folder / "corpus" / name
+        return self.corpora / "corpus" / name
 
     def encoder(self, name: str, steps: int) -> Path:
         """Return the folder of an arm's encoder after so many steps, or of the `head`."""
@@ -67,10 +68,10 @@ class Experiment:
         """Build the corpora and warm the head up."""
         for name, path in self.recipe.corpora.items():
             # One folder of keys: a post has one id in all corpora, by which none is scored that an arm was trained on.
-            options = _options(output_dir=self.corpus(name), keys_dir=self.folder / "keys")
+            options = _options(output_dir=self.corpus(name), keys_dir=self.corpora / "keys")
             self._run(f"corpus {name}", ["corpus", "build", str(path), *options], self.corpus(name))
         head = self.encoder("head", 0)
-        options = _options(corpus=self.corpus(self.general), output_dir=head)
+        options = _options(model=self.recipe.base_model, corpus=self.corpus(self.general), output_dir=head)
         self._run("head", ["pretrain", str(self.recipe.head), *options], head)
 
     def screen(self) -> list[str]:
@@ -147,7 +148,7 @@ class Experiment:
 
     def _benchmark(self, path: Path, folder: Path, arms: list[str], steps: int, **lists: Sequence[object]) -> None:
         """Run a benchmark of the base and `arms`; `lists` are further keys of its recipe."""
-        models = [f"{BASE}={load_recipe(PretrainRecipe, [str(self.recipe.head)], 'mindshift reproduce').model}"]
+        models = [f"{BASE}={self.recipe.base_model}"]
         models += [f"{arm}={self.encoder(arm, steps)}" for arm in arms]
         written = {
             key: json.dumps(values) for key, values in ({"models": models, "references": [BASE]} | lists).items()
@@ -203,6 +204,8 @@ def write_page(experiment: Experiment, survivors: list[str]) -> None:
     render_page(
         recipe.page,
         folder=experiment.folder,
+        corpora=experiment.corpora / "corpus",
+        base=recipe.base_model,
         arms=describe_arms(recipe),
         caps=describe_caps(recipe),
         encoders=encoders,

@@ -17,7 +17,9 @@ from launch.reproduce import Experiment, main, screening_scores
 from pretrain.config import PretrainRecipe
 from pretrain.run_soup import SoupRecipe
 
+RECIPES = sorted((CODE_ROOT / "configs" / "experiments").glob("*.yaml"))
 RECIPE = CODE_ROOT / "configs" / "experiments" / "does-adaptation-help.yaml"
+SPLADE_TINY = CODE_ROOT / "configs" / "experiments" / "does-adaptation-help-splade-tiny.yaml"
 PARTS = sorted((CODE_ROOT / "configs" / "experiments" / "adaptation").glob("*.yaml"))
 KINDS = {"corpus": CorpusRecipe, "arm": PretrainRecipe, "head": PretrainRecipe}
 SOUP = "arm_soup.yaml"
@@ -34,12 +36,43 @@ def test_every_part_loads(path):
 
 
 def test_every_part_is_used_and_every_arm_trains_as_long():
-    recipe = load()
-    named = {*recipe.corpora.values(), *recipe.arms.values(), recipe.head, recipe.screening, recipe.benchmark}
+    named: set[Path] = set()
+    for path in RECIPES:
+        recipe = load_recipe(ExperimentRecipe, [str(path)], "mindshift reproduce")
+        named |= {*recipe.corpora.values(), *recipe.arms.values(), recipe.head, recipe.benchmark}
+        named |= {recipe.screening} - {None}
+        arms = {name: yaml.safe_load(path.read_text()) for name, path in recipe.arms.items() if path.name != SOUP}
+        for key in ("max_steps", "micro_batch_size", "max_seq_length", "learning_rate"):
+            assert len({arm[key] for arm in arms.values()}) == 1, key
     assert {path.name for path in PARTS} == {path.name for path in named}
-    arms = {name: yaml.safe_load(path.read_text()) for name, path in recipe.arms.items() if path.name != SOUP}
-    for key in ("max_steps", "micro_batch_size", "max_seq_length", "learning_rate"):
-        assert len({arm[key] for arm in arms.values()}) == 1, key
+
+
+def test_another_base_shares_the_corpora(tmp_path):
+    words = [str(SPLADE_TINY), "--output_dir", str(tmp_path / "second"), "--corpora_of", str(tmp_path / "first")]
+    experiment = Experiment(load_recipe(ExperimentRecipe, words, "mindshift reproduce"))
+    ran: dict[str, dict[str, str]] = {}
+
+    def note(name, command, folder):
+        stage = command.index(next(word for word in command if word.endswith(".yaml"))) + 1
+        ran[name] = dict(zip(command[stage::2], command[stage + 1 :: 2], strict=True)) | {"folder": str(folder)}
+
+    experiment._run = note
+    experiment.prepare()
+    assert experiment.screen() == ["domain"]
+    assert ran["corpus domain"]["folder"] == str(tmp_path / "first" / "corpus" / "domain")
+    assert {ran[f"corpus {name}"]["--keys_dir"] for name in experiment.recipe.corpora} == {
+        str(tmp_path / "first" / "keys")
+    }
+    assert ran["head"] == {
+        "--model": "package:splade_tiny",
+        "--corpus": str(tmp_path / "first" / "corpus" / "general"),
+        "--output_dir": str(tmp_path / "second" / "encoder" / "head"),
+        "folder": str(tmp_path / "second" / "encoder" / "head"),
+    }
+    experiment._benchmark(experiment.recipe.benchmark, tmp_path / "second" / "benchmark", ["domain"], 4000)
+    domain = tmp_path / "second" / "encoder" / "domain-4000"
+    assert json.loads(ran["benchmark"]["--models"]) == ["base=package:splade_tiny", f"domain={domain}"]
+    assert load().base_model == "package:minilm"
 
 
 def test_arms_read_and_start_from_what_their_source_says(tmp_path):
@@ -128,7 +161,7 @@ def test_hours_of_what_ran_outside_are_said(tmp_path):
     recipe = load_recipe(CorpusRecipe, [str(CODE_ROOT / "configs" / "corpus" / "sample.yaml")], "test")
     write_manifest(corpus, stage="corpus", recipe=recipe, inputs={}, counts={}, started_at="2026-01-01T00:00:00+00:00")
     (tmp_path / "hours.json").write_text('{"head": 0.25}')
-    table = _hours(tmp_path, {"head": tmp_path / "encoder" / "head", "domain-5": arm})
+    table = _hours(tmp_path, tmp_path / "corpus", {"head": tmp_path / "encoder" / "head", "domain-5": arm})
     assert "| head | 0.25 |" in table
     assert "| domain-5, by its own command | 1.00 |" in table
     assert "| corpus domain, by its own command | " in table
