@@ -26,6 +26,7 @@ from typing import Any
 
 from configs.errors import run_program
 from configs.manifest import CODE_ROOT, code_revision, read_manifest
+from configs.processor import usable_cores
 
 WARM_UP_LINES = 3
 STRATEGIES = ("plain", "zero0", "zero1", "zero2", "zero3")
@@ -78,7 +79,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             source = folder / f"corpus-{arguments.workers[0]}-0"
             pretraining.append(measure_pretraining(run, source, strategy, processes, arguments))
     return {
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {usable_cores()} cores",
         "code_revision": code_revision(),
         "model": arguments.model,
         "pretraining": with_ratios(medians(pretraining, ("strategy", "processes"))),

@@ -2,9 +2,9 @@
 
 A Hub id (`google-bert/bert-base-uncased`) or a folder is the normal way. `package:minilm` is the small real
 encoder of the `demo` extra (all-MiniLM-L6-v2, BERT 6×384, 22.7M parameters), for machines without the Hub. It has no
-masked-LM head: that head starts at random. `package:splade_tiny` is a still smaller one of the `experiments` extra (BERT
-2×128, 4.4M parameters, with a masked-LM head, tuned to search MS MARCO): unlike all-MiniLM-L6-v2, whose makers tuned it
-on hundreds of millions of Reddit comments, it has read no Reddit. Their sha256 are verified before use.
+masked-LM head: that head starts at random. `package:splade_tiny` is a still smaller one of the `experiments` extra
+(BERT 2×128, 4.4M parameters, with a masked-LM head, tuned to search MS MARCO): unlike all-MiniLM-L6-v2, whose makers
+tuned it on hundreds of millions of Reddit comments, it has read no Reddit. Their sha256 are verified before use.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""What a process that trains on CPUs is told before it begins."""
+"""What a process that computes on CPUs may use, and what it is told before it begins."""
 
 import ctypes
 import os
@@ -6,6 +6,11 @@ import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 LARGEST_INT = 2**31 - 1
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on: of a node that jobs share, those of its own job."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def keep_freed_memory() -> None:

@@ -29,6 +29,7 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.stats import PipelineStats, Stats
 
 from configs.errors import UserError
+from configs.processor import usable_cores
 from corpus.config import CorpusRecipe
 
 loguru.logger.disable("datatrove")
@@ -110,11 +111,6 @@ def completed_tasks(logging_dir: Path) -> set[int]:
     return {int(path.name) for path in (logging_dir / "completions").glob("[0-9]*")}
 
 
-def available_cores() -> int:
-    """Return the cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _run_locally(
     recipe: CorpusRecipe,
     pipeline: list[PipelineStep],
@@ -123,7 +119,7 @@ def _run_locally(
     ranks: list[int],
     on_task: Callable[[int], None],
 ) -> None:
-    workers = min(recipe.workers or available_cores(), len(ranks))
+    workers = min(recipe.workers or usable_cores(), len(ranks))
     if workers == 1:
         for rank in ranks:
             _run_task(pipeline, tasks, str(logging_dir), rank)

@@ -18,6 +18,7 @@ from configs.base_models import resolve_model
 from configs.console import Progress
 from configs.errors import UserError
 from configs.manifest import CODE_ROOT, record_input
+from configs.processor import usable_cores
 from configs.recipe import load_recipe, recipe_values
 from configs.run_folder import remove_folder, working_folder, write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
@@ -104,7 +105,7 @@ def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
     taken = _take_over(recipe, working, {cell: origins[cell] for cell in missing})
     missing = [cell for cell in missing if cell not in taken]
     now = missing if recipe.most_new_runs is None else missing[: recipe.most_new_runs]
-    threads = max(1, (os.cpu_count() or 1) // recipe.jobs)
+    threads = max(1, usable_cores() // recipe.jobs)
     with (
         concurrent.futures.ThreadPoolExecutor(recipe.jobs) as pool,
         Progress(description="benchmark", unit="runs", total=len(cells), initial=len(cells) - len(missing)) as bar,

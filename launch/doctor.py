@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.processor import usable_cores
 
 GIB = 2**30
 
@@ -30,7 +31,7 @@ def machine_lines() -> list[str]:
     free_bytes = shutil.disk_usage(Path.cwd()).free
     return [
         f"mindshift {importlib.metadata.version('mindshift')}, Python {platform.python_version()}, {platform.system()}",
-        f"machine     {os.cpu_count()} cores, {memory_bytes / GIB:.0f} GiB memory, {free_bytes / GIB:.0f} GiB disk",
+        f"machine     {usable_cores()} cores, {memory_bytes / GIB:.0f} GiB memory, {free_bytes / GIB:.0f} GiB disk",
         f"compiler    {shutil.which('g++') or 'no g++: DeepSpeed on CPU needs one'}",
         f"slurm       {shutil.which('sbatch') or 'none on this machine'}",
     ]

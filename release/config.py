@@ -20,6 +20,9 @@ class AuditRecipe(StageRecipe):
     measured against it, so it must not have seen the data itself."""
     data_dir: Path
     """What it was trained on: the corpus folder (encoder) or the task folder (classifier)."""
+    further_data_dirs: list[Path] = dataclasses.field(default_factory=list)
+    """Other corpora that an encoder was trained on: replayed general text, that of an earlier stage or of other members
+    of a soup. The audits that ask about data are made on each."""
     shadow_steps: int = 300
     """Optimizer steps of the shadow model: the base, adapted here to held-out documents."""
     shadow_learning_rate: float = 1e-4
@@ -39,7 +42,14 @@ class AuditRecipe(StageRecipe):
     skip_audits: list[str] = dataclasses.field(default_factory=list)
     """Audits to leave out; the gate then refuses for want of them."""
 
+    @property
+    def data_dirs(self) -> list[Path]:
+        """All that the audits ask about, `data_dir` first."""
+        return [self.data_dir, *self.further_data_dirs]
+
     def __post_init__(self) -> None:
+        twice = len({folder.resolve() for folder in self.data_dirs}) < len(self.data_dirs)
+        require(not twice, "further_data_dirs", [str(folder) for folder in self.further_data_dirs], "each folder once")
         require(self.documents_per_side >= 50, "documents_per_side", self.documents_per_side, "50 or more")
         require(8 <= self.max_tokens <= 512, "max_tokens", self.max_tokens, "8 to 512")
         require(1 <= self.masks_per_document <= 7, "masks_per_document", self.masks_per_document, "1 to 7")

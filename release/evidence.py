@@ -16,7 +16,7 @@ from configs.manifest import code_revision, record_input, sha256_file
 from release.subject import Subject, fingerprint
 
 EVIDENCE_NAME = "evidence.json"
-FORMAT = 1
+FORMAT = 2
 Status = Literal["measured", "invalid", "not_run"]
 
 
@@ -47,6 +47,7 @@ class AuditResult:
     """What one audit found.
 
     Attributes:
+        data_index: which of the evidence's data folders it asked about, from 0; 0 if it asks about none.
         status: `measured`; `invalid` if the audit cannot tell anything (with `note` saying why); `not_run`.
         counts: what was looked at (canaries, documents, prompts).
         figures: file names of the audit folder, with a text alternative each.
@@ -60,6 +61,12 @@ class AuditResult:
     tables: list[Table] = dataclasses.field(default_factory=list)
     figures: dict[str, str] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
+    data_index: int = 0
+
+    @property
+    def key(self) -> str:
+        """Its name in file names: that of the audit, with a number for every data folder but the first."""
+        return self.name if self.data_index == 0 else f"{self.name}_{self.data_index + 1}"
 
     def measure(self, name: str) -> Measure | None:
         """Return a measure by name, or None."""
@@ -74,7 +81,7 @@ class Evidence:
         kind, fingerprint, weights, model_manifest_sha256: the model it is about (see `release.subject`).
         base_model, base_fingerprint, base_sha256: the base that excesses are measured against; the last is what a
             manifest records of it as an input, empty if it is no local folder.
-        data_manifest_sha256: manifest hash of the corpus (of the task, for a classifier).
+        data_sha256: manifest hash of each corpus (of the task, for a classifier).
         audit_code_sha256: hash of the sources of `release/` that measure and judge.
     """
 
@@ -85,26 +92,29 @@ class Evidence:
     model_manifest_sha256: str
     base_model: str
     base_fingerprint: str
-    data_manifest_sha256: str
+    data_sha256: list[str]
     code_revision: str
     audit_code_sha256: str
     measured_at: str
     audits: list[AuditResult]
     base_sha256: str = ""
 
-    def audit(self, name: str) -> AuditResult | None:
-        """Return an audit's result by name, or None."""
-        return next((audit for audit in self.audits if audit.name == name), None)
+    def audit(self, name: str, data_index: int = 0) -> AuditResult | None:
+        """Return an audit's result by name and data folder, or None."""
+        found = (audit for audit in self.audits if (audit.name, audit.data_index) == (name, data_index))
+        return next(found, None)
 
 
-def bind_evidence(subject: Subject, *, base_model: str, base: Path, data: Path, audits: list[AuditResult]) -> Evidence:
+def bind_evidence(
+    subject: Subject, *, base_model: str, base: Path, data: list[Path], audits: list[AuditResult]
+) -> Evidence:
     """Bind results to the model they were measured on, its base and data, and the code that measured them.
 
     Args:
         subject: the model.
         base_model: the base's name, as a reader may see it.
         base: its folder; one that does not exist is a model of the Hub, known by its name alone.
-        data: folder of the corpus or task.
+        data: folders of the corpora, or of the task.
         audits: what was measured.
     """
     is_local = base.is_dir()
@@ -117,7 +127,7 @@ def bind_evidence(subject: Subject, *, base_model: str, base: Path, data: Path, 
         base_model=base_model,
         base_fingerprint=fingerprint(base) if is_local else "",
         base_sha256=record_input(base).sha256 if is_local else "",
-        data_manifest_sha256=record_input(data).sha256,
+        data_sha256=[record_input(folder).sha256 for folder in data],
         code_revision=code_revision(),
         audit_code_sha256=audit_code_sha256(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),

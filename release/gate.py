@@ -54,7 +54,7 @@ def binding_reasons(subject: Subject, evidence: Evidence, lineage: Lineage) -> l
         reasons.append(f"the audits are those of a {evidence.kind}, not of a {subject.kind}")
     if evidence.model_manifest_sha256 != subject.manifest_sha256:
         reasons.append("the audits were made for another manifest of this model")
-    if evidence.data_manifest_sha256 not in lineage.data:
+    if not evidence.data_sha256 or not lineage.data.keys() >= set(evidence.data_sha256):
         reasons.append("the audits used other data than the model was trained on (data manifest differs)")
     if evidence.audit_code_sha256 != audit_code_sha256():
         reasons.append("the audits are stale: the audit code has changed since")
@@ -75,8 +75,8 @@ def base_reasons(subject: Subject, evidence: Evidence, lineage: Lineage, parent:
     manifest = recorded_manifest(base) if base.has_manifest else None
     seen = set() if manifest is None else set(trace_lineage(manifest).data)
     if parent is not None and is_release(base, parent):
-        seen.add(parent.data_manifest_sha256)
-    if evidence.data_manifest_sha256 in seen:
+        seen |= set(parent.data_sha256)
+    if seen & set(evidence.data_sha256):
         return [f"the audits compared with {evidence.base_model}, which was trained on the audited data itself"]
     return []
 
@@ -131,7 +131,7 @@ def gate_reasons(
         *changed_input_reasons(subject, audits, lineage),
         *(f"its lineage cannot be followed: {gap}" for gap in lineage.gaps),
         *verdict_reasons(evidence, override),
-        *lineage_reasons(subject, parent, audited=evidence.data_manifest_sha256),
+        *lineage_reasons(subject, parent, audited=evidence.data_sha256),
         *restriction_reasons(restrictions, parent),
     ]
 

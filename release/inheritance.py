@@ -7,6 +7,7 @@ its own terms may only be as strict or stricter.
 
 import dataclasses
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Parent:
     version: str
     fingerprint: str
     model_manifest_sha256: str
-    data_manifest_sha256: str
+    data_sha256: list[str]
     release_sha256: str
     restrictions: Restrictions
 
@@ -59,7 +60,7 @@ def read_parent(folder: Path) -> Parent:
             version=values["version"],
             fingerprint=values["fingerprint"],
             model_manifest_sha256=values["provenance"]["model_manifest_sha256"],
-            data_manifest_sha256=values["provenance"]["data_manifest_sha256"],
+            data_sha256=list(values["provenance"]["data_sha256"]),
             release_sha256=sha256_file(path),
             restrictions=Restrictions(**values["restrictions"]),
         )
@@ -67,16 +68,16 @@ def read_parent(folder: Path) -> Parent:
         raise UserError(f"not a release of mindshift ({type(error).__name__})", where=path) from error
 
 
-def lineage_reasons(subject: Subject, parent: Parent | None, *, audited: str) -> list[str]:
+def lineage_reasons(subject: Subject, parent: Parent | None, *, audited: Collection[str]) -> list[str]:
     """Say why `subject` may not leave as something built from `parent`; empty if it may.
 
-    What the parent had seen is the matter of the parent's own release. What was trained on since must be the data of
-    the subject's audits.
+    What the parent had seen is the matter of the parent's own release. What was trained on since must be among the
+    data of the subject's audits.
 
     Args:
         subject: the model.
         parent: the release it says it is built from.
-        audited: sha256 of the data that its audits used.
+        audited: sha256 of all data that its audits used.
     """
     since = trace_lineage(subject.manifest, stop_at=frozenset() if parent is None else {parent.model_manifest_sha256})
     reasons = []
@@ -85,8 +86,9 @@ def lineage_reasons(subject: Subject, parent: Parent | None, *, audited: str) ->
     if parent is not None and not any(is_release(record, parent) for record in since.ancestors.values()):
         reasons.append(f"not built from {parent.name} {parent.version}: its manifests name other models")
     for sha256, record in since.data.items():
-        if sha256 != audited:
-            how = "release the model that was trained on it before, and give that release as parent_dir"
+        if sha256 not in audited:
+            mend = "audit it, too (further_data_dirs)" if sha256 in since.corpora else "leave it out (auxiliary_tasks)"
+            how = f"{mend}, or give the release of the model that was trained on it as parent_dir"
             reasons.append(f"no audit covers {Path(record.path).name}, which it was trained on: {how}")
     for record in since.ancestors.values():
         folder = Path(record.path)

@@ -18,7 +18,7 @@ from release.evidence import AuditResult, Evidence
 from release.gate import Override
 from release.helplines import card_helplines
 from release.inheritance import Parent, Restrictions
-from release.policy import POLICY, judge_all
+from release.policy import POLICY, data_indices, judge_all
 from release.subject import Subject
 
 GATE_HEADING = "Ask for access"
@@ -71,7 +71,7 @@ def write_card(
         override=override,
         parent=parent,
         key_fingerprint=key_fingerprint,
-        data_manifest_sha256=evidence.data_manifest_sha256,
+        data_sha256=evidence.data_sha256,
         data_table=data_table(subject),
         privacy_statement=subject.manifest.counts.get("privacy_statement", ""),
         training_table=training_table(subject),
@@ -204,9 +204,11 @@ def audit_table(evidence: Evidence, override: Override) -> str:
     """Return each required audit with its question, decisive numbers and verdict."""
     rows = []
     for name, (verdict, reason) in judge_all(evidence).items():
-        result = evidence.audit(name)
+        numbers = [_decisive(name, evidence.audit(name, index)) for index in data_indices(name, evidence)]
+        if len(numbers) > 1:
+            numbers = [f"data folder {place}: {text}" for place, text in enumerate(numbers, start=1)]
         shown = verdict if name not in override.audits or verdict == "passed" else f"{verdict}, overridden"
-        rows.append([name.replace("_", " "), POLICY[name].question, _decisive(name, result), f"**{shown}**"])
+        rows.append([name.replace("_", " "), POLICY[name].question, "; ".join(numbers), f"**{shown}**"])
         if verdict != "passed":
             rows[-1][2] += f" ({reason.partition(': ')[2]})"
     return markdown_table(["Audit", "Question", "Numbers (interval)", "Verdict"], rows)

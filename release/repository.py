@@ -101,7 +101,7 @@ def release_record(
         else {"name": parent.name, "version": parent.version, "release_sha256": parent.release_sha256},
         "provenance": {
             "model_manifest_sha256": subject.manifest_sha256,
-            "data_manifest_sha256": evidence.data_manifest_sha256,
+            "data_sha256": evidence.data_sha256,
             "evidence_sha256": sha256_file(audit_dir / EVIDENCE_NAME),
             "recipe_sha256": subject.manifest.recipe_sha256,
             "code_revision": subject.manifest.code_revision,

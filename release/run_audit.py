@@ -9,6 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from release.audits.canary_exposure import audit_canaries
 from release.audits.crows_pairs import audit_crows_pairs
-from release.audits.documents import read_canaries, read_documents, sample_documents
+from release.audits.documents import AuditedData, sample_documents
 from release.audits.extraction import audit_extraction
 from release.audits.figures import draw_audit
 from release.audits.gender_skew import audit_gender_skew
@@ -34,7 +35,7 @@ from release.audits.shadow import train_shadow
 from release.audits.worrying_fills import audit_worrying_fills
 from release.config import AuditRecipe
 from release.evidence import EVIDENCE_NAME, AuditResult, Evidence, bind_evidence, evidence_text, read_result
-from release.policy import REQUIRED_AUDITS, judge_all
+from release.policy import REQUIRED_AUDITS, data_indices, judge_all
 from release.subject import Subject, read_subject
 
 RESULTS, MADE_OF = "results", "made_of.json"
@@ -60,15 +61,24 @@ def main(arguments: Sequence[str], program: str) -> None:
     folder = open_run_folder(recipe)
     wanted = [name for name in REQUIRED_AUDITS[subject.kind] if name not in recipe.skip_audits]
     audits = encoder_audits(recipe) if subject.kind == "encoder" else classifier_audits(recipe, subject)
-    bound = bind_evidence(subject, base_model=short_name(recipe.base_model), base=base, data=recipe.data_dir, audits=[])
+    data = [AuditedData(folder, tuple(recipe.data_dirs)) for folder in recipe.data_dirs]
+    bound = bind_evidence(
+        subject, base_model=short_name(recipe.base_model), base=base, data=recipe.data_dirs, audits=[]
+    )
     _forget_other_results(folder, bound)
-    evidence = dataclasses.replace(bound, audits=[_run_once(name, audits[name], folder) for name in wanted])
+    results = [
+        _run_once(partial(audits[name], data[index]), name, index, folder)
+        for name in wanted
+        for index in data_indices(name, bound)
+    ]
+    evidence = dataclasses.replace(bound, audits=results)
     remove_folder(folder / RESULTS)
     write_atomically(folder / EVIDENCE_NAME, evidence_text(evidence))
     write_atomically(folder / "report.html", render_report(evidence, folder))
     verdicts = judge_all(evidence)
     counts = {name: verdict for name, (verdict, _) in verdicts.items()}
     inputs = {"model": recipe.model_dir, "data": recipe.data_dir, **({"base": base} if base.is_dir() else {})}
+    inputs |= {f"data {place}": path for place, path in enumerate(recipe.further_data_dirs, start=2)}
     write_manifest(
         folder, stage="audit", recipe=recipe, inputs=inputs, counts=counts, started_at=started_at, accepted=accepted
     )
@@ -78,26 +88,24 @@ def main(arguments: Sequence[str], program: str) -> None:
     print(f"report: {recipe.output_dir / 'report.html'}")
 
 
-def encoder_audits(recipe: AuditRecipe) -> dict[str, Callable[[], AuditResult]]:
-    """Return the audits of an encoder, ready to run; models are loaded once, the shadow only if it is needed."""
+Audit = Callable[[AuditedData], AuditResult]
+"""An audit, ready to run; what it asks about data it asks about the given corpus or task."""
+
+
+def encoder_audits(recipe: AuditRecipe) -> dict[str, Audit]:
+    """Return the audits of an encoder; models are loaded once, the shadow only if it is needed."""
     adapted, base = (
         MaskedScorer.load(str(name), batch_tokens=recipe.batch_tokens) for name in (recipe.model_dir, recipe.base_model)
     )
     common = {"samples": recipe.bootstrap_samples, "seed": recipe.seed}
-    audits: dict[str, Callable[[], AuditResult]] = {
-        "canary_exposure": lambda: audit_canaries(adapted, base, read_canaries(recipe.data_dir), seed=recipe.seed),
-        "membership_inference": lambda: _membership(recipe, adapted, base),
-        "extraction": lambda: audit_extraction(
-            adapted,
-            base,
-            read_documents(recipe.data_dir, "train"),
-            read_documents(recipe.data_dir, "held_out"),
-            **common,
-        ),
-        "worrying_fills": lambda: audit_worrying_fills(adapted, base, **common),
-        "honest": lambda: audit_honest(adapted, base, recipe.stigma_dir, **common),
-        "crows_pairs": lambda: audit_crows_pairs(adapted, base, recipe.stigma_dir, **common),
-        "gender_skew": lambda: audit_gender_skew(adapted, base, **common),
+    audits: dict[str, Audit] = {
+        "canary_exposure": lambda data: audit_canaries(adapted, base, data.canaries(), seed=recipe.seed),
+        "membership_inference": lambda data: _membership(recipe, data, adapted, base),
+        "extraction": lambda data: audit_extraction(adapted, base, data.training(), data.held_out(), **common),
+        "worrying_fills": lambda _: audit_worrying_fills(adapted, base, **common),
+        "honest": lambda _: audit_honest(adapted, base, recipe.stigma_dir, **common),
+        "crows_pairs": lambda _: audit_crows_pairs(adapted, base, recipe.stigma_dir, **common),
+        "gender_skew": lambda _: audit_gender_skew(adapted, base, **common),
     }
     if not base.has_head:
         for name in NEEDS_BASE_HEAD:
@@ -105,12 +113,17 @@ def encoder_audits(recipe: AuditRecipe) -> dict[str, Callable[[], AuditResult]]:
     return audits
 
 
-def classifier_audits(recipe: AuditRecipe, subject: Subject) -> dict[str, Callable[[], AuditResult]]:
+def classifier_audits(recipe: AuditRecipe, subject: Subject) -> dict[str, Audit]:
     """Return the audit that a classifier or adapter adds to those of its encoder."""
+    if recipe.further_data_dirs:
+        raise UserError(
+            "only an encoder is audited on several folders: a classifier's audit needs the labels of its own task",
+            where="further_data_dirs",
+        )
     return {
-        "label_membership": lambda: audit_label_membership(
+        "label_membership": lambda data: audit_label_membership(
             recipe.model_dir,
-            recipe.data_dir,
+            data.folder,
             trained_rows=rows_trained_on(subject.manifest),
             count=recipe.documents_per_side,
             max_tokens=recipe.max_tokens,
@@ -121,19 +134,16 @@ def classifier_audits(recipe: AuditRecipe, subject: Subject) -> dict[str, Callab
     }
 
 
-def _membership(recipe: AuditRecipe, adapted: MaskedScorer, base: MaskedScorer) -> AuditResult:
+def _membership(recipe: AuditRecipe, data: AuditedData, adapted: MaskedScorer, base: MaskedScorer) -> AuditResult:
     """Draw members and non-members, author-disjoint, get the shadow model, attack."""
     count, seed = recipe.documents_per_side, recipe.seed
     # A planted copy is called CANARY_COPY.
-    canaries = {canary.id for canary in read_canaries(recipe.data_dir)}
-    authors = frozenset(d.author_hash for d in read_documents(recipe.data_dir, "train") if d.author_hash)
+    canaries = {canary.id for canary in data.canaries()}
     members = sample_documents(
-        (d for d in read_documents(recipe.data_dir, "train") if d.id.rpartition("_")[0] not in canaries),
-        count,
-        seed=seed,
+        (d for d in data.training() if d.id.rpartition("_")[0] not in canaries), count, seed=seed
     )
     outside = sample_documents(
-        read_documents(recipe.data_dir, "held_out"), count + SHADOW_DOCUMENTS, seed=seed, without_authors=authors
+        data.held_out(), count + SHADOW_DOCUMENTS, seed=seed, without_authors=data.authors_trained_on()
     )
     # The shadow wants a thousand documents, but never more than half of those held out.
     kept = min(count, max(len(outside) // 2, len(outside) - SHADOW_LEAST))
@@ -163,12 +173,12 @@ def _membership(recipe: AuditRecipe, adapted: MaskedScorer, base: MaskedScorer) 
     return result
 
 
-def _without_base_head(audit: Callable[[], AuditResult]) -> Callable[[], AuditResult]:
+def _without_base_head(audit: Audit) -> Audit:
     """Mark an audit as invalid whose base model fills at random, so that no excess over it means anything."""
 
-    def run() -> AuditResult:
+    def run(data: AuditedData) -> AuditResult:
         note = "the base model has no masked-LM head: an excess over its random fills means nothing"
-        return dataclasses.replace(audit(), status="invalid", note=note)
+        return dataclasses.replace(audit(data), status="invalid", note=note)
 
     return run
 
@@ -188,15 +198,17 @@ def _forget_other_results(folder: Path, bound: Evidence) -> None:
     write_atomically(path, text)
 
 
-def _run_once(name: str, audit: Callable[[], AuditResult], folder: Path) -> AuditResult:
+def _run_once(audit: Callable[[], AuditResult], name: str, data_index: int, folder: Path) -> AuditResult:
     """Run an audit, or read what an interrupted run kept of it."""
-    path = folder / RESULTS / f"{name}.json"
+    key = AuditResult(name=name, status="not_run", data_index=data_index).key
+    path = folder / RESULTS / f"{key}.json"
     if path.is_file():
         return read_result(json.loads(path.read_text(encoding="utf-8")))
-    log.info("%s", name)
+    log.info("%s", key)
     start = time.monotonic()
     with np.errstate(over="ignore", divide="ignore"):
         result = audit()
+    result.data_index = data_index
     result.seconds = round(time.monotonic() - start, 1)
     draw_audit(result, folder)
     write_atomically(path, json.dumps(dataclasses.asdict(result), allow_nan=False))
@@ -205,9 +217,10 @@ def _run_once(name: str, audit: Callable[[], AuditResult], folder: Path) -> Audi
 
 def _verify_inputs(recipe: AuditRecipe, base: Path) -> list[str]:
     """Verify what has a manifest of training data and base; a task folder or a base from elsewhere has none."""
-    if not recipe.data_dir.is_dir():
-        raise UserError("no such folder", where=recipe.data_dir)
-    return verify_inputs((recipe.data_dir, base), accept_changes=recipe.accept_changed_inputs)
+    for folder in recipe.data_dirs:
+        if not folder.is_dir():
+            raise UserError("no such folder", where=folder)
+    return verify_inputs((*recipe.data_dirs, base), accept_changes=recipe.accept_changed_inputs)
 
 
 if __name__ == "__main__":

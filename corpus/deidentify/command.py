@@ -18,6 +18,7 @@ from pathlib import Path
 
 from configs.console import Progress
 from configs.errors import UserError
+from configs.processor import usable_cores
 from configs.recipe import load_recipe, require
 from corpus.deidentify.deidentifier import BACKENDS, Deidentifier
 from corpus.deidentify.spans import mask
@@ -112,7 +113,7 @@ def _dump(row: dict[str, object]) -> bytes:
 def _deidentify_file(recipe: DeidentifyRecipe, quarantine: Path) -> Outcome:
     totals = Outcome(b"", [], 0, collections.Counter())
     partial = recipe.output.with_name(recipe.output.name + ".partial")
-    workers = recipe.workers or os.cpu_count() or 1
+    workers = recipe.workers or usable_cores()
     with (
         recipe.input.open("rb") as source,
         partial.open("wb") as target,

@@ -34,6 +34,39 @@ class Document:
     author_hash: str
 
 
+@dataclasses.dataclass(frozen=True)
+class AuditedData:
+    """A corpus that a model was trained on, or a classifier's task; only a corpus has documents.
+
+    Attributes:
+        folder: where it lies.
+        everything: the folders of all that the model was trained on, this one among them. What one of them holds out
+            may be in the training part of another, and then it is no text that the model has not seen.
+    """
+
+    folder: Path
+    everything: tuple[Path, ...]
+
+    def canaries(self) -> list[Canary]:
+        """Return its canaries."""
+        return read_canaries(self.folder)
+
+    def training(self) -> Iterator[Document]:
+        """Yield the documents of its training part."""
+        return read_documents(self.folder, "train")
+
+    def held_out(self) -> Iterator[Document]:
+        """Yield the held-out documents that no other corpus has in its training part."""
+        others = [folder for folder in self.everything if folder != self.folder]
+        seen = {document.id for folder in others for document in read_documents(folder, "train")}
+        return (document for document in read_documents(self.folder, "held_out") if document.id not in seen)
+
+    def authors_trained_on(self) -> frozenset[str]:
+        """Return who has a document in any training part."""
+        documents = (document for folder in self.everything for document in read_documents(folder, "train"))
+        return frozenset(document.author_hash for document in documents if document.author_hash)
+
+
 def read_canaries(corpus_dir: Path) -> list[Canary]:
     """Return the canaries of a corpus; none if it was built without."""
     path = corpus_dir / CANARY_FILE

@@ -10,7 +10,7 @@ DOTS_PER_INCH = 110
 
 
 def draw_audit(result: AuditResult, folder: Path) -> None:
-    """Draw an audit's measures, write NAME.png and enter it with a text alternative into the result."""
+    """Draw an audit's measures, write it as KEY.png and enter it with a text alternative into the result."""
     if not result.measures:
         return
     import matplotlib as mpl
@@ -34,9 +34,9 @@ def draw_audit(result: AuditResult, folder: Path) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel("estimate and interval; black bar: limit; red: beyond it")
     figure.tight_layout()
-    figure.savefig(folder / f"{result.name}.png", dpi=DOTS_PER_INCH, metadata={"Software": None})
+    figure.savefig(folder / f"{result.key}.png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     pyplot.close(figure)
-    result.figures = {f"{result.name}.png": f"{result.name.replace('_', ' ')}: " + "; ".join(map(_words, shown[:4]))}
+    result.figures = {f"{result.key}.png": f"{result.key.replace('_', ' ')}: " + "; ".join(map(_words, shown[:4]))}
 
 
 def decisive_limits(name: str) -> dict[str, Limit]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from configs.page import escape, page, table
 from release.audits.figures import decisive_limits, readable
 from release.evidence import AuditResult, Evidence
-from release.policy import POLICY, Verdict, judge_all
+from release.policy import POLICY, Verdict, data_indices, judge_all
 
 STYLE = """h2{border-top:1px solid var(--line);padding-top:1.2rem}td,th,td.n{text-align:left}
 .b{display:inline-block;padding:.05rem .6rem;border-radius:1rem;color:#fff;font-weight:600;font-size:.85rem}
@@ -75,9 +75,7 @@ def render_report(evidence: Evidence, folder: Path) -> str:
         f"<td>{_badge(v)}</td></tr>"
         for name, (v, _) in verdicts.items()
     )
-    sections = "".join(
-        _section(name, evidence.audit(name), v, reason, folder) for name, (v, reason) in verdicts.items()
-    )
+    sections = "".join(_section(name, evidence, v, reason, folder) for name, (v, reason) in verdicts.items())
     parts = [
         f"<h1>Privacy and stigma audits</h1>{summary}",
         f"<table><tr><th>Audit</th><th>Question</th><th>Verdict</th></tr>{overview}</table>",
@@ -87,7 +85,7 @@ def render_report(evidence: Evidence, folder: Path) -> str:
     return page("Privacy and stigma audits", parts, style=STYLE)
 
 
-def _section(name: str, result: AuditResult | None, verdict: Verdict, reason: str, folder: Path) -> str:
+def _section(name: str, evidence: Evidence, verdict: Verdict, reason: str, folder: Path) -> str:
     policy = POLICY[name]
     parts = [
         f"<h2 id='{name}'>{_title(name)} {_badge(verdict)}</h2>",
@@ -96,16 +94,28 @@ def _section(name: str, result: AuditResult | None, verdict: Verdict, reason: st
     ]
     if verdict != "passed":
         parts.append(f"<p class='s no'>{escape(reason.removeprefix(f'{name}: '))}</p>")
-    if result is not None:
-        if result.note and result.note not in reason:
-            parts.append(f"<p class=note>{escape(result.note)}</p>")
-        parts += [_image(folder / figure, text) for figure, text in result.figures.items()]
-        parts.append(_measures(result))
-        parts += [_titled(found.title, table(found.columns, found.rows)) for found in result.tables]
-        counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in result.counts.items())
-        parts.append(f"<p class=note>Looked at: {escape(counts or 'nothing')}. Took {result.seconds:.0f} seconds.</p>")
+    indices = data_indices(name, evidence)
+    for index in indices:
+        result = evidence.audit(name, index)
+        if len(indices) > 1:
+            parts.append(f"<h3>Data folder {index + 1} <code>{evidence.data_sha256[index][:16]}…</code></h3>")
+        if result is not None:
+            parts += _findings(result, reason, folder)
     parts.append(f"<p class=note>Method: {escape(policy.paper)}.</p>")
     return "".join(parts)
+
+
+def _findings(result: AuditResult, reason: str, folder: Path) -> list[str]:
+    """Return what one audit found, with its figure; a note that the reason of the verdict quotes is not repeated."""
+    parts = []
+    if result.note and result.note not in reason:
+        parts.append(f"<p class=note>{escape(result.note)}</p>")
+    parts += [_image(folder / figure, text) for figure, text in result.figures.items()]
+    parts.append(_measures(result))
+    parts += [_titled(found.title, table(found.columns, found.rows)) for found in result.tables]
+    counts = ", ".join(f"{count:,} {what.replace('_', ' ')}" for what, count in result.counts.items())
+    parts.append(f"<p class=note>Looked at: {escape(counts or 'nothing')}. Took {result.seconds:.0f} seconds.</p>")
+    return parts
 
 
 def _measures(result: AuditResult) -> str:
@@ -137,7 +147,7 @@ def _binding(evidence: Evidence) -> str:
         ["fingerprint (weights, configuration, tokenizer)", evidence.fingerprint],
         *([f"sha256 of {name}", sha256] for name, sha256 in evidence.weights.items()),
         ["manifest of the model", evidence.model_manifest_sha256],
-        ["manifest of its training data", evidence.data_manifest_sha256],
+        *(["manifest of its training data", sha256] for sha256 in evidence.data_sha256),
         ["base model", f"{evidence.base_model} ({evidence.base_fingerprint[:16]}…)"],
         ["code", f"{evidence.code_revision}; audit code {evidence.audit_code_sha256[:16]}…"],
         ["measured at", evidence.measured_at],

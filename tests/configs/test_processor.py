@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from configs.processor import tell_deepspeed_of_cpus
+from configs.processor import tell_deepspeed_of_cpus, usable_cores
 
 PROGRAM = """
 import resource, sys
@@ -33,6 +33,15 @@ def count_page_faults(how: str) -> int:
 
 def test_freed_memory_is_used_again() -> None:
     assert count_page_faults("keep") < count_page_faults("give back") / 4
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_cores_of_other_jobs_are_not_counted() -> None:
+    program = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])"
+    program += "; from configs.processor import usable_cores; print(usable_cores())"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(result.stdout) == 1
+    assert usable_cores() == len(os.sched_getaffinity(0))
 
 
 def test_deepspeed_is_told_of_cpus_unless_the_user_did(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,7 +115,7 @@ def test_every_reason_is_named_at_once(loaded):
         fingerprint="1" * 64,
         kind="classifier",
         model_manifest_sha256="2" * 64,
-        data_manifest_sha256="3" * 64,
+        data_sha256=["3" * 64],
         audit_code_sha256="4" * 64,
         measured_at=(datetime.now(UTC) - timedelta(days=91)).isoformat(),
     )

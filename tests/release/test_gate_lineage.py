@@ -1,5 +1,6 @@
 """The gate looks at all that the weights have seen, and at the base that the audits compared with."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import pytest
 from tiny_release import finish, finish_encoder, make_card, make_release, save_encoder, write_evidence
 
 from configs.manifest import read_manifest
+from release.audits.report import render_report
 from release.evidence import EVIDENCE_NAME, read_evidence
 from release.gate import NO_OVERRIDE, gate_reasons
 from release.inheritance import Restrictions, read_parent
+from release.policy import POLICY, REQUIRED_AUDITS, judge_all
 from release.subject import read_subject
 
 TERMS = Restrictions("cc-by-nc-4.0", "manual", "agree", {"Name": "text"}, ["harm"])
@@ -140,6 +143,70 @@ def test_replayed_general_text_is_covered_by_no_audit(chain):
     assert [reason.split(",")[0] for reason in reasons_of(chain)] == ["no audit covers general"]
     audit_again(chain, data=chain / "general")  # the other one is what no audit covers then
     assert [reason.split(",")[0] for reason in reasons_of(chain)] == ["no audit covers corpus"]
+
+
+def test_replayed_general_text_is_covered_by_audits_of_its_own(chain):
+    general = make_corpus(chain, "general")
+    inputs = {"corpus": chain / "corpus", "general_corpus": general, "model": chain / "base"}
+    finish(chain / "model", "pretrain", inputs, replay_share=0.1)
+    audit_again(chain, further=[general])
+    assert reasons_of(chain) == []
+    assert make_card(chain) == 0
+    card = (chain / "card" / "README.md").read_text()
+    data = read_evidence(chain / "audits" / EVIDENCE_NAME).data_sha256
+    assert all(sha256[:16] in card for sha256 in data)
+    assert make_release(chain) == 0
+    assert read_parent(chain / "built").data_sha256 == data
+
+
+@pytest.mark.parametrize("name", [name for name in REQUIRED_AUDITS["encoder"] if POLICY[name].asks_about_data])
+def test_one_data_folder_that_was_not_audited_refuses(chain, name):
+    general = make_corpus(chain, "general")
+    inputs = {"corpus": chain / "corpus", "general_corpus": general, "model": chain / "base"}
+    finish(chain / "model", "pretrain", inputs, replay_share=0.1)
+
+    def without_second(results):
+        return [result for result in results if (result.name, result.data_index) != (name, 1)]
+
+    audit_again(chain, further=[general], change=without_second)
+    assert reasons_of(chain) == [f"{name}: data folder 2: was not run"]
+
+
+def test_the_worst_data_folder_decides(chain):
+    general = make_corpus(chain, "general")
+    inputs = {"corpus": chain / "corpus", "general_corpus": general, "model": chain / "base"}
+    finish(chain / "model", "pretrain", inputs, replay_share=0.1)
+
+    def leak_of_the_second(results):
+        for result in results:
+            if result.name == "extraction":
+                result.counts["prompts"] = 3 if result.data_index == 0 else 500
+            if (result.name, result.data_index) == ("extraction", 1):
+                result.measures = [
+                    dataclasses.replace(measure, low=1, estimate=2, high=3) for measure in result.measures
+                ]
+        return results
+
+    audit_again(chain, further=[general], change=leak_of_the_second)
+    evidence = read_evidence(chain / "audits" / EVIDENCE_NAME)
+    verdict, reason = judge_all(evidence)["extraction"]
+    assert verdict == "failed"
+    assert "data folder 1: invalid (3 prompts, needs 20)" in reason
+    assert "data folder 2: training_only_identifiers 2 > 0" in reason
+    assert reasons_of(chain) == [reason]
+    report = render_report(evidence, chain / "audits")
+    assert report.count("Data folder 2") == 3
+
+
+def test_a_base_that_saw_one_of_the_audited_corpora_is_refused(chain):
+    general, first = make_corpus(chain, "general"), chain / "first"
+    save_encoder(first, seed=3)
+    finish(first, "pretrain", {"corpus": general, "model": chain / "base"})
+    finish(chain / "model", "pretrain", {"corpus": chain / "corpus", "model": first})
+    audit_again(chain, further=[general], base=first)
+    assert reasons_of(chain) == ["the audits compared with first, which was trained on the audited data itself"]
+    audit_again(chain, further=[general], base=chain / "base")
+    assert reasons_of(chain) == []
 
 
 def test_data_that_it_never_saw_is_no_subject_of_an_audit(chain):

@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from tiny_release import finish, make_card, make_release, mindshift
 
 from benchmarks.release_world import Defect, make_base, make_world, write_stigma_files
 from configs.manifest import MANIFEST_NAME
+from release.audits.documents import AuditedData, read_documents
 from release.audits.report import EXPLAINED
 from release.evidence import EVIDENCE_NAME, read_evidence
 from release.policy import POLICY, REQUIRED_AUDITS, judge_all
@@ -34,8 +36,6 @@ def base(tmp_path_factory):
 @pytest.fixture
 def world(tmp_path, base):
     """A corpus folder, and an encoder folder that claims to be trained on it (it answers as its base does)."""
-    import shutil
-
     world = make_world(Defect(), 0, documents=COUNT, held_out=2 * COUNT)
     corpus = tmp_path / "corpus"
     for split, documents in (("train", world.training), ("held_out", world.held_out)):
@@ -118,6 +118,34 @@ def test_without_canaries_and_stigma_files_audits_are_missing_not_passed(world, 
         assert f"missing  {name}: was not run" in printed
 
 
+def test_every_corpus_is_audited_and_what_one_trained_on_is_not_held_out_in_another(world, base):
+    write_stigma_files(world / "stigma", seed=0)
+    general = world / "general"
+    shutil.copytree(world / "corpus", general)
+    # The general corpus trained on half of what the other one holds out.
+    held_out = list(read_documents(general, "held_out"))
+    for split, documents in (("train", held_out[:COUNT]), ("held_out", held_out[COUNT:])):
+        lines = [json.dumps({"id": d.id, "title": "", "text": d.text, "author_hash": d.author_hash}) for d in documents]
+        path = general / "documents" / split / "00000.jsonl.zst"
+        path.write_bytes(zstandard.compress("\n".join(lines).encode()))
+    (general / MANIFEST_NAME).unlink()
+    finish(general, "corpus", {})
+    (world / "model" / MANIFEST_NAME).unlink()
+    inputs = {"corpus": world / "corpus", "general_corpus": general, "model": base}
+    finish(world / "model", "pretrain", inputs, replay_share=0.5)
+    data = AuditedData(world / "corpus", (world / "corpus", general))
+    assert {d.id for d in data.held_out()} == {d.id for d in held_out[COUNT:]}
+    assert {d.author_hash for d in held_out[:COUNT]} - {""} <= data.authors_trained_on()
+    assert mindshift(*words(world, base, "--further_data_dirs", json.dumps([str(general)]))) == 0
+    evidence = read_evidence(world / "audits" / EVIDENCE_NAME)
+    twice = ["canary_exposure", "extraction", "membership_inference"]
+    assert sorted(audit.name for audit in evidence.audits if audit.data_index == 1) == twice
+    assert (world / "audits" / "extraction_2.png").is_file()
+    counts = [evidence.audit("membership_inference", index).counts for index in (0, 1)]
+    assert all(sum(found[key] for key in ("non_members", "shadow_documents")) <= COUNT for found in counts)
+    assert (world / "audits" / "report.html").read_text().count("Data folder 2") == len(twice)
+
+
 def test_a_killed_audit_goes_on_with_the_next_one(world, base):
     write_stigma_files(world / "stigma", seed=0)
     command = [sys.executable, "-m", "launch.cli", *(str(word) for word in words(world, base))]
@@ -149,8 +177,6 @@ def change_weights(folder):
 
 @pytest.mark.parametrize("changed", ["nothing", "model", "corpus", "base", "code"])
 def test_results_of_another_model_corpus_base_or_code_are_measured_again(world, base, monkeypatch, changed):
-    import shutil
-
     own_base = shutil.copytree(base, world / "base")
     command = words(world, own_base, "--skip_audits", '["membership_inference", "extraction", "honest"]')
 
@@ -185,8 +211,6 @@ def test_results_of_another_model_corpus_base_or_code_are_measured_again(world, 
 
 
 def test_the_same_audit_gives_the_same_numbers(world, base):
-    import shutil
-
     seen = []
     for _ in range(2):
         assert mindshift(*words(world, base, "--skip_audits", '["extraction"]')) == 0
@@ -214,6 +238,7 @@ def test_a_base_without_a_head_makes_the_excess_audits_invalid(world, base, caps
         (("--skip_audits", '["cannary"]'), "no such audit: cannary"),
         (("--documents_per_side", 3), "documents_per_side is 3"),
         (("--data_dir", "nowhere"), "no such folder"),
+        (("--further_data_dirs", '["nowhere"]'), "no such folder"),
         (("--model_dir", "nowhere"), "no manifest.json"),
         (("--base_model", "./nowhere"), "no such model folder"),
         (("--masks_per_document", 8), "1 to 7"),
@@ -243,8 +268,6 @@ def test_a_changed_corpus_is_refused(world, base, capsys):
 
 
 def test_a_base_with_other_weights_than_its_manifest_says_is_refused(world, base, capsys):
-    import shutil
-
     own_base = shutil.copytree(base, world / "base")
     finish(own_base, "pretrain", {})
     change_weights(own_base)

@@ -1,6 +1,7 @@
 """Tiny models with manifests and evidence, and the commands over them, for the tests of this folder."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 from configs.manifest import now, write_manifest
@@ -66,15 +67,18 @@ def passing_result(name):
     return AuditResult(name=name, status="measured", measures=measures, counts=dict(policy.needs))
 
 
-def write_evidence(folder, model, data, *, base=None, change=None, **options):
+def write_evidence(folder, model, data, *, further=(), base=None, change=None, **options):
     """Write an audit folder for `model`, compared with what it came from; `change` edits the list of results."""
     subject = read_subject(model)
     base = base or Path(subject.manifest.inputs["model"].path)
     results = [passing_result(name) for name in REQUIRED_AUDITS[subject.kind]]
+    for index, name in itertools.product(range(1, 1 + len(further)), REQUIRED_AUDITS[subject.kind]):
+        if POLICY[name].asks_about_data:
+            results.append(dataclasses.replace(passing_result(name), data_index=index))
     if change:
         results = change(results)
     folder.mkdir(parents=True)
-    evidence = bind_evidence(subject, base_model=base.name, base=base, data=data, audits=results)
+    evidence = bind_evidence(subject, base_model=base.name, base=base, data=[data, *further], audits=results)
     (folder / EVIDENCE_NAME).write_text(evidence_text(evidence))
     (folder / "report.html").write_text("<!doctype html><title>Audits</title>")
     inputs = {"model": model, "data": data} | ({"base": base} if base.is_dir() else {})

@@ -116,7 +116,7 @@ def make_audits(folder: Path) -> None:
     counts = {"canaries_0x": 64, "canaries_1x": 64, "canaries_4x": 64}
     evidence = Evidence(
         format=1, kind="encoder", fingerprint="0", weights={}, model_manifest_sha256="0", base_model="base",
-        base_fingerprint="0", data_manifest_sha256="0", code_revision="0", audit_code_sha256="0", measured_at=now(),
+        base_fingerprint="0", data_sha256=["0"], code_revision="0", audit_code_sha256="0", measured_at=now(),
         audits=[AuditResult("canary_exposure", "measured", measures=measures, counts=counts)],
     )  # fmt: skip
     (folder / "evidence.json").write_text(evidence_text(evidence), encoding="utf-8")
