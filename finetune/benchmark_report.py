@@ -9,7 +9,10 @@ TITLES = {"majority": "majority", "tfidf_logistic_regression": "TF-IDF + logisti
 
 
 def main_table(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows: baselines, then models with mean ± SD, one column a task, then the mean."""
+    """Return headings and rows: baselines, then models with mean ± SD, one column a task, then the mean.
+
+    One seed has no SD.
+    """
     tasks = list(summary["scores"])
     rows = []
     for system in summary["baselines"][tasks[0]]:
@@ -17,7 +20,7 @@ def main_table(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
         rows.append([TITLES.get(system, system), *(f"{100 * v:.1f}" for v in values), _mean(values)])
     for model in summary["scores"][tasks[0]]:
         cells = [summary["scores"][task][model] for task in tasks]
-        shown = [f"{100 * cell['mean']:.1f} ± {100 * cell['sd']:.1f}" for cell in cells]
+        shown = [_with_deviation(cell, summary["seeds"]) for cell in cells]
         rows.append([model, *shown, _mean([cell["mean"] for cell in cells])])
     return ["", *tasks, "mean"], rows
 
@@ -26,26 +29,31 @@ def text_report(summary: dict[str, Any]) -> str:
     """Return the tables as text."""
     headings, rows = main_table(summary)
     trained = bool(summary["ranks"])
-    seeds = f", mean ± SD over seeds {summary['seeds']}" if trained else ""
+    seeds = _over(summary["seeds"]) if trained else ""
     lines = [f"{summary['metric']}, percent{seeds}", *_align([headings, *rows]), ""]
     for comparison in summary["comparisons"]:
-        lines.append(pooled_sentence(comparison))
+        lines.append(pooled_sentence(comparison, summary["seeds"]))
         lines += _align([["", "points", "95 % interval", "p (Holm)"], *_comparison_rows(comparison)])
     for size, comparisons in summary["few_label_comparisons"].items():
-        lines += ["", f"trained on {size} rows:", *map(pooled_sentence, comparisons)]
+        lines += [
+            "",
+            f"trained on {size} rows:",
+            *(pooled_sentence(comparison, summary["seeds"]) for comparison in comparisons),
+        ]
     if trained:
         lines += ["", loss_sentence(summary)]
     return "\n".join(lines)
 
 
-def pooled_sentence(comparison: dict[str, Any]) -> str:
-    """Say one pooled comparison in words."""
+def pooled_sentence(comparison: dict[str, Any], seeds: list[int]) -> str:
+    """Say one pooled comparison in words; the scatter of seeds is known from two seeds on."""
     p_value = comparison["pooled_holm_p_value"]
     verdict = "significant" if p_value < 0.05 else "not significant"
     low, high = (100 * comparison[f"pooled_{end}"] for end in ("low", "high"))
     return (
         f"{comparison['model']} against {comparison['reference']}: {100 * comparison['pooled_mean']:+.2f} points "
-        f"(95 % interval {low:+.2f} to {high:+.2f}) over all tasks and seeds, p = {p_value:.4f} (Holm), {verdict}; "
+        f"(95 % interval {low:+.2f} to {high:+.2f}) over all tasks{' and seeds' if len(seeds) > 1 else ', one seed'}, "
+        f"p = {p_value:.4f} (Holm), {verdict}; "
         f"with tasks as units p = {comparison['across_tasks_p_value']:.4f}"
     )
 
@@ -71,11 +79,12 @@ def html_report(summary: dict[str, Any]) -> str:
     for comparison in summary["comparisons"]:
         title = f"{comparison['model']} against {comparison['reference']}"
         parts.append(f"<h2>{escape(title)}</h2>")
-        parts.append(f"<p>{escape(pooled_sentence(comparison))}.</p>")
+        parts.append(f"<p>{escape(pooled_sentence(comparison, summary['seeds']))}.</p>")
         parts.append(table(["task", "points", "95 % interval", "p (Holm)"], _comparison_rows(comparison)))
     for size, comparisons in summary["few_label_comparisons"].items():
         parts.append(f"<h2>Trained on {size} rows</h2>")
-        parts += [f"<p>{escape(pooled_sentence(comparison))}.</p>" for comparison in comparisons]
+        sentences = [pooled_sentence(comparison, summary["seeds"]) for comparison in comparisons]
+        parts += [f"<p>{escape(sentence)}.</p>" for sentence in sentences]
     if summary["ranks"]:
         parts += ["<h2>Plots</h2>", *_plots(summary), *_figure_tables(summary)]
     return page("mindshift: benchmark", parts)
@@ -100,7 +109,7 @@ def _figure_tables(summary: dict[str, Any]) -> list[str]:
         rows = [
             [
                 model,
-                *(f"{100 * f[name]['mean']:.1f} ± {100 * f[name]['sd']:.1f}" if name in f else "–" for name in names),
+                *(_with_deviation(f[name], summary["seeds"]) if name in f else "–" for name in names),
             ]
             for model, f in by_model.items()
         ]
@@ -129,6 +138,15 @@ def _plots(summary: dict[str, Any]) -> list[str]:
         axis.legend()
         svgs.append(figure_svg(figure))
     return svgs
+
+
+def _over(seeds: list[int]) -> str:
+    return f", mean ± SD over seeds {seeds}" if len(seeds) > 1 else f", seed {seeds[0]}"
+
+
+def _with_deviation(cell: dict[str, float], seeds: list[int]) -> str:
+    deviation = f" ± {100 * cell['sd']:.1f}" if len(seeds) > 1 else ""
+    return f"{100 * cell['mean']:.1f}{deviation}"
 
 
 def _mean(values: list[float]) -> str:

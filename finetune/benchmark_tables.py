@@ -18,7 +18,6 @@ from finetune.tasks import FloatArray, Task
 from finetune.uncertainty import clusters_of, f1_resamples, resample_weights
 
 RESAMPLES = 1000
-LEVEL = 0.05
 TFIDF = "tfidf_logistic_regression"
 
 
@@ -27,6 +26,8 @@ def summarize(recipe: BenchmarkRecipe, working: Path, baselines: dict[str, dict[
     tasks = [task_name(folder) for folder in recipe.tasks]
     models = [] if recipe.frozen_only else list(recipe.named_models)
     scores = {task: {model: _scores(recipe, working, task, model, None) for model in models} for task in tasks}
+    comparisons = {size: _comparisons(recipe, working, tasks, size) for size in (None, *recipe.train_sizes) if models}
+    _correct([comparison for found in comparisons.values() for comparison in found])
     return {
         "metric": "test macro-F1",
         "seeds": recipe.seeds,
@@ -43,10 +44,8 @@ def summarize(recipe: BenchmarkRecipe, working: Path, baselines: dict[str, dict[
             if statistics.fmean(values) <= baselines[task][TFIDF]["test"]["macro"]["f1"]
         ],
         "ranks": _ranks(scores),
-        "comparisons": [] if recipe.frozen_only else _comparisons(recipe, working, tasks, None),
-        "few_label_comparisons": {
-            str(size): _comparisons(recipe, working, tasks, size) for size in recipe.train_sizes if models
-        },
+        "comparisons": comparisons.get(None, []),
+        "few_label_comparisons": {str(size): found for size, found in comparisons.items() if size is not None},
         "learning_curves": _learning_curves(recipe, working, tasks) if models else {},
     }
 
@@ -94,16 +93,16 @@ def _ranks(scores: dict[str, dict[str, list[float]]]) -> dict[str, float]:
 def _comparisons(recipe: BenchmarkRecipe, working: Path, tasks: list[str], rows: int | None) -> list[dict[str, Any]]:
     """Compare every model with every reference: per task by bootstrap, with Holm's correction, and pooled.
 
-    Pooled means every task counts alike. Its p-value flips signs over tasks and seeds; its interval draws test texts
-    and seeds anew within each task. Whether it would hold for another task, the p-value across tasks says: one sign for
-    each task, whose seeds share their test texts.
+    Pooled means every task counts alike. Its interval draws test texts and seeds anew within each task; its p-value is
+    the larger of the bootstrap's and of the one that flips signs over tasks and seeds. Whether it would hold for
+    another task, the p-value across tasks says: one sign for each task, whose seeds share their test texts.
     """
     resampled = {task: _resampled(recipe, working, task, rows) for task in tasks} if recipe.pairs else {}
     comparisons: list[dict[str, Any]] = []
     for model, reference in recipe.pairs:
         drawn = {
-            task: resample_differences(by_model[model], by_model[reference], seed=recipe.seed)
-            for task, by_model in resampled.items()
+            task: resample_differences(by_model[model], by_model[reference], seed=[recipe.seed, number])
+            for number, (task, by_model) in enumerate(resampled.items())
         }
         differences = [difference_of(drawn_R) for drawn_R in drawn.values()]
         corrected = holm([difference.p_value for difference in differences])
@@ -121,22 +120,27 @@ def _comparisons(recipe: BenchmarkRecipe, working: Path, tasks: list[str], rows:
                 "pooled_mean": float(pairs.mean()),
                 "pooled_low": pooled.low,
                 "pooled_high": pooled.high,
-                "pooled_p_value": randomization_test(pairs, seed=recipe.seed),
+                "pooled_p_value": max(pooled.p_value, randomization_test(pairs, seed=recipe.seed)),
                 "across_tasks_p_value": randomization_test(np.array([d.mean() for d in by_task]), seed=recipe.seed),
             }
         )
+    return comparisons
+
+
+def _correct(comparisons: list[dict[str, Any]]) -> None:
+    """Add Holm's correction for all pooled comparisons of a benchmark, those of few labels among them."""
     corrected = holm([comparison["pooled_p_value"] for comparison in comparisons])
     for comparison, p_value in zip(comparisons, corrected, strict=True):
         comparison["pooled_holm_p_value"] = p_value
-    return comparisons
 
 
 def _resampled(recipe: BenchmarkRecipe, working: Path, name: str, rows: int | None) -> dict[str, FloatArray]:
     """Return per model the macro-F1 (S, 1 + R) on test and on resamples of its clusters, the same for all models."""
     task: Task = load_task(cell_recipe(recipe, name))
+    number = [task_name(folder) for folder in recipe.tasks].index(name)
     truth_NL = task.targets("test") > 0.5
     clusters_N = clusters_of(task.splits["test"])
-    drawn_RC = resample_weights(clusters_N, resamples=RESAMPLES, seed=recipe.seed)
+    drawn_RC = resample_weights(clusters_N, resamples=RESAMPLES, seed=[recipe.seed, number])
     weights_RC = np.vstack([np.ones((1, drawn_RC.shape[1])), drawn_RC])
     found: dict[str, list[FloatArray]] = {}
     for model in recipe.named_models:

@@ -35,7 +35,7 @@ def clusters_of(examples: Sequence[Example]) -> npt.NDArray[np.int64]:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def resample_weights(clusters_N: npt.NDArray[np.int64], *, resamples: int, seed: int) -> FloatArray:
+def resample_weights(clusters_N: npt.NDArray[np.int64], *, resamples: int, seed: int | Sequence[int]) -> FloatArray:
     """Return how often each cluster is drawn in each resample, (R, C)."""
     count = int(clusters_N.max()) + 1
     return np.random.default_rng(seed).multinomial(count, [1 / count] * count, size=resamples).astype(np.float64)

@@ -126,4 +126,4 @@ def describe_caps(recipe: ExperimentRecipe) -> str:
     words = [*path, "--task", "unused", "--output_dir", "unused"]
     values = dataclasses.asdict(load_recipe(FinetuneRecipe, words, f"mindshift reproduce: {recipe.benchmark}"))
     caps = [f"{values[key]:,} {what}" for key, what in CAPS.items() if values[key] is not None]
-    return f"Of each task, fine-tuning reads at most {', '.join(caps)}."
+    return f"Of each task, fine-tuning reads at most about {', '.join(caps)}: equal texts and groups stay together."

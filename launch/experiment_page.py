@@ -7,6 +7,7 @@ from typing import Any
 
 from configs.manifest import MANIFEST_NAME, read_manifest, sha256_file
 from configs.run_folder import write_atomically
+from corpus.shards import TokenShards
 from finetune.benchmark_report import pooled_sentence, text_report
 from launch.experiment_plots import write_plots
 from pretrain.run_evaluate import SCORES_NAME
@@ -67,7 +68,7 @@ def render_page(
     parts += [_headline(comparison), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
     parts += ["## Design", _table(["arm", "what", "reads", "starts from"], arms)]
     parts += [f"Base: the untouched encoder {base}. {caps} Arms are chosen on validation splits; test chooses nothing."]
-    parts += ["## Pretraining", _encoder_table(encoders), HELD_OUT]
+    parts += ["## Corpora", _corpora_table(corpora), "## Pretraining", _encoder_table(encoders), HELD_OUT]
     parts.append(_held_out_table(_read(held_out / SCORES_NAME)))
     for title, benchmark in benchmarks.items():
         summary = _read(benchmark / "benchmark.json")
@@ -85,11 +86,31 @@ def render_page(
 
 def _headline(summary: dict[str, Any]) -> str:
     """Say the pooled effects in words."""
-    lines = [f"- {pooled_sentence(comparison)}." for comparison in summary["comparisons"]]
+    seeds = summary["seeds"]
+    lines = [f"- {pooled_sentence(comparison, seeds)}." for comparison in summary["comparisons"]]
     for size, comparisons in summary["few_label_comparisons"].items():
-        lines += ["", f"Trained on {size} rows a task:", ""]
-        lines += [f"- {pooled_sentence(comparison)}." for comparison in comparisons]
-    return "\n".join(["## Result", "", "Macro-F1 on test splits, all training rows:", "", *lines])
+        lines += ["", f"Trained on about {size} rows a task:", ""]
+        lines += [f"- {pooled_sentence(comparison, seeds)}." for comparison in comparisons]
+    reading = (
+        "A p-value is the larger of a bootstrap over test texts and seeds and of random signs over tasks and seeds,\n"
+        "corrected for all comparisons of this page (Holm); with tasks as units there are as few signs as tasks, and "
+        "no correction."
+    )
+    heading = "Macro-F1 on test splits, trained on all rows that the caps below leave:"
+    return "\n".join(["## Result", "", heading, "", *lines, "", reading])
+
+
+def _corpora_table(corpora: Path) -> str:
+    """Say how large the training parts are and what they share: a control may be a part of what it is compared with."""
+    parts = {folder.name: TokenShards(folder, "train") for folder in _finished_corpora(corpora).values()}
+    ids = {name: set(shards.ids) for name, shards in parts.items()}
+    headings = ["training part", "documents", "tokens", *(f"documents that stand in {name} too" for name in parts)]
+    rows = [
+        [name, f"{len(shards):,}", f"{shards.total_tokens:,}"]
+        + ["" if name == other else f"{len(ids[name] & ids[other]):,}" for other in parts]
+        for name, shards in parts.items()
+    ]
+    return _table(headings, rows)
 
 
 def _encoder_table(encoders: dict[str, Path]) -> str:

@@ -122,8 +122,36 @@ def test_seeds_of_a_task_are_no_more_tasks(tmp_path: Path, monkeypatch: pytest.M
     (comparison,) = benchmark_tables._comparisons(recipe, tmp_path, tasks, None)
     assert comparison["pooled_mean"] == pytest.approx(0.1)
     assert comparison["across_tasks_p_value"] == 2 / 2**4  # the least that four tasks can give
-    assert comparison["pooled_p_value"] == 2 / 2**12
-    assert "with tasks as units p = 0.1250" in pooled_sentence(comparison)
+    assert comparison["pooled_p_value"] == pytest.approx(
+        2 / (1 + RESAMPLES)
+    )  # the bootstrap's; random signs: 2 / 2**12
+    benchmark_tables._correct([comparison])
+    assert "with tasks as units p = 0.1250" in pooled_sentence(comparison, [1, 2, 3])
+    assert "over all tasks, one seed" in pooled_sentence(comparison, [1])
+
+
+def test_a_difference_that_only_random_signs_find_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # All seeds of a task win, but on other test texts none would: the texts are what differs.
+    tasks = [f"task{number}" for number in range(4)]
+    words = ["--tasks", json.dumps(tasks), "--models", '["a=a", "b=b"]', "--seeds", "[1, 2, 3]", "--output_dir", "x"]
+    recipe = load_recipe(BenchmarkRecipe, words, "test")
+    texts = np.random.default_rng(0).normal(0.02, 0.06, size=1 + RESAMPLES)
+    texts[0] = 0.02
+
+    def resampled(*_: object) -> dict[str, FloatArray]:
+        return {"a": np.zeros((3, 1 + RESAMPLES)), "b": np.tile(texts, (3, 1))}
+
+    monkeypatch.setattr(benchmark_tables, "_resampled", resampled)
+    (comparison,) = benchmark_tables._comparisons(recipe, tmp_path, tasks, None)
+    benchmark_tables._correct([comparison])
+    assert comparison["pooled_low"] < 0 < comparison["pooled_high"]
+    assert comparison["pooled_holm_p_value"] > 0.05
+
+
+def test_holm_counts_the_comparisons_of_few_labels_too() -> None:
+    comparisons = [{"pooled_p_value": value} for value in (0.01, 0.02, 0.9)]
+    benchmark_tables._correct(comparisons)
+    assert [c["pooled_holm_p_value"] for c in comparisons] == pytest.approx([0.03, 0.04, 0.9])
 
 
 def test_gate_is_not_closed_twice_on_the_same_files(make_task: MakeTask, tiny_encoder: Path, tmp_path: Path) -> None:

@@ -25,6 +25,18 @@ def test_randomization_keeps_its_level_and_has_power() -> None:
     assert randomization_test(generator.normal(1.0, 0.5, size=45), seed=0) < 0.001
 
 
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_the_interval_of_a_mean_over_tasks_covers_the_truth(seeds: int) -> None:
+    # Nine tasks without a difference, whose seeds scatter and whose texts do not.
+    generator, tasks, rounds, covered = np.random.default_rng(seeds), 9, 300, 0
+    for _ in range(rounds):
+        ours = [np.tile(generator.normal(size=(seeds, 1)), (1, 401)) for _ in range(tasks)]
+        drawn = [resample_differences(task, np.zeros_like(task), seed=[0, number]) for number, task in enumerate(ours)]
+        pooled = difference_of(np.mean(drawn, axis=0))
+        covered += pooled.low <= 0 <= pooled.high
+    assert 0.90 <= covered / rounds <= 0.985
+
+
 def test_resampled_differences() -> None:
     generator = np.random.default_rng(1)
     theirs = 0.70 + 0.02 * generator.normal(size=(5, 1001))

@@ -105,8 +105,8 @@ def test_the_page_says_what_each_arm_is_and_what_is_capped():
     assert arms["general_soup"][1:] == ["", "head, general"]
     assert "title-and-body" in arms["contrastive"][0]
     assert describe_caps(load()) == (
-        "Of each task, fine-tuning reads at most 1,500 training rows, 500 validation rows, 1,000 test rows, "
-        "128 tokens of a text."
+        "Of each task, fine-tuning reads at most about 1,500 training rows, 500 validation rows, 1,000 test rows, "
+        "128 tokens of a text: equal texts and groups stay together."
     )
 
 
