@@ -40,7 +40,7 @@ class BenchmarkRecipe(StageRecipe):
     """Folders of other benchmarks, finished or not, or not there. Their runs and baselines are taken over where task,
     model, recipe and seed are the very same: a model or a seed more costs only its own runs."""
     jobs: int = 1
-    """Runs at a time; they share the processor's cores."""
+    """Runs at a time; they share the processor's cores, and each has a GPU of its own if there are enough."""
     most_new_runs: int | None = None
     """Stop after this many new runs; the same command goes on. For long benchmarks done in pieces."""
 

@@ -9,10 +9,13 @@ import concurrent.futures
 import json
 import logging
 import os
+import queue
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import torch
 
 from configs.base_models import resolve_model
 from configs.console import Progress
@@ -106,11 +109,14 @@ def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
     missing = [cell for cell in missing if cell not in taken]
     now = missing if recipe.most_new_runs is None else missing[: recipe.most_new_runs]
     threads = max(1, usable_cores() // recipe.jobs)
+    free_gpus: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for gpu in gpus_of_jobs(recipe.jobs):
+        free_gpus.put(gpu)
     with (
         concurrent.futures.ThreadPoolExecutor(recipe.jobs) as pool,
         Progress(description="benchmark", unit="runs", total=len(cells), initial=len(cells) - len(missing)) as bar,
     ):
-        futures = [pool.submit(_run_cell, recipe, working, cell, origins[cell], threads) for cell in now]
+        futures = [pool.submit(_run_cell, recipe, working, cell, origins[cell], threads, free_gpus) for cell in now]
         try:
             for future in concurrent.futures.as_completed(futures):
                 future.result()
@@ -119,6 +125,19 @@ def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return len(now) == len(missing)
+
+
+def gpus_of_jobs(jobs: int) -> list[str | None]:
+    """Return the GPU of each of the runs at a time, by its name in CUDA_VISIBLE_DEVICES; None where there is no choice.
+
+    Left to themselves, all runs would take the first. Runs share a GPU only where there are fewer GPUs than runs.
+    """
+    count = torch.cuda.device_count()
+    if count < 2:
+        return [None] * jobs
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in visible.split(",")] if visible else [str(number) for number in range(count)]
+    return [names[job % count] for job in range(jobs)]
 
 
 def cell_path(working: Path, cell: Cell) -> Path:
@@ -204,7 +223,14 @@ def _forget_other_run(output: Path, origin: dict[str, Any]) -> Path:
     return path
 
 
-def _run_cell(recipe: BenchmarkRecipe, working: Path, cell: Cell, origin: dict[str, Any], threads: int) -> None:
+def _run_cell(
+    recipe: BenchmarkRecipe,
+    working: Path,
+    cell: Cell,
+    origin: dict[str, Any],
+    threads: int,
+    free_gpus: queue.SimpleQueue[str | None],
+) -> None:
     output = working / RUNNING / cell.key
     output.parent.mkdir(exist_ok=True)
     origin_path = _forget_other_run(output, origin)
@@ -218,8 +244,14 @@ def _run_cell(recipe: BenchmarkRecipe, working: Path, cell: Cell, origin: dict[s
             command += [f"--{key}", str(origin[key])]
         log_path = output.with_name(f"{cell.key}.log")
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": _import_path()}
-        with log_path.open("w") as log_file:
-            code = subprocess.run(command, stdout=log_file, stderr=log_file, env=environment, check=False).returncode
+        gpu = free_gpus.get()
+        environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}
+        try:
+            with log_path.open("w") as log_file:
+                done = subprocess.run(command, stdout=log_file, stderr=log_file, env=environment, check=False)
+        finally:
+            free_gpus.put(gpu)
+        code = done.returncode
         if code != 0:
             raise UserError(f"the run {cell.key} ended with code {code}", where=log_path, fix="Its log says why.")
         log_path.unlink()

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     stage = find_stage(arguments[0])
     options = parse_options(arguments[1:])
     recipe = stage.load(options.rest)
-    link = Link(stage=stage, arguments=options.rest, output_dir=recipe.output_dir, after=[])
+    link = Link(stage=stage, arguments=options.rest, recipe=recipe, after=[])
     if link_is_done(link):
         raise UserError(
             "this folder already holds a finished run", where=link.output_dir, fix="Choose another --output_dir."
@@ -117,12 +117,12 @@ def link_is_done(link: Link) -> bool:
     return LaunchedStage(stage=link.stage.name, output_dir=str(link.output_dir), arguments=[]).is_done
 
 
-def job_options(launch: Launch, name: str, site: SiteSettings, *, uses_gpus: bool, log: str) -> list[str]:
+def job_options(launch: Launch, name: str, site: SiteSettings, *, gpus: int, log: str) -> list[str]:
     """Return all options for sbatch but the dependency."""
     return [
         f"--job-name={name}",
         f"--output={launch.folder / log}",
-        *sbatch_options(site, name, uses_gpus=uses_gpus),
+        *sbatch_options(site, name, gpus=gpus),
     ]
 
 
@@ -132,16 +132,16 @@ def _submit(launch: Launch, links: list[Link], site: SiteSettings, *, dry_run: b
         launch.folder.mkdir(parents=True, exist_ok=True)
     job_ids: dict[str, str] = {}
     for link, noted in zip(links, launch.stages, strict=True):
-        name, uses_gpus = link.stage.name, link.stage.uses_gpus
+        name, gpus = link.stage.name, link.stage.gpus(link.recipe, site.gpus_per_node)
         if link_is_done(link):
             print(f"{name}: finished before, in {link.output_dir}")
             continue
-        sbatch = job_options(launch, name, site, uses_gpus=uses_gpus, log=f"{name}-%j.log")
+        sbatch = job_options(launch, name, site, gpus=gpus, log=f"{name}-%j.log")
         waits = [job_ids[source] for source in link.after if source in job_ids]
         if waits:
             # A job whose predecessor failed can never start: without this option it would wait for ever.
             sbatch += [f"--dependency=afterok:{':'.join(waits)}", "--kill-on-invalid-dep=yes"]
-        environment = job_environment(site, uses_gpus=uses_gpus) | {"MINDSHIFT_LAUNCH_FOLDER": str(launch.folder)}
+        environment = job_environment(site, gpus=gpus) | {"MINDSHIFT_LAUNCH_FOLDER": str(launch.folder)}
         job_file = SLURM_FOLDER / f"{name}.sbatch"
         command = batch_command(sbatch, job_file, link.arguments)
         if dry_run:
@@ -195,7 +195,8 @@ def _run_here(launch: Launch, links: list[Link], site: SiteSettings, *, dry_run:
             continue
         launch.write()
         logger.info("%s: %s", name, shlex.join(command))
-        environment = {**os.environ, **job_environment(site, uses_gpus=link.stage.uses_gpus)}
+        gpus = link.stage.gpus(link.recipe, site.gpus_per_node)
+        environment = {**os.environ, **job_environment(site, gpus=gpus)}
         environment["PYTHONPATH"] = environment["MINDSHIFT_HOME"]
         noted.exit_code = subprocess.run(command, env=environment, check=False).returncode
         launch.write()

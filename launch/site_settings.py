@@ -16,6 +16,8 @@ from configs.recipe import load_recipe, require
 
 SITE_FILE = CODE_ROOT / "launch" / "site.yaml"
 TIME_LIMIT = re.compile(r"(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}|UNLIMITED)")
+MEMORY = re.compile(r"(\d+)([MGT]?)")
+MEGABYTES = {"": 1, "M": 1, "G": 1024, "T": 1024**2}
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,13 +39,14 @@ class SiteSettings:
     container_options: list[str] = dataclasses.field(default_factory=lambda: ["--nv"])
     """Options of `apptainer exec`; --nv brings NVIDIA's driver into the container."""
     gpus_per_node: int = 0
-    """GPUs each node of a training job has. 0: CPU nodes."""
+    """GPUs each node has. pretrain and finetune use all, a benchmark one for each of its `jobs`, an audit and each run
+    of a sweep one. 0: CPU nodes."""
     processes_per_node: int = 0
-    """Training processes a node. 0: one per GPU, one on a CPU node."""
+    """Training processes a node where all its GPUs are used. 0: one per GPU, one on a CPU node."""
     cpus_per_task: int = 0
-    """CPU cores a node of a job gets. 0: the cluster's default."""
+    """CPU cores a node of a job gets; with some of its GPUs, that share of them. 0: the cluster's default."""
     memory: str = ""
-    """Memory a node of a job gets, such as 64G."""
+    """Memory a node of a job gets, such as 64G; with some of its GPUs, that share of it."""
     nodes: dict[str, int] = dataclasses.field(default_factory=dict)
     """Nodes by stage, such as {pretrain: 4}. Only pretrain and finetune use more than one."""
     time_limits: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -80,34 +83,47 @@ def load_site(path: Path | None, overrides: Sequence[str]) -> SiteSettings:
     return load_recipe(SiteSettings, [str(path or SITE_FILE), *overrides], "site")
 
 
-def sbatch_options(site: SiteSettings, stage: str, *, uses_gpus: bool) -> list[str]:
-    """Return the options for sbatch that the site's settings mean for a stage."""
+def sbatch_options(site: SiteSettings, stage: str, *, gpus: int) -> list[str]:
+    """Return the options for sbatch that the site's settings mean for a stage that uses `gpus` of a node."""
     wanted: dict[str, object] = {
         "partition": site.partition,
         "account": site.account,
         "qos": site.qos,
         "nodes": site.nodes.get(stage),
-        "gpus-per-node": site.gpus_per_node if uses_gpus else 0,
-        "cpus-per-task": site.cpus_per_task,
-        "mem": site.memory,
+        "gpus-per-node": gpus,
+        "cpus-per-task": _share(site.cpus_per_task, gpus, site),
+        "mem": _share_of_memory(gpus, site),
         "time": site.time_limits.get(stage),
     }
     return [f"--{name}={value}" for name, value in wanted.items() if value] + site.sbatch_options
 
 
-def job_environment(site: SiteSettings, *, uses_gpus: bool) -> dict[str, str]:
+def _share(amount: int, gpus: int, site: SiteSettings) -> int:
+    """Return what goes with some of a node's GPUs, rounded up: the rest is for jobs on its other GPUs."""
+    return -(-amount * gpus // site.gpus_per_node) if 0 < gpus < site.gpus_per_node else amount
+
+
+def _share_of_memory(gpus: int, site: SiteSettings) -> str:
+    amount = MEMORY.fullmatch(site.memory)
+    if not amount or not 0 < gpus < site.gpus_per_node:
+        return site.memory
+    return f"{_share(int(amount[1]) * MEGABYTES[amount[2]], gpus, site)}M"
+
+
+def job_environment(site: SiteSettings, *, gpus: int) -> dict[str, str]:
     """Return the variables that `launch/slurm/env.sh` and `launch/on_node.py` read, and the site's own.
 
     Raises:
         UserError: the container or the accelerate configuration is not there.
     """
-    gpus = site.gpus_per_node if uses_gpus else 0
+    # `processes_per_node` is meant for whole nodes: on one GPU of eight, its processes would crowd that one.
+    processes = site.processes_per_node if gpus == site.gpus_per_node else 0
     environment = {
         "MINDSHIFT_HOME": str(CODE_ROOT),
         "MINDSHIFT_ENVIRONMENT": site.environment or sys.prefix,
         "MINDSHIFT_MODULES": " ".join(site.modules),
         "MINDSHIFT_CONTAINER": "",
-        "MINDSHIFT_PROCESSES_PER_NODE": str(site.processes_per_node or gpus or 1),
+        "MINDSHIFT_PROCESSES_PER_NODE": str(processes or gpus or 1),
         "MINDSHIFT_ACCELERATE_CONFIG": "",
     }
     if site.container:

@@ -9,6 +9,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from configs.errors import UserError
 from configs.manifest import CODE_ROOT
@@ -28,7 +29,8 @@ class Stage:
     """Name of its folder in a chain."""
     inputs: dict[str, str]
     """Recipe key → stage whose folder it takes in a chain."""
-    uses_gpus: bool
+    gpu_use: Literal["none", "one", "one_a_job", "all"]
+    """How many GPUs of a node it can use; `one_a_job`: as many as its recipe has `jobs`."""
 
     @property
     def spans_nodes(self) -> bool:
@@ -40,6 +42,11 @@ class Stage:
         module_name, _, class_name = self.recipe_class.partition(":")
         recipe_class: type[StageRecipe] = getattr(importlib.import_module(module_name), class_name)
         return load_recipe(recipe_class, arguments, f"mindshift launch {self.name}")
+
+    def gpus(self, recipe: StageRecipe, gpus_per_node: int) -> int:
+        """Return how many GPUs of a node that has `gpus_per_node` its job asks for: no more than it can use."""
+        most = {"none": 0, "one": 1, "one_a_job": getattr(recipe, "jobs", 1), "all": gpus_per_node}[self.gpu_use]
+        return min(most, gpus_per_node)
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """Return the command that runs the stage on this machine."""
@@ -56,7 +63,7 @@ STAGES = {
             recipe_class="corpus.config:CorpusRecipe",
             folder="corpus",
             inputs={},
-            uses_gpus=False,
+            gpu_use="none",
         ),
         Stage(
             name="pretrain",
@@ -64,7 +71,7 @@ STAGES = {
             recipe_class="pretrain.config:PretrainRecipe",
             folder="encoder",
             inputs={"corpus": "corpus"},
-            uses_gpus=True,
+            gpu_use="all",
         ),
         Stage(
             name="finetune",
@@ -72,7 +79,7 @@ STAGES = {
             recipe_class="finetune.config:FinetuneRecipe",
             folder="classifier",
             inputs={"model": "pretrain"},
-            uses_gpus=True,
+            gpu_use="all",
         ),
         Stage(
             name="benchmark",
@@ -80,7 +87,7 @@ STAGES = {
             recipe_class="finetune.benchmark_config:BenchmarkRecipe",
             folder="benchmark",
             inputs={"adapted": "pretrain"},
-            uses_gpus=True,
+            gpu_use="one_a_job",
         ),
         Stage(
             name="audit",
@@ -88,7 +95,7 @@ STAGES = {
             recipe_class="release.config:AuditRecipe",
             folder="audits",
             inputs={"model_dir": "pretrain", "data_dir": "corpus"},
-            uses_gpus=True,
+            gpu_use="one",
         ),
     )
 }
@@ -114,12 +121,17 @@ class ChainRecipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Link:
-    """One stage of a chain: what it is called with, where it writes, and which stages it waits for."""
+    """One stage of a chain: what it is called with, and which stages it waits for."""
 
     stage: Stage
     arguments: list[str]
-    output_dir: Path
+    recipe: StageRecipe
     after: list[str]
+
+    @property
+    def output_dir(self) -> Path:
+        """Where it writes."""
+        return self.recipe.output_dir
 
 
 def find_stage(name: str) -> Stage:
@@ -154,7 +166,7 @@ def chain_links(chain: ChainRecipe, overrides: dict[str, list[str]]) -> list[Lin
         arguments += overrides.get(stage.name, [])
         recipe = stage.load(arguments)
         after = list(links)[-1:]  # which waited for all before it
-        links[stage.name] = Link(stage=stage, arguments=arguments, output_dir=recipe.output_dir, after=after)
+        links[stage.name] = Link(stage=stage, arguments=arguments, recipe=recipe, after=after)
     if not links:
         raise UserError("this chain has no stage", where="launch all", fix=f"Give a recipe for {', '.join(STAGES)}.")
     return list(links.values())

@@ -76,13 +76,15 @@ def main(arguments: Sequence[str], program: str) -> None:
     stage, runs = find_stage(sweep.stage), sweep_runs(sweep)
     if is_task:
         _run_task(stage, runs)
-    stage.load(runs[0].arguments)
+    site = options.site()
+    # One GPU a run: many small runs side by side, and the same batch whatever the nodes have.
+    gpus = min(1, stage.gpus(stage.load(runs[0].arguments), site.gpus_per_node))
     todo = [number for number, run in enumerate(runs) if not run.is_done]
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished before")
     if todo and options.on == "local":
-        _run_here(stage, [runs[number] for number in todo], options.site())
+        _run_here(stage, [runs[number] for number in todo], job_environment(site, gpus=gpus))
     elif todo:
-        _submit(sweep, stage, todo, len(runs), options)
+        _submit(sweep, todo, len(runs), options, site, gpus)
 
 
 def sweep_runs(sweep: SweepRecipe) -> list[SweepRun]:
@@ -126,7 +128,9 @@ def _compact(indices: Sequence[int]) -> str:
     return ",".join(parts)
 
 
-def _submit(sweep: SweepRecipe, stage: Stage, todo: list[int], runs: int, options: LaunchOptions) -> None:
+def _submit(
+    sweep: SweepRecipe, todo: list[int], runs: int, options: LaunchOptions, site: SiteSettings, gpus: int
+) -> None:
     launch = Launch(folder=launch_folder(sweep.output_dir), where="slurm")
     noted = LaunchedStage(stage="sweep", output_dir=str(sweep.output_dir), arguments=options.rest, runs=runs)
     launch.stages = [noted]
@@ -134,12 +138,11 @@ def _submit(sweep: SweepRecipe, stage: Stage, todo: list[int], runs: int, option
         require_slurm()
         refuse_if_at_work(launch.folder)
         launch.folder.mkdir(parents=True, exist_ok=True)
-    site, uses_gpus = options.site(), stage.uses_gpus
-    environment = job_environment(site, uses_gpus=uses_gpus) | {"MINDSHIFT_LAUNCH_FOLDER": str(launch.folder)}
+    environment = job_environment(site, gpus=gpus) | {"MINDSHIFT_LAUNCH_FOLDER": str(launch.folder)}
     job_file = SLURM_FOLDER / "sweep.sbatch"
     for first, array in array_ranges(todo, 1000 if options.dry_run else largest_array()):
         at_once = f"%{sweep.at_once}" if sweep.at_once else ""
-        sbatch = job_options(launch, "sweep", site, uses_gpus=uses_gpus, log="sweep-%A_%a.log")
+        sbatch = job_options(launch, "sweep", site, gpus=gpus, log="sweep-%A_%a.log")
         command = batch_command([*sbatch, f"--array={array}{at_once}"], job_file, options.rest)
         own = environment | {FIRST_RUN: str(first)}
         if options.dry_run:
@@ -150,8 +153,8 @@ def _submit(sweep: SweepRecipe, stage: Stage, todo: list[int], runs: int, option
         print(f"sweep: job {noted.job_ids[-1]}, tasks {array}")
 
 
-def _run_here(stage: Stage, runs: list[SweepRun], site: SiteSettings) -> None:
-    environment = {**os.environ, **job_environment(site, uses_gpus=stage.uses_gpus)}
+def _run_here(stage: Stage, runs: list[SweepRun], settings: dict[str, str]) -> None:
+    environment = {**os.environ, **settings}
     environment["PYTHONPATH"] = environment["MINDSHIFT_HOME"]
     failed = []
     for number, run in enumerate(runs, start=1):

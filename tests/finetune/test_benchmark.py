@@ -5,12 +5,14 @@ import json
 import logging
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from configs.errors import UserError
@@ -20,7 +22,7 @@ from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_gate import close_gate_once, keep_gate
 from finetune.benchmark_report import loss_sentence, pooled_sentence, text_report
-from finetune.benchmark_runs import all_cells, cell_recipe, run_cells
+from finetune.benchmark_runs import all_cells, cell_recipe, gpus_of_jobs, run_cells
 from finetune.fitting import load_task
 from finetune.significance import RESAMPLES
 from finetune.tasks import FloatArray
@@ -273,6 +275,44 @@ def test_runs_made_of_something_else_are_made_again(
     assert run_cells(recipe, working)
     assert fake_runs.take() == [base, other]
     assert not list((working / "running").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "of_jobs"),
+    [
+        (0, None, [None, None, None]),
+        (1, "5", [None, None, None]),
+        (4, None, ["0", "1", "2"]),
+        (2, "GPU-a, GPU-b", ["GPU-a", "GPU-b", "GPU-a"]),
+    ],
+)
+def test_gpus_are_dealt_to_jobs(
+    gpus: int, visible: str | None, of_jobs: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus_of_jobs(3) == of_jobs
+
+
+def test_two_runs_at_a_time_never_share_a_gpu(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, working = two_models(make_task, tiny_encoder, tmp_path, jobs=2)
+    fake, both_run = FakeRuns(), threading.Barrier(2)
+    seen: list[str] = []
+
+    def run(command: list[str], *, env: dict[str, str], **_: object) -> "subprocess.CompletedProcess[str]":
+        seen.append(env["CUDA_VISIBLE_DEVICES"])
+        both_run.wait(timeout=30)
+        return fake(command)
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    monkeypatch.setattr(subprocess, "run", run)
+    assert run_cells(recipe, working)
+    assert sorted(seen) == ["4", "5"]
 
 
 @pytest.mark.parametrize("changed", ["base", "other"])

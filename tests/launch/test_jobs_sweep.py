@@ -62,6 +62,17 @@ def test_finished_runs_are_left_out(tmp_path, capsys):
     assert "--array=0,2 " in printed
 
 
+def test_each_run_of_a_sweep_has_one_gpu_and_one_process(tmp_path, capsys):
+    base = CODE_ROOT / "configs" / "finetune" / "sample.yaml"
+    values = {"stage": "finetune", "base_recipe": str(base), "grid": {"seed": [1, 2]}, "output_dir": str(tmp_path)}
+    (tmp_path / "sweep.yaml").write_text(json.dumps(values))
+    words = ["launch", "sweep", str(tmp_path / "sweep.yaml"), "--on", "slurm", "--dry-run"]
+    assert main([*words, "--site.gpus_per_node", "8"]) == 0
+    printed = capsys.readouterr().out
+    assert "--gpus-per-node=1 " in printed
+    assert "MINDSHIFT_PROCESSES_PER_NODE=1 " in printed
+
+
 def test_a_key_the_stage_does_not_have_is_refused_before_anything_starts(tmp_path, capsys):
     base = CODE_ROOT / "configs" / "finetune" / "sample.yaml"
     values = {"stage": "finetune", "base_recipe": str(base), "grid": {"sead": [1]}, "output_dir": str(tmp_path / "s")}

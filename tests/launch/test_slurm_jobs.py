@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -60,15 +61,36 @@ def test_site_settings_become_sbatch_options():
     site = load_site(
         None, ["--partition", "gpu", "--gpus_per_node", "8", "--nodes", "{pretrain: 4}", "--memory", "64G"]
     )
-    assert sbatch_options(site, "pretrain", uses_gpus=True) == [
+    assert sbatch_options(site, "pretrain", gpus=8) == [
         "--partition=gpu",
         "--nodes=4",
         "--gpus-per-node=8",
         "--mem=64G",
     ]
-    assert sbatch_options(site, "corpus", uses_gpus=False) == ["--partition=gpu", "--mem=64G"]
-    assert job_environment(site, uses_gpus=True)["MINDSHIFT_PROCESSES_PER_NODE"] == "8"
-    assert job_environment(site, uses_gpus=False)["MINDSHIFT_PROCESSES_PER_NODE"] == "1"
+    assert sbatch_options(site, "corpus", gpus=0) == ["--partition=gpu", "--mem=64G"]
+    assert job_environment(site, gpus=8)["MINDSHIFT_PROCESSES_PER_NODE"] == "8"
+    assert job_environment(site, gpus=0)["MINDSHIFT_PROCESSES_PER_NODE"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("stage", "jobs", "gpus"),
+    [("corpus", 1, 0), ("pretrain", 1, 8), ("finetune", 1, 8), ("audit", 1, 1)]
+    + [("benchmark", jobs, min(jobs, 8)) for jobs in (1, 3, 16)],
+)
+def test_a_stage_asks_for_no_more_gpus_than_it_can_use(stage, jobs, gpus):
+    recipe = types.SimpleNamespace(jobs=jobs)
+    assert STAGES[stage].gpus(recipe, 8) == gpus
+    assert STAGES[stage].gpus(recipe, 0) == 0
+
+
+def test_some_gpus_of_a_node_come_with_their_share_of_it():
+    site = SiteSettings(gpus_per_node=8, processes_per_node=8, cpus_per_task=100, memory="1T")
+    assert sbatch_options(site, "pretrain", gpus=8) == ["--gpus-per-node=8", "--cpus-per-task=100", "--mem=1T"]
+    assert sbatch_options(site, "audit", gpus=1) == ["--gpus-per-node=1", "--cpus-per-task=13", "--mem=131072M"]
+    assert sbatch_options(site, "corpus", gpus=0) == ["--cpus-per-task=100", "--mem=1T"]
+    assert job_environment(site, gpus=1)["MINDSHIFT_PROCESSES_PER_NODE"] == "1"
+    cpus = SiteSettings(processes_per_node=2)
+    assert job_environment(cpus, gpus=0)["MINDSHIFT_PROCESSES_PER_NODE"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -87,9 +109,9 @@ def test_mistakes_in_the_site_s_settings(overrides, message):
 
 def test_a_container_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), uses_gpus=True)
+        job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), gpus=0)
     (tmp_path / "mindshift.sif").touch()
-    words = job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), uses_gpus=True)
+    words = job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), gpus=0)
     assert words["MINDSHIFT_CONTAINER"].split()[:3] == ["apptainer", "exec", "--nv"]
 
 
