@@ -8,6 +8,7 @@ import pytest
 from configs.errors import UserError
 from configs.recipe import load_recipe
 from pretrain.config import PretrainRecipe
+from pretrain.distributed import accumulation_steps
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "configs" / "pretrain").glob("*.yaml"))
 
@@ -23,7 +24,16 @@ def test_mentalbert_keeps_the_papers_protocol():
     recipe = load_recipe(PretrainRecipe, [str(RECIPES[0].with_name("mentalbert.yaml"))], "mindshift pretrain")
     assert recipe.model == "google-bert/bert-base-uncased"
     assert (recipe.max_seq_length, recipe.micro_batch_size, recipe.max_steps) == (512, 16, 624_000)
-    assert (recipe.eval_steps, recipe.mlm_probability, recipe.gradient_accumulation_steps) == (1000, 0.15, 1)
+    assert (recipe.eval_steps, recipe.mlm_probability) == (1000, 0.15)
+
+
+@pytest.mark.parametrize("name", ["mentalbert", "mentalroberta"])
+@pytest.mark.parametrize(("rows", "processes", "micro_batches"), [(16, 4, 1), (16, 1, 4), (8, 8, 1), (4, 16, 1)])
+def test_the_papers_batch_is_the_same_on_any_number_of_gpus(name, rows, processes, micro_batches):
+    path = RECIPES[0].with_name(f"{name}.yaml")
+    recipe = load_recipe(PretrainRecipe, [str(path), "--micro_batch_size", str(rows)], "mindshift pretrain")
+    assert accumulation_steps(recipe, processes) == micro_batches
+    assert recipe.global_batch_tokens == 64 * recipe.max_seq_length
 
 
 @pytest.mark.parametrize(
