@@ -21,7 +21,7 @@ Starts a stage ({stages}), the whole chain, or many small runs.
 
   --on local|slurm   run it here, or submit it as jobs of this cluster
   --dry-run          print the commands and job files instead
-  --nodes N          nodes of this stage (default: the site's `nodes`, else 1)
+  --nodes N          nodes of this one stage (default: the site's `nodes`, else 1)
   --site FILE        settings of the cluster (default: {site})
   --site.KEY VALUE   one setting of the cluster for this once:
 """
@@ -39,8 +39,20 @@ class LaunchOptions:
     rest: list[str] = dataclasses.field(default_factory=list)
 
     def site(self, stage: str = "") -> SiteSettings:
-        """Load the site's settings, with what the command line says about them."""
+        """Load the site's settings, with what the command line says about them.
+
+        Args:
+            stage: the one stage that is launched. Empty: several are, or the runs of a sweep.
+
+        Raises:
+            UserError: a mistake in them, or `--nodes` without one stage that it could mean.
+        """
         site = load_site(self.site_file, self.site_overrides)
+        if self.nodes and not stage:
+            raise UserError(
+                "--nodes is for one stage",
+                fix="In a chain, say which: --site.nodes '{pretrain: 4}'. Each run of a sweep takes one node.",
+            )
         if self.nodes:
             if not self.nodes.isdecimal() or int(self.nodes) < 1:
                 raise UserError(f"--nodes is {self.nodes!r}; allowed: 1 or more")

@@ -58,8 +58,9 @@ def launch_all(arguments: Sequence[str], program: str) -> None:
         else:
             own.append(word)
     chain = load_recipe(ChainRecipe, own, program)
+    site = options.site()
     links = chain_links(chain, overrides)
-    launch_links(links, launch_folder(chain.output_dir), options, options.site())
+    launch_links(links, launch_folder(chain.output_dir), options, site)
 
 
 def status(arguments: Sequence[str], program: str) -> None:

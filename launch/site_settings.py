@@ -12,8 +12,10 @@ from pathlib import Path
 
 from configs.errors import UserError
 from configs.manifest import CODE_ROOT
-from configs.recipe import load_recipe, require
+from configs.recipe import load_recipe, nearest, require
+from launch.stages import STAGES
 
+JOBS = (*STAGES, "sweep")
 SITE_FILE = CODE_ROOT / "launch" / "site.yaml"
 TIME_LIMIT = re.compile(r"(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}|UNLIMITED)")
 MEMORY = re.compile(r"(\d+)([MGT]?)")
@@ -50,7 +52,8 @@ class SiteSettings:
     nodes: dict[str, int] = dataclasses.field(default_factory=dict)
     """Nodes by stage, such as {pretrain: 4}. Only pretrain and finetune use more than one."""
     time_limits: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Time limit by stage in SLURM's notation, such as {pretrain: 1-00:00:00}; a stage that meets it is requeued."""
+    """Time limit by stage in SLURM's notation, such as {pretrain: 1-00:00:00, audit: "4:00:00"} (YAML takes the latter
+    for a number without the quotes); a stage that meets it is requeued."""
     accelerate_config: str = ""
     """Configuration for `accelerate launch`, such as launch/accelerate/deepspeed.yaml. Empty: plain data parallel."""
     network_interface: str = ""
@@ -64,6 +67,13 @@ class SiteSettings:
         """Refuse impossible values."""
         for key in ("gpus_per_node", "processes_per_node", "cpus_per_task"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+        for key in ("nodes", "time_limits"):
+            for stage in getattr(self, key):
+                if stage not in JOBS:
+                    raise UserError(
+                        f"{key} names {stage!r}, which is no stage{nearest(stage, JOBS)}",
+                        fix=f"Stages: {', '.join(JOBS)}.",
+                    )
         for stage, count in self.nodes.items():
             require(count >= 1, f"nodes of {stage}", count, "1 or more")
         for stage, limit in self.time_limits.items():

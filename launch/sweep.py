@@ -77,6 +77,8 @@ def main(arguments: Sequence[str], program: str) -> None:
     if is_task:
         _run_task(stage, runs)
     site = options.site()
+    if (nodes := site.nodes.get("sweep", 1)) > 1:
+        raise UserError(f"each run of a sweep is on one node, not on {nodes}", where="site.nodes")
     # One GPU a run: many small runs side by side, and the same batch whatever the nodes have.
     gpus = min(1, stage.gpus(stage.load(runs[0].arguments), site.gpus_per_node))
     todo = [number for number, run in enumerate(runs) if not run.is_done]

@@ -34,6 +34,7 @@ from launch.site_settings import SITE_FILE, SiteSettings, job_environment, load_
 from launch.stages import STAGES, ChainRecipe, chain_links
 
 CORPUS = str(CODE_ROOT / "configs" / "corpus" / "sample.yaml")
+CHAIN, SWEEP = (str(CODE_ROOT / "configs" / "launch" / name) for name in ("sample.yaml", "sweep_sample.yaml"))
 
 
 def option(options, name):
@@ -99,6 +100,8 @@ def test_some_gpus_of_a_node_come_with_their_share_of_it():
         (["--partitoin", "gpu"], "did you mean 'partition'"),
         (["--nodes", "{pretrain: 0}"], "nodes of pretrain is 0"),
         (["--time_limits", "{pretrain: soon}"], "time_limits of pretrain is 'soon'"),
+        (["--nodes", "{pretrian: 4}"], "nodes names 'pretrian', which is no stage; did you mean 'pretrain'"),
+        (["--time_limits", "{all: 1-00}"], "time_limits names 'all', which is no stage"),
         (["--gpus_per_node", "-1"], "gpus_per_node is -1"),
     ],
 )
@@ -139,6 +142,9 @@ def test_dry_run_shows_the_job_and_submits_nothing(capsys, tmp_path):
         (["corpus", CORPUS, "--on", "slurm", "--nodes", "2"], "one process on one node"),
         (["corpus", CORPUS, "--on", "slurm", "--nodes", "two"], "--nodes is 'two'"),
         (["corpus", CORPUS, "--on", "slurm", "--site", "absent.yaml"], "no such recipe"),
+        (["all", CHAIN, "--on", "slurm", "--nodes", "4"], "say which: --site.nodes '{pretrain: 4}'"),
+        (["sweep", SWEEP, "--on", "slurm", "--nodes", "4"], "--nodes is for one stage"),
+        (["sweep", SWEEP, "--on", "slurm", "--site.nodes", "{sweep: 2}"], "is on one node, not on 2"),
         (["all", "--on", "slurm", "--output_dir", "x"], "no stage"),
         (["status", "absent"], "nothing was launched for this folder"),
         (["cancel", "absent"], "nothing was launched for this folder"),
