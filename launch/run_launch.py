@@ -142,7 +142,7 @@ def _submit(launch: Launch, links: list[Link], site: SiteSettings, *, dry_run: b
         if waits:
             # A job whose predecessor failed can never start: without this option it would wait for ever.
             sbatch += [f"--dependency=afterok:{':'.join(waits)}", "--kill-on-invalid-dep=yes"]
-        environment = job_environment(site, gpus=gpus) | {"MINDSHIFT_LAUNCH_FOLDER": str(launch.folder)}
+        environment = job_environment(site, name, gpus=gpus) | {"MINDSHIFT_LAUNCH_FOLDER": str(launch.folder)}
         job_file = SLURM_FOLDER / f"{name}.sbatch"
         command = batch_command(sbatch, job_file, link.arguments)
         if dry_run:
@@ -197,7 +197,7 @@ def _run_here(launch: Launch, links: list[Link], site: SiteSettings, *, dry_run:
         launch.write()
         logger.info("%s: %s", name, shlex.join(command))
         gpus = link.stage.gpus(link.recipe, site.gpus_per_node)
-        environment = {**os.environ, **job_environment(site, gpus=gpus)}
+        environment = {**os.environ, **job_environment(site, name, gpus=gpus)}
         environment["PYTHONPATH"] = environment["MINDSHIFT_HOME"]
         noted.exit_code = subprocess.run(command, env=environment, check=False).returncode
         launch.write()

@@ -55,7 +55,8 @@ class SiteSettings:
     """Time limit by stage in SLURM's notation, such as {pretrain: 1-00:00:00, audit: "4:00:00"} (YAML takes the latter
     for a number without the quotes); a stage that meets it is requeued."""
     accelerate_config: str = ""
-    """Configuration for `accelerate launch`, such as launch/accelerate/deepspeed.yaml. Empty: plain data parallel."""
+    """Configuration for `accelerate launch` of pretrain, such as launch/accelerate/deepspeed_gpu_4.yaml; finetune does
+    not shard its small models. Empty: plain data parallel."""
     network_interface: str = ""
     """Interface the ranks talk over, such as ib0 (sets NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME)."""
     variables: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -120,7 +121,7 @@ def _share_of_memory(gpus: int, site: SiteSettings) -> str:
     return f"{_share(int(amount[1]) * MEGABYTES[amount[2]], gpus, site)}M"
 
 
-def job_environment(site: SiteSettings, *, gpus: int) -> dict[str, str]:
+def job_environment(site: SiteSettings, stage: str, *, gpus: int) -> dict[str, str]:
     """Return the variables that `launch/slurm/env.sh` and `launch/on_node.py` read, and the site's own.
 
     Raises:
@@ -140,7 +141,7 @@ def job_environment(site: SiteSettings, *, gpus: int) -> dict[str, str]:
         image = _existing(site.container, "container")
         words = ["apptainer", "exec", *site.container_options, "--bind", str(CODE_ROOT), image]
         environment["MINDSHIFT_CONTAINER"] = " ".join(words)
-    if site.accelerate_config:
+    if site.accelerate_config and stage == "pretrain":
         environment["MINDSHIFT_ACCELERATE_CONFIG"] = _existing(site.accelerate_config, "accelerate_config")
     if site.network_interface:
         environment |= dict.fromkeys(("NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME"), site.network_interface)

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     todo = [number for number, run in enumerate(runs) if not run.is_done]
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished before")
     if todo and options.on == "local":
-        _run_here(stage, [runs[number] for number in todo], job_environment(site, gpus=gpus))
+        _run_here(stage, [runs[number] for number in todo], job_environment(site, stage.name, gpus=gpus))
     elif todo:
         _submit(sweep, todo, len(runs), options, site, gpus)
 
@@ -140,7 +140,7 @@ def _submit(
         require_slurm()
         refuse_if_at_work(launch.folder)
         launch.folder.mkdir(parents=True, exist_ok=True)
-    environment = job_environment(site, gpus=gpus) | {"MINDSHIFT_LAUNCH_FOLDER": str(launch.folder)}
+    environment = job_environment(site, sweep.stage, gpus=gpus) | {"MINDSHIFT_LAUNCH_FOLDER": str(launch.folder)}
     job_file = SLURM_FOLDER / "sweep.sbatch"
     for first, array in array_ranges(todo, 1000 if options.dry_run else largest_array()):
         at_once = f"%{sweep.at_once}" if sweep.at_once else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from launch.cli import COMMANDS, main
+from launch.launch_options import help_text
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,6 +45,14 @@ def test_a_shown_command_parses(command, monkeypatch, capsys):
         assert importlib.util.find_spec(command[2]) is not None
     else:
         assert program in {"source", "pip", "git", "cd", "export", "sbatch", "squeue", "scontrol", "apt-get", "python"}
+
+
+@pytest.mark.parametrize("page", [*(page.name for page in PAGES), "launch --help"])
+def test_the_recipes_and_settings_named_are_there(page):
+    texts = {path.name: path.read_text(encoding="utf-8") for path in PAGES} | {"launch --help": help_text("launch")}
+    named = re.findall(r"(?<![\w/.-])(?:configs|launch)/[\w/-]+\.[a-z]+\b", texts[page])
+    placeholders = [name for name in named if Path(name).stem.isupper()]
+    assert [name for name in named if name not in placeholders and not (ROOT / name).is_file()] == []
 
 
 def assert_parses(words, capsys):

@@ -9,6 +9,8 @@ import types
 from pathlib import Path
 
 import pytest
+import yaml
+from accelerate.commands.config.config_args import load_config_from_file
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,8 +71,8 @@ def test_site_settings_become_sbatch_options():
         "--mem=64G",
     ]
     assert sbatch_options(site, "corpus", gpus=0) == ["--partition=gpu", "--mem=64G"]
-    assert job_environment(site, gpus=8)["MINDSHIFT_PROCESSES_PER_NODE"] == "8"
-    assert job_environment(site, gpus=0)["MINDSHIFT_PROCESSES_PER_NODE"] == "1"
+    assert job_environment(site, "pretrain", gpus=8)["MINDSHIFT_PROCESSES_PER_NODE"] == "8"
+    assert job_environment(site, "corpus", gpus=0)["MINDSHIFT_PROCESSES_PER_NODE"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -89,9 +91,9 @@ def test_some_gpus_of_a_node_come_with_their_share_of_it():
     assert sbatch_options(site, "pretrain", gpus=8) == ["--gpus-per-node=8", "--cpus-per-task=100", "--mem=1T"]
     assert sbatch_options(site, "audit", gpus=1) == ["--gpus-per-node=1", "--cpus-per-task=13", "--mem=131072M"]
     assert sbatch_options(site, "corpus", gpus=0) == ["--cpus-per-task=100", "--mem=1T"]
-    assert job_environment(site, gpus=1)["MINDSHIFT_PROCESSES_PER_NODE"] == "1"
+    assert job_environment(site, "audit", gpus=1)["MINDSHIFT_PROCESSES_PER_NODE"] == "1"
     cpus = SiteSettings(processes_per_node=2)
-    assert job_environment(cpus, gpus=0)["MINDSHIFT_PROCESSES_PER_NODE"] == "2"
+    assert job_environment(cpus, "pretrain", gpus=0)["MINDSHIFT_PROCESSES_PER_NODE"] == "2"
 
 
 @pytest.mark.parametrize(
@@ -112,10 +114,28 @@ def test_mistakes_in_the_site_s_settings(overrides, message):
 
 def test_a_container_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="no such file"):
-        job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), gpus=0)
+        job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), "corpus", gpus=0)
     (tmp_path / "mindshift.sif").touch()
-    words = job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), gpus=0)
+    words = job_environment(SiteSettings(container=str(tmp_path / "mindshift.sif")), "corpus", gpus=0)
     assert words["MINDSHIFT_CONTAINER"].split()[:3] == ["apptainer", "exec", "--nv"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_accelerate_configuration_is_for_pretraining_alone(stage):
+    config = "launch/accelerate/deepspeed_gpu_4.yaml"
+    environment = job_environment(SiteSettings(accelerate_config=config), stage, gpus=0)
+    expected = str(CODE_ROOT / config) if stage == "pretrain" else ""
+    assert environment["MINDSHIFT_ACCELERATE_CONFIG"] == expected
+
+
+@pytest.mark.parametrize("path", sorted(CODE_ROOT.glob("launch/accelerate/*.yaml")), ids=lambda path: path.stem)
+def test_accelerate_can_read_each_of_its_configurations(path):
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = load_config_from_file(str(path))
+    assert config.num_processes == values["num_processes"] == int(path.stem[-1])
+    if "deepspeed_config" in values:
+        named = CODE_ROOT / values["deepspeed_config"]["deepspeed_config_file"]
+        assert json.loads(named.read_text(encoding="utf-8"))["zero_optimization"]["stage"] == 1
 
 
 def test_dry_run_shows_the_job_and_submits_nothing(capsys, tmp_path):

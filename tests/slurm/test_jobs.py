@@ -22,7 +22,7 @@ def submit(slurm, tmp_path):
         assert SCRIPT in text
         job_file = tmp_path / "job.sbatch"
         job_file.write_text(text.replace(SCRIPT, f'"$MINDSHIFT_HOME/tests/slurm/programs/{program}"'))
-        environment = job_environment(site or SiteSettings(), gpus=0)
+        environment = job_environment(site or SiteSettings(), "pretrain", gpus=0)
         environment["MINDSHIFT_LAUNCH_FOLDER"] = str(tmp_path)
         output = f"--output={tmp_path}/%j.log"
         command = batch_command([output, f"--nodes={nodes}", *options], job_file, [str(word) for word in arguments])
