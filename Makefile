@@ -47,7 +47,7 @@ types:
 # The exact versions that the tests ran with, for launch/container; CUDA builds instead of the CPU ones.
 lock: install
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > .constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed '/ @ /d; s/+cpu$$//' > .constraints.txt
 	$(BIN)/uv pip compile setup.py --extra all --constraint .constraints.txt --python-version 3.11 \
 		--python-platform x86_64-manylinux_2_28 --generate-hashes --no-annotate \
 		--custom-compile-command "make lock" --quiet --output-file launch/container/requirements.lock
