@@ -79,9 +79,9 @@ def _dispatch(words: list[str]) -> None:
         print(_help(""))
         return
     if words[0] in ("-V", "--version"):
-        from importlib.metadata import version
+        from launch.doctor import own_version
 
-        print(f"mindshift {version('mindshift')}")
+        print(f"mindshift {own_version()}")
         return
     for length in (2, 1):
         name = " ".join(words[:length])

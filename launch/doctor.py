@@ -1,5 +1,6 @@
 """`mindshift doctor`: what is installed, which accelerator, which extras are missing and how to add them."""
 
+import ast
 import importlib.metadata
 import os
 import platform
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.manifest import CODE_ROOT
 from configs.processor import usable_cores
 
 GIB = 2**30
@@ -30,7 +32,7 @@ def machine_lines() -> list[str]:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free_bytes = shutil.disk_usage(Path.cwd()).free
     return [
-        f"mindshift {importlib.metadata.version('mindshift')}, Python {platform.python_version()}, {platform.system()}",
+        f"mindshift {own_version()}, Python {platform.python_version()}, {platform.system()}",
         f"machine     {usable_cores()} cores, {memory_bytes / GIB:.0f} GiB memory, {free_bytes / GIB:.0f} GiB disk",
         f"compiler    {shutil.which('g++') or 'no g++: DeepSpeed on CPU needs one'}",
         f"slurm       {shutil.which('sbatch') or 'none on this machine'}",
@@ -65,16 +67,42 @@ def package_lines() -> list[str]:
     return lines
 
 
+def own_version() -> str:
+    """Return the version that is installed, if one is."""
+    try:
+        return importlib.metadata.version("mindshift")
+    except importlib.metadata.PackageNotFoundError:  # in the container the code comes from the checkout, uninstalled
+        return "from the checkout"
+
+
 def _requirements_by_extra() -> dict[str, list[str]]:
     """Return extra → package names; the core stands under the empty name, `all` is left out."""
+    try:
+        requirements = importlib.metadata.requires("mindshift") or []
+    except importlib.metadata.PackageNotFoundError:
+        return _requirements_of_checkout()
     extras: dict[str, list[str]] = {"": []}
-    for requirement in importlib.metadata.requires("mindshift") or []:
-        name = re.split(r"[\s\[<>=!~;(]", requirement, maxsplit=1)[0]
+    for requirement in requirements:
         marker = re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", requirement)
         extra = marker.group(1) if marker else ""
         if extra != "all":
-            extras.setdefault(extra, []).append(name)
+            extras.setdefault(extra, []).append(_package_name(requirement))
     return extras
+
+
+def _requirements_of_checkout() -> dict[str, list[str]]:
+    """Return the same from the two lists in `setup.py`, which only an installation would run."""
+    lists = {
+        ast.unparse(statement.targets[0]): ast.literal_eval(statement.value)
+        for statement in ast.parse((CODE_ROOT / "setup.py").read_text(encoding="utf-8")).body
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) in ("CORE", "EXTRAS")
+    }
+    requirements: dict[str, list[str]] = {"": lists["CORE"], **lists["EXTRAS"]}
+    return {extra: [_package_name(one) for one in wanted] for extra, wanted in requirements.items()}
+
+
+def _package_name(requirement: str) -> str:
+    return re.split(r"[\s\[<>=!~;(]", requirement, maxsplit=1)[0]
 
 
 def _describe(package: str) -> tuple[str, bool]:

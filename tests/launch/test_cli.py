@@ -1,7 +1,10 @@
+import functools
 import importlib
+import importlib.metadata
 
 import pytest
 
+from launch import doctor
 from launch.cli import COMMANDS, main
 
 
@@ -47,6 +50,23 @@ def test_doctor_names_packages_and_missing_extras(capsys):
     printed = capsys.readouterr().out
     assert "torch" in printed
     assert "extra demo" in printed
+
+
+def test_doctor_of_a_checkout_that_is_not_installed_reads_setup_py(capsys, monkeypatch):
+    def absent_if_own(name, *, ask):
+        if name == "mindshift":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return ask(name)
+
+    installed = {extra: set(names) for extra, names in doctor._requirements_by_extra().items()}
+    for function in ("version", "requires"):
+        ask = getattr(importlib.metadata, function)
+        monkeypatch.setattr(importlib.metadata, function, functools.partial(absent_if_own, ask=ask))
+    assert {extra: set(names) for extra, names in doctor._requirements_by_extra().items()} == installed
+    assert main(["doctor"]) == 0
+    assert "mindshift from the checkout, Python" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == "mindshift from the checkout\n"
 
 
 def test_doctor_refuses_arguments(capsys):
