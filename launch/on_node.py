@@ -157,7 +157,8 @@ def own_extensions_folder(name: str) -> Iterator[None]:
     torch guards a build by a file that a killed build leaves behind; every later run waits for it for ever. Whoever
     finds nobody else at work in the folder removes such files.
     """
-    folder = Path.home() / ".cache" / "mindshift" / "torch_extensions" / name
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"  # home folders have small quotas on clusters
+    folder = Path(cache) / "mindshift" / "torch_extensions" / name
     if "TORCH_EXTENSIONS_DIR" in os.environ:
         yield
         return

@@ -259,10 +259,14 @@ def test_the_stage_s_exit_code_survives_accelerate(processes, program, code, tmp
     assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == code
 
 
-def test_a_killed_build_s_lock_is_removed_once_nobody_is_at_work(tmp_path, monkeypatch):
+@pytest.mark.parametrize("cache", [None, "scratch"])
+def test_a_killed_build_s_lock_is_removed_once_nobody_is_at_work(cache, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
-    folder = tmp_path / ".cache" / "mindshift" / "torch_extensions" / "node"
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if cache:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+    folder = tmp_path / (cache or ".cache") / "mindshift" / "torch_extensions" / "node"
     (folder / "op").mkdir(parents=True)
     (folder / "op" / "lock").touch()
     with own_extensions_folder("node"):
