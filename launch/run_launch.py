@@ -18,9 +18,10 @@ from configs.recipe import load_recipe
 from launch.journal import Launch, LaunchedStage, find_launches, launch_folder, read_launch
 from launch.launch_options import LaunchOptions, help_text, parse_options
 from launch.scheduler import SLURM_FOLDER, batch_command, cancel, require_slurm, submit
-from launch.site_settings import SiteSettings, job_environment, sbatch_options
+from launch.site_settings import SiteSettings, job_environment, node_processes, sbatch_options
 from launch.stages import STAGES, ChainRecipe, Link, chain_links, find_stage
 from launch.standing import LIVE, show, standings
+from pretrain.config import PretrainRecipe
 
 logger = logging.getLogger("launch")
 
@@ -90,7 +91,8 @@ def launch_links(links: list[Link], folder: Path, options: LaunchOptions, site: 
     """Run or submit stages that build on each other, and note it in the journal.
 
     Raises:
-        UserError: the same launch is still at work, a stage stopped, or several nodes are given to one that uses one.
+        UserError: the same launch is still at work, a stage stopped, several nodes are given to one that uses one, or
+            a batch cannot be dealt to the processes.
     """
     for link in links:
         if site.nodes.get(link.stage.name, 1) > 1 and not link.stage.spans_nodes:
@@ -98,6 +100,10 @@ def launch_links(links: list[Link], folder: Path, options: LaunchOptions, site: 
                 f"the {link.stage.name} stage is one process on one node, not on {site.nodes[link.stage.name]}",
                 fix="For many nodes give its recipe `executor: slurm`, which submits its tasks as arrays.",
             )
+        if isinstance(link.recipe, PretrainRecipe) and not link_is_done(link):  # rather than after hours in the queue
+            nodes = site.nodes.get(link.stage.name, 1) if options.on == "slurm" else 1
+            gpus = link.stage.gpus(link.recipe, site.gpus_per_node)
+            link.recipe.accumulation_steps(nodes * node_processes(site, gpus=gpus))
     launch = Launch(folder=folder, where=options.on)
     launch.stages = [
         LaunchedStage(

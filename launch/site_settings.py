@@ -121,20 +121,24 @@ def _share_of_memory(gpus: int, site: SiteSettings) -> str:
     return f"{_share(int(amount[1]) * MEGABYTES[amount[2]], gpus, site)}M"
 
 
+def node_processes(site: SiteSettings, *, gpus: int) -> int:
+    """Return how many training processes a node runs for a stage that uses `gpus` of it."""
+    # `processes_per_node` is meant for whole nodes: on one GPU of eight, its processes would crowd that one.
+    return (site.processes_per_node if gpus == site.gpus_per_node else 0) or gpus or 1
+
+
 def job_environment(site: SiteSettings, stage: str, *, gpus: int) -> dict[str, str]:
     """Return the variables that `launch/slurm/env.sh` and `launch/on_node.py` read, and the site's own.
 
     Raises:
         UserError: the container or the accelerate configuration is not there.
     """
-    # `processes_per_node` is meant for whole nodes: on one GPU of eight, its processes would crowd that one.
-    processes = site.processes_per_node if gpus == site.gpus_per_node else 0
     environment = {
         "MINDSHIFT_HOME": str(CODE_ROOT),
         "MINDSHIFT_ENVIRONMENT": site.environment or sys.prefix,
         "MINDSHIFT_MODULES": " ".join(site.modules),
         "MINDSHIFT_CONTAINER": "",
-        "MINDSHIFT_PROCESSES_PER_NODE": str(processes or gpus or 1),
+        "MINDSHIFT_PROCESSES_PER_NODE": str(node_processes(site, gpus=gpus)),
         "MINDSHIFT_ACCELERATE_CONFIG": "",
     }
     if site.container:

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from configs.errors import UserError
 from configs.recipe import StageRecipe, require
 
 
@@ -196,3 +197,21 @@ class PretrainRecipe(StageRecipe):
     def micro_batch_tokens(self) -> int:
         """Tokens a process handles at once."""
         return self.micro_batch_size * self.max_seq_length
+
+    def accumulation_steps(self, world_size: int) -> int:
+        """Return how many micro-batches each of `world_size` processes adds up before an optimizer step.
+
+        Raises:
+            UserError: the global batch cannot be dealt evenly to this many processes.
+        """
+        if self.global_batch_tokens is None:
+            return self.gradient_accumulation_steps
+        steps, rest = divmod(self.global_batch_tokens, self.micro_batch_tokens * world_size)
+        if rest or not steps:
+            raise UserError(
+                f"global_batch_tokens ({self.global_batch_tokens:,}) is no multiple of micro_batch_size × "
+                f"max_seq_length × processes ({self.micro_batch_tokens:,} × {world_size})",
+                where="recipe",
+                fix="Change one of them; on more processes, lower micro_batch_size.",
+            )
+        return steps

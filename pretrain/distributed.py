@@ -153,22 +153,3 @@ class PlainBackend:
         """Every process reads all weights."""
         for name, parameter in self._model.named_parameters():
             parameter.copy_(state.weights[name])
-
-
-def accumulation_steps(recipe: PretrainRecipe, world_size: int) -> int:
-    """Return how many micro-batches each process adds up before an optimizer step.
-
-    Raises:
-        UserError: the global batch cannot be dealt evenly to this many processes.
-    """
-    if recipe.global_batch_tokens is None:
-        return recipe.gradient_accumulation_steps
-    steps, rest = divmod(recipe.global_batch_tokens, recipe.micro_batch_tokens * world_size)
-    if rest or not steps:
-        raise UserError(
-            f"global_batch_tokens ({recipe.global_batch_tokens:,}) is no multiple of micro_batch_size × max_seq_length "
-            f"× processes ({recipe.micro_batch_tokens:,} × {world_size})",
-            where="recipe",
-            fix="Change one of them.",
-        )
-    return steps

@@ -27,7 +27,7 @@ from pretrain.checkpoint import (
     save_checkpoint,
 )
 from pretrain.config import PretrainRecipe
-from pretrain.distributed import accumulation_steps, prepare
+from pretrain.distributed import prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
 from pretrain.evaluation import Evaluation, compare, evaluate_all
 from pretrain.flops import utilisation
@@ -67,7 +67,7 @@ class PretrainingRun:
     ) -> None:
         self.recipe, self.working_dir, self.accelerator, self.model = recipe, working_dir, accelerator, model
         self._tokenizer = tokenizer
-        self._micro_batches = accumulation_steps(recipe, accelerator.num_processes) * accelerator.num_processes
+        self._micro_batches = recipe.accumulation_steps(accelerator.num_processes) * accelerator.num_processes
         self._data = TrainingData(recipe, tokenizer, self._micro_batches)
         self.total_steps = self._data.count_steps(self._micro_batches)
         self._private: PrivateGradient | None = None

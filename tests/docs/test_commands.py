@@ -44,7 +44,19 @@ def test_a_shown_command_parses(command, monkeypatch, capsys):
     elif command[:2] == ["python", "-m"] and command[2].startswith("benchmarks."):
         assert importlib.util.find_spec(command[2]) is not None
     else:
-        assert program in {"source", "pip", "git", "hf", "cd", "export", "sbatch", "squeue", "scontrol", "apt-get", "python"}
+        assert program in {
+            "source",
+            "pip",
+            "git",
+            "hf",
+            "cd",
+            "export",
+            "sbatch",
+            "squeue",
+            "scontrol",
+            "apt-get",
+            "python",
+        }
 
 
 @pytest.mark.parametrize("page", [*(page.name for page in PAGES), "launch --help"])

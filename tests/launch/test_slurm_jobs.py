@@ -120,6 +120,16 @@ def test_a_container_that_is_not_there(tmp_path):
     assert words["MINDSHIFT_CONTAINER"].split()[:3] == ["apptainer", "exec", "--nv"]
 
 
+def test_a_batch_that_does_not_come_out_even_is_refused_before_it_is_submitted(capsys, tmp_path):
+    recipe = str(CODE_ROOT / "configs" / "pretrain" / "mentalbert.yaml")
+    words = ["launch", "pretrain", recipe, "--on", "slurm", "--dry-run", "--output_dir", str(tmp_path / "run")]
+    words += ["--site.gpus_per_node", "4", "--nodes", "2"]
+    assert main(words) == 2
+    assert "(8,192 × 8)" in capsys.readouterr().err
+    assert main([*words, "--micro_batch_size", "8"]) == 0
+    assert "--nodes=2 --gpus-per-node=4 " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_the_accelerate_configuration_is_for_pretraining_alone(stage):
     config = "launch/accelerate/deepspeed_gpu_4.yaml"

@@ -8,7 +8,6 @@ import pytest
 from configs.errors import UserError
 from configs.recipe import load_recipe
 from pretrain.config import PretrainRecipe
-from pretrain.distributed import accumulation_steps
 
 RECIPES = sorted((Path(__file__).resolve().parents[2] / "configs" / "pretrain").glob("*.yaml"))
 
@@ -32,7 +31,7 @@ def test_mentalbert_keeps_the_papers_protocol():
 def test_the_papers_batch_is_the_same_on_any_number_of_gpus(name, rows, processes, micro_batches):
     path = RECIPES[0].with_name(f"{name}.yaml")
     recipe = load_recipe(PretrainRecipe, [str(path), "--micro_batch_size", str(rows)], "mindshift pretrain")
-    assert accumulation_steps(recipe, processes) == micro_batches
+    assert recipe.accumulation_steps(processes) == micro_batches
     assert recipe.global_batch_tokens == 64 * recipe.max_seq_length
 
 
