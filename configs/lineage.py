@@ -101,7 +101,10 @@ def recorded_manifest(record: InputRecord) -> Manifest | None:
 
 
 def _corpora(manifest: Manifest) -> dict[str, InputRecord]:
-    """Return what a run pretrained on, by the recipe's key: `masking_contrast` is only counted, and a soup's corpora only score it."""
+    """Return what a run pretrained on, by the recipe's key.
+
+    `masking_contrast` is only counted, and a soup's corpora only score it.
+    """
     is_soup = "shares" in manifest.recipe
     if manifest.stage != "pretrain" or is_soup:
         return {}

@@ -130,7 +130,7 @@ class PrivateGradient:
         return round(self.noised_steps * self._units.expected_tokens)
 
     def shares_read(self, skipped: int) -> dict[str, float]:
-        """Return the share of the corpus's sequences that was read, in the mean, but for the steps that were skipped."""
+        """Return the share of the corpus's sequences that was read, in the mean, without steps that were skipped."""
         return {"corpus": self._units.share_read(self.noised_steps - skipped)}
 
     def fill(self, module: nn.Module, step: int, mlm_probability: float) -> None:

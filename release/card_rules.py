@@ -15,12 +15,10 @@ REQUIRED_METADATA = (
     *("license", "language", "base_model", "datasets", "pipeline_tag", "model-index", "co2_eq_emissions"),
     *("extra_gated_heading", "extra_gated_prompt", "extra_gated_fields", "extra_gated_button_content"),
 )
-BLANK = re.compile(
-    r"more information needed|\bTODO\b|\bTBD\b|\bFIXME\b|\bXXX\b|\{\{|\}\}|\bnan\b|lorem ipsum", re.I
-)
+BLANK = re.compile(r"more information needed|\bTODO\b|\bTBD\b|\bFIXME\b|\bXXX\b|\{\{|\}\}|\bnan\b|lorem ipsum", re.I)
 EMPTY_VALUE = re.compile(r"^(?:[->*] +)*None\.?$|\| *None *(?=\|)|`None`|: +None$", re.M)
-"""A value that was left out, as Python writes it: alone on its line, in its cell or behind its key. A sentence may begin
-with the word."""
+"""A value that was left out, as Python writes it: alone on its line, in its cell or behind its key. A sentence may
+begin with the word."""
 PRIVATE = {
     "a local path": re.compile(
         r"(?<![\w.])(?:/(?:home|root|Users|mnt|scratch|data|work|tmp|var|srv|gpfs|lustre)/|~/|[A-Z]:\\)\S*"

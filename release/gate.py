@@ -16,6 +16,7 @@ from release.override import Override
 from release.policy import MAXIMUM_AGE_DAYS, judge_all
 from release.subject import Subject
 
+
 def binding_reasons(subject: Subject, evidence: Evidence, lineage: Lineage) -> list[str]:
     """Say why `evidence` is not about this model, its data and the present code; empty if it is."""
     reasons = []

@@ -63,4 +63,4 @@ def override_reasons(override: Override, earlier: list[EarlierOverride], card: s
 
     reasons = [] if is_shown(override) else ["the override does not show in the card"]
     hidden = [found for found in earlier if not is_shown(found) or found.release not in card]
-    return reasons + [f"the override of {found.release}, which it is built from, is not in the card" for found in hidden]
+    return reasons + [f"the override of {found.release}, which it is built from, is not shown" for found in hidden]

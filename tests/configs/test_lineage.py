@@ -42,7 +42,13 @@ class House:
         recipe = recipe or Recipe(output_dir=folder)
         inputs = {key: self.root / source for key, source in inputs.items()}
         write_manifest(
-            folder, stage=stage, recipe=recipe, inputs=inputs, counts=counts or {}, started_at="", accepted=list(accepted)
+            folder,
+            stage=stage,
+            recipe=recipe,
+            inputs=inputs,
+            counts=counts or {},
+            started_at="",
+            accepted=list(accepted),
         )
         return folder
 

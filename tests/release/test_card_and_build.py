@@ -471,3 +471,17 @@ def test_every_recipe_of_this_room_loads():
         assert load_recipe(recipe_class, [str(folder / f"{name}.yaml")], name)
     values = yaml.safe_load((folder / "card.yaml").read_text())
     assert "forbidden_uses" in values
+
+
+def test_what_the_recipes_of_this_room_read_is_written_by_others():
+    from pathlib import Path
+
+    from launch.demo import DemoRecipe, chain
+
+    configs = Path(__file__).parents[2] / "configs"
+    written = {str(yaml.safe_load(path.read_text()).get("output_dir")) for path in configs.glob("*/*.yaml")}
+    written |= {str(step.folder.relative_to(Path.cwd())) for step in chain(DemoRecipe.output_dir)}
+    for path in (configs / "release").glob("*.yaml"):
+        values = yaml.safe_load(path.read_text())
+        read = [values.get(key) for key in ("model_dir", "data_dir", "audit_dir", "card_dir", "release_dir")]
+        assert set(read) - {None} <= written, path.name

@@ -157,7 +157,7 @@ def test_an_override_follows_into_what_is_built_from_the_model(chain, capsys):
     path.write_text(card.replace(reason, ""))
     finish(own / "card", "card", {"model": own / "model", "audits": own / "audits"})
     assert make_release(own, "silent", "--parent_dir", parent) == 2
-    assert "the override of tiny-mind 1.0.0, which it is built from, is not in the card" in capsys.readouterr().err
+    assert "the override of tiny-mind 1.0.0, which it is built from, is not shown" in capsys.readouterr().err
 
 
 def test_a_push_wants_the_overrides_of_earlier_releases_in_the_card():

@@ -349,7 +349,7 @@ def test_a_version_that_is_released_is_not_replaced_and_stays_open(hub, folder):
     publish(hub, folder)
     commits = [commit.id for commit in hub.repos[REPO].refs["main"]]
     (folder / "config.json").write_text('{"more": 1}')
-    with pytest.raises(UserError, match="v1.0.0 is released already") as error:
+    with pytest.raises(UserError, match=r"v1\.0\.0 is released already") as error:
         publish(hub, folder, update_existing=True)
     assert "Raise `version`" in str(error.value)
     assert state(hub) == OPEN
@@ -362,7 +362,7 @@ def test_a_version_that_is_released_is_not_brought_back_over_a_later_one(hub, fo
     (folder / "config.json").write_text('{"more": 1}')
     Publication(connect(hub.url, "tok-owner"), REPO, folder, tag="v1.1.0", update_existing=True).run()
     (folder / "config.json").write_text(first)
-    with pytest.raises(UserError, match="v1.0.0 is released already, and main holds other files"):
+    with pytest.raises(UserError, match=r"v1\.0\.0 is released already, and main holds other files"):
         publish(hub, folder, update_existing=True)
     assert state(hub) == OPEN
     assert len(hub.repos[REPO].refs["main"]) == 3
