@@ -24,6 +24,8 @@ class Lineage:
     Attributes:
         corpora: what any generation was pretrained on.
         tasks: what any generation was fine-tuned on.
+        shares_read: the share of each corpus's training part that one of the runs read, at the least; None if no
+            manifest tells.
         ancestors: every model it came from that was a local folder.
         public_names: the names of those that were none.
         changed: folder names of the ancestors whose run went on with inputs that had changed.
@@ -32,6 +34,7 @@ class Lineage:
 
     corpora: dict[str, InputRecord]
     tasks: dict[str, InputRecord]
+    shares_read: dict[str, float | None]
     ancestors: dict[str, InputRecord]
     public_names: frozenset[str]
     changed: tuple[str, ...]
@@ -52,12 +55,16 @@ def trace_lineage(manifest: Manifest, *, stop_at: Set[str] = frozenset()) -> Lin
     """
     corpora: dict[str, InputRecord] = {}
     tasks: dict[str, InputRecord] = {}
+    shares_read: dict[str, float | None] = {}
     ancestors: dict[str, InputRecord] = {}
     public_names, changed, gaps = set(), [], []
     waiting = [("the model", manifest)]
     while waiting:
         name, found = waiting.pop()
-        corpora |= {record.sha256: record for record in _corpora(found)}
+        for key, record in _corpora(found).items():
+            corpora[record.sha256] = record
+            known = (_share_read(found, key), shares_read.get(record.sha256))
+            shares_read[record.sha256] = max((share for share in known if share is not None), default=None)
         tasks |= {record.sha256: record for key, record in found.inputs.items() if _is_task(found, key)}
         gaps += [f"{name} {gap}" for gap in _unrecorded(found)]
         models = [record for key, record in found.inputs.items() if MODEL_INPUT.fullmatch(key)]
@@ -78,6 +85,7 @@ def trace_lineage(manifest: Manifest, *, stop_at: Set[str] = frozenset()) -> Lin
     return Lineage(
         corpora=corpora,
         tasks=tasks,
+        shares_read=shares_read,
         ancestors=ancestors,
         public_names=frozenset(public_names),
         changed=tuple(changed),
@@ -92,14 +100,29 @@ def recorded_manifest(record: InputRecord) -> Manifest | None:
     return read_manifest(path.parent) if is_recorded else None
 
 
-def _corpora(manifest: Manifest) -> list[InputRecord]:
-    """Return what a run pretrained on: `masking_contrast` is only counted, and a soup's corpora only score it."""
+def _corpora(manifest: Manifest) -> dict[str, InputRecord]:
+    """Return what a run pretrained on, by the recipe's key.
+
+    `masking_contrast` is only counted, and a soup's corpora only score it.
+    """
     is_soup = "shares" in manifest.recipe
     if manifest.stage != "pretrain" or is_soup:
-        return []
+        return {}
     replays = (manifest.recipe.get("replay_share") or 0) > 0
     names = ("corpus", "general_corpus") if replays else ("corpus",)
-    return [manifest.inputs[name] for name in names if name in manifest.inputs]
+    return {name: manifest.inputs[name] for name in names if name in manifest.inputs}
+
+
+def _share_read(manifest: Manifest, key: str) -> float | None:
+    """Return the share of a corpus's training part that a run read; None if its manifest does not tell."""
+    if "shares_read" in manifest.counts:
+        share: float | None = manifest.counts["shares_read"].get(key)
+        return share
+    # Older manifests do not count. Each pass reads the whole domain, but only the next piece of the general text.
+    recipe = manifest.recipe
+    passes = recipe.get("num_train_epochs") or 0
+    is_private = recipe.get("dp_noise_multiplier") is not None or recipe.get("dp_epsilon") is not None
+    return 1.0 if key == "corpus" and passes >= 1 and not is_private else None
 
 
 def _is_task(manifest: Manifest, name: str) -> bool:

@@ -162,7 +162,7 @@ class Build:
     def _seal_canaries(self) -> Path | None:
         if not self.recipe.canaries_per_band:
             return None
-        canaries = make_canaries(self.recipe.canaries_per_band, self.author_key, self.recipe.seed)
+        canaries = make_canaries(self.recipe, self.author_key)
         return seal_canaries(self.working, canaries)
 
     def _run(self, name: str, pipeline: list[Any], sizes: list[int], unit: str) -> None:

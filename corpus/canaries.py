@@ -1,18 +1,22 @@
 """Plant sentences that no person wrote, so that a release audit can measure what a model memorises.
 
 Canaries (Carlini et al. 2019, arXiv:1802.08232): random word sequences behind one fixed opening, some planted
-once, some four times, some never, as controls. Their texts are drawn with the secret author key and written to
+once, some four times, some never, as controls. Their texts are drawn with the secret author key and the recipe, so
+that no two corpora share one: a model of both would have seen it twice as often as either says. They are written to
 `sealed/canaries.jsonl` (`id, text, repeats`), which must stay with the auditor and never be published.
 """
 
 import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from configs.recipe import recipe_values
 from corpus.chunks import lines_of_rows, rows_of_lines
+from corpus.config import CorpusRecipe
 
 REPEAT_BANDS = (0, 1, 4)
 SEALED_PATH = Path("sealed") / "canaries.jsonl"
@@ -31,13 +35,18 @@ WORDS = (
 )
 
 
-def make_canaries(per_band: int, author_key: bytes, seed: int) -> list[dict[str, Any]]:
-    """Return the canaries, `per_band` for each of `REPEAT_BANDS`; the same key and seed give the same ones."""
-    digest = hashlib.sha256(b"canaries" + author_key + str(seed).encode()).digest()
+def make_canaries(recipe: CorpusRecipe, author_key: bytes) -> list[dict[str, Any]]:
+    """Return the canaries, `canaries_per_band` for each of `REPEAT_BANDS`.
+
+    The same key and recipe give the same ones wherever and however the corpus is built; another selection of posts,
+    or another seed, gives others.
+    """
+    asked = {key: value for key, value in recipe_values(recipe).items() if key not in recipe.HOW}
+    digest = hashlib.sha256(b"canaries" + author_key + json.dumps(asked, sort_keys=True).encode()).digest()
     random = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
     words = WORDS.split()
     canaries = []
-    for number in range(per_band * len(REPEAT_BANDS)):
+    for number in range(recipe.canaries_per_band * len(REPEAT_BANDS)):
         secret = " ".join(words[place] for place in random.integers(0, len(words), size=SECRET_WORDS))
         identifier = f"{ID_PREFIX}{random.integers(0, 2**32):08x}{number:04d}"
         repeats = REPEAT_BANDS[number % len(REPEAT_BANDS)]
@@ -46,8 +55,10 @@ def make_canaries(per_band: int, author_key: bytes, seed: int) -> list[dict[str,
 
 
 def seal_canaries(corpus_dir: Path, canaries: list[dict[str, Any]]) -> Path:
-    """Write the sealed file, readable by its owner only."""
+    """Write the sealed file, readable by its owner only; a resumed build keeps the one it has planted from."""
     path = corpus_dir / SEALED_PATH
+    if path.exists():
+        return path
     path.parent.mkdir(mode=0o700, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:

@@ -223,6 +223,16 @@ class StepPlanner:
         """Passes over the corpus that have begun, counted from 0."""
         return self._epoch
 
+    def count_draws(self) -> tuple[IntArray, IntArray]:
+        """Return how often each sequence of the domain, and each of general text, stood in a step so far."""
+        counts = np.zeros(len(self._lengths), dtype=np.int64)
+        counts[: self._domain_count] = self._epoch
+        for epoch in range(self._epoch):
+            np.add.at(counts, self._replayed(epoch), 1)
+        np.add.at(counts, self._order[: self._cursor], 1)
+        np.subtract.at(counts, [draw.sequence for draw in self._pool], 1)
+        return counts[: self._domain_count], counts[self._domain_count :]
+
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to go on: JSON-serialisable, the same size at any position."""
         pool = [[draw.epoch, draw.sequence] for draw in self._pool]
@@ -252,6 +262,18 @@ class StepPlanner:
         rounds = 1 + int((start + wanted) // total)
         ends = np.concatenate([read + number * total for number in range(rounds)])
         return np.tile(general, rounds)[(ends > start) & (ends <= start + wanted)]
+
+
+def share_read(draws: IntArray, lost: int) -> float:
+    """Return the share of the sequences that were read at least once; 0 if there is none.
+
+    Args:
+        draws: (S,) how often each stood in a step.
+        lost: how many draws stood in steps that left no trace in the weights. Which ones is not known: as many
+            sequences as so few can hide count as unread.
+    """
+    hidden = int(np.searchsorted(np.cumsum(np.sort(draws[draws > 0])), lost, side="right"))
+    return float((np.count_nonzero(draws) - hidden) / max(1, len(draws)))
 
 
 @dataclasses.dataclass(frozen=True)

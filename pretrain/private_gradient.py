@@ -129,6 +129,10 @@ class PrivateGradient:
         """Tokens of the steps so far, in the mean: the exact number would say something about the draws."""
         return round(self.noised_steps * self._units.expected_tokens)
 
+    def shares_read(self, skipped: int) -> dict[str, float]:
+        """Return the share of the corpus's sequences that was read, in the mean, without steps that were skipped."""
+        return {"corpus": self._units.share_read(self.noised_steps - skipped)}
+
     def fill(self, module: nn.Module, step: int, mlm_probability: float) -> None:
         """Put the noised mean of a step into the parameters' gradients.
 

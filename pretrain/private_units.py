@@ -75,6 +75,15 @@ class PrivateUnits:
         chosen = np.flatnonzero(secret_generator(secret, SAMPLING, step).random(self.count) < self.sample_rate)
         return [(int(unit), self._draw_sequences(secret, step, int(unit))) for unit in chosen]
 
+    def share_read(self, steps: int) -> float:
+        """Return the share of the sequences that so many steps read at least once, in the mean.
+
+        The exact share would say something about the draws.
+        """
+        sizes = np.array([len(own) for own in self._sequences])
+        rates = self.sample_rate * np.minimum(1, self._most / sizes)
+        return float((sizes * (1 - (1 - rates) ** steps)).sum() / sizes.sum())
+
     def _draw_sequences(self, secret: int, step: int, unit: int) -> list[Draw]:
         own = self._sequences[unit]
         if len(own) > self._most:

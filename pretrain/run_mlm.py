@@ -61,12 +61,14 @@ def _verify_inputs(recipe: PretrainRecipe) -> list[str]:
 
 def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:
     """Return what an encoder's manifest says of the content of its `evaluation.json`."""
-    return {
+    counts = {
         "steps": result["steps"],
         "tokens": result["tokens"],
         "held_out_loss_before": result["before"]["overall"]["loss"],
         "held_out_loss_after": result["after"]["overall"]["loss"],
     }
+    # The audits of a release ask for it: what was not read cannot be remembered. A soup has read nothing itself.
+    return counts | {key: result[key] for key in ("shares_read",) if key in result}
 
 
 def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> None:

@@ -24,7 +24,7 @@ from pretrain.batches import (
 )
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import load_tokenizer
-from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner, UnseenDocuments
+from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner, UnseenDocuments, share_read
 from pretrain.private_units import PrivateUnits
 from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, starting_ids, weigh
 
@@ -99,6 +99,18 @@ class TrainingData:
     def private_units(self) -> PrivateUnits:
         """Return whom a differentially private run protects."""
         return PrivateUnits(self.shards, self.packer.sequence_documents, self.packer.sequence_lengths, self._recipe)
+
+    def shares_read(self, learned: int) -> dict[str, float]:
+        """Return the share of each corpus's training sequences that was read at least once, by the recipe's key.
+
+        Args:
+            learned: how many of the draws so far stand behind the weights: steps that were skipped or gone back
+                behind have left no trace.
+        """
+        domain, general = self.planner.count_draws()
+        lost = int(domain.sum() + general.sum()) - learned
+        shares = {"corpus": share_read(domain, lost)}
+        return shares | ({"general_corpus": share_read(general, lost)} if self._recipe.replay_share > 0 else {})
 
     def build(self, draws: list[Draw], mlm_probability: float, device: torch.device) -> MicroBatch:
         """Pack and mask one micro-batch."""

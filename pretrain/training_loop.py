@@ -76,6 +76,7 @@ class PretrainingRun:
                 recipe, self._data, tokenizer, steps=self.total_steps, accelerator=accelerator
             )
         self.step, self.tokens, self._interval = 0, 0, Interval()
+        self._learned = 0
         self._guard = GradientGuard(recipe.spike_factor, tells=accelerator.is_main_process)
         self._before: dict[str, Evaluation] | None = None
         self.stop_request = StopRequest()
@@ -108,6 +109,7 @@ class PretrainingRun:
         return {
             **self._sizes,
             "tokens": self.tokens,
+            "learned": self._learned,
             "interval": dataclasses.asdict(self._interval),
             "before": {name: found.as_json() for name, found in (self._before or {}).items()},
             "planner": self._data.planner.state_dict(),
@@ -147,6 +149,9 @@ class PretrainingRun:
         self._before = {name: Evaluation.from_json(values) for name, values in progress["before"].items()}
         self._data.planner.load_state_dict(progress["planner"])
         self._guard.load_state_dict(progress["guard"])
+        # Older checkpoints do not count: all that was drawn was learned if no step was skipped, else nothing is sure.
+        drawn = sum(int(counts.sum()) for counts in self._data.planner.count_draws())
+        self._learned = progress.get("learned", 0 if self._guard.skipped else drawn)
         if self._private is not None:
             self._private.load_state_dict(progress.get("private"))
 
@@ -254,7 +259,8 @@ class PretrainingRun:
         started = time.monotonic()
         accelerator, rank, world_size = self.accelerator, self.accelerator.process_index, self.accelerator.num_processes
         probability = mlm_probability(self.step, self.total_steps, self.recipe)
-        mine = list(enumerate(self._data.planner.next_step()))[rank::world_size]
+        plan = self._data.planner.next_step()
+        mine = list(enumerate(plan))[rank::world_size]
         batches = [self._data.build(draws, probability, accelerator.device) for _, draws in mine]
         masked = sum(batch.masked_count for batch in batches)
         real = sum(batch.real_tokens for batch in batches)
@@ -270,6 +276,8 @@ class PretrainingRun:
         gradient_norm = self._backend.step(learning_rate, self._guard.limit)
         losses = cast(Tensor, accelerator.reduce(losses_3, reduction="sum")).tolist()
         self._guard.record(self.step, gradient_norm)
+        if self._guard.in_a_row == 0:
+            self._learned += sum(len(draws) for draws in plan)
         room = self._micro_batches * self.recipe.micro_batch_tokens
         # Steps alone are timed: evaluations, checkpoints and stops in between are in no rate.
         seconds = time.monotonic() - started
@@ -336,11 +344,14 @@ class PretrainingRun:
     def _evaluate_result(self, before: dict[str, Evaluation]) -> dict[str, Any]:
         """Return the content of `evaluation.json`."""
         private = {} if self._private is None else {"privacy": self._private.report()}
+        skipped = self._guard.skipped
+        shares = self._data.shares_read(self._learned) if self._private is None else self._private.shares_read(skipped)
         return {
             "steps": self.step,
             "tokens": self.tokens,
-            "skipped_steps": self._guard.skipped,
+            "skipped_steps": skipped,
             "rewinds": self._guard.rewinds,
+            "shares_read": shares,
             **private,
             **compare(before, self._evaluate_all()),
         }

@@ -15,9 +15,10 @@ REQUIRED_METADATA = (
     *("license", "language", "base_model", "datasets", "pipeline_tag", "model-index", "co2_eq_emissions"),
     *("extra_gated_heading", "extra_gated_prompt", "extra_gated_fields", "extra_gated_button_content"),
 )
-BLANK = re.compile(
-    r"more information needed|\bTODO\b|\bTBD\b|\bFIXME\b|\bXXX\b|\{\{|\}\}|\bNone\b|\bnan\b|lorem ipsum", re.I
-)
+BLANK = re.compile(r"more information needed|\bTODO\b|\bTBD\b|\bFIXME\b|\bXXX\b|\{\{|\}\}|\bnan\b|lorem ipsum", re.I)
+EMPTY_VALUE = re.compile(r"^(?:[->*] +)*None\.?$|\| *None *(?=\|)|`None`|: +None$", re.M)
+"""A value that was left out, as Python writes it: alone on its line, in its cell or behind its key. A sentence may
+begin with the word."""
 PRIVATE = {
     "a local path": re.compile(
         r"(?<![\w.])(?:/(?:home|root|Users|mnt|scratch|data|work|tmp|var|srv|gpfs|lustre)/|~/|[A-Z]:\\)\S*"
@@ -49,8 +50,8 @@ def card_reasons(text: str, *, contact: str) -> list[str]:
     sections = card_sections(body)
     reasons += [f"the card lacks the section {name!r}" for name in REQUIRED_SECTIONS if name not in sections]
     reasons += [f"the section {name!r} of the card is empty" for name, content in sections.items() if not content]
-    for found in sorted({match[0] for match in BLANK.finditer(text)}):
-        reasons.append(f"the card has a blank ({found})")
+    blanks = {match[0] for match in BLANK.finditer(text)} | {"None" for _ in EMPTY_VALUE.finditer(text)}
+    reasons += [f"the card has a blank ({found})" for found in sorted(blanks)]
     return reasons + privacy_reasons(text, contact=contact, where="the card")
 
 

@@ -161,7 +161,7 @@ def read_evidence(path: Path) -> Evidence:
 def audit_code_sha256() -> str:
     """Return one hash over the sources that measure and judge: `release/audits/` and the modules around them."""
     room = Path(__file__).resolve().parent
-    modules = [room / f"{name}.py" for name in ("run_audit", "policy", "evidence", "gate")]
+    modules = [room / f"{name}.py" for name in ("run_audit", "policy", "evidence", "gate", "override")]
     sources = [*sorted((room / "audits").rglob("*.py")), *modules]
     digest = hashlib.sha256()
     for path in [*sources, *sorted((room / "audits").glob("*.json"))]:

@@ -3,7 +3,6 @@
 An override covers the verdict of a named audit, never a hash: it needs a written reason and shows in the card.
 """
 
-import dataclasses
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,36 +12,9 @@ from configs.lineage import Lineage, recorded_manifest, trace_lineage
 from configs.manifest import Manifest
 from release.evidence import Evidence, audit_code_sha256
 from release.inheritance import Parent, Restrictions, is_release, lineage_reasons, restriction_reasons
-from release.policy import MAXIMUM_AGE_DAYS, REQUIRED_AUDITS, judge_all
+from release.override import Override
+from release.policy import MAXIMUM_AGE_DAYS, judge_all
 from release.subject import Subject
-
-OVERRIDE_REASON_LETTERS = 40
-
-
-@dataclasses.dataclass(frozen=True)
-class Override:
-    """A person's decision to release in spite of named audits."""
-
-    audits: list[str]
-    reason: str
-    by: str
-
-    def __post_init__(self) -> None:
-        known = {name for names in REQUIRED_AUDITS.values() for name in names}
-        unknown = sorted(set(self.audits) - known)
-        if unknown:
-            raise UserError(f"no such audit: {', '.join(unknown)}", where="override_audits")
-        if self.audits and len(self.reason.strip()) < OVERRIDE_REASON_LETTERS:
-            raise UserError(
-                f"an override needs a written reason of at least {OVERRIDE_REASON_LETTERS} letters",
-                where="override_reason",
-                fix="Say who decided on what grounds; it is published in the card.",
-            )
-        if self.audits and not self.by.strip():
-            raise UserError("an override names the person who answers for it", where="override_by")
-
-
-NO_OVERRIDE = Override(audits=[], reason="", by="")
 
 
 def binding_reasons(subject: Subject, evidence: Evidence, lineage: Lineage) -> list[str]:

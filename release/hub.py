@@ -78,6 +78,7 @@ class Publication:
                 check_token(self.api)
                 existing = self._find()
                 self._refuse_other_content(existing)
+                self._refuse_released_version(existing)
                 commit = self._fill(existing)
                 self._set_gate(commit)
                 self._open(commit)
@@ -121,6 +122,19 @@ class Publication:
                 fix="Choose another name"
                 + (", or pass --update_existing true to replace that release." if earlier_release else "."),
             )
+
+    def _refuse_released_version(self, existing: ModelInfo | None) -> None:
+        """Refuse a new commit for a tag that stands: the tag would fail last, when the commit is open."""
+        if existing is None or self._tagged() is None:
+            return
+        for revision in (self.tag, "main"):
+            there, ours = self._contents(revision)
+            if there != ours:
+                raise UserError(
+                    f"{self.tag} is released already, and {revision} holds other files than this release",
+                    where=self.repo_id,
+                    fix="Raise `version` in the card's recipe, then write the card, build and sign anew.",
+                )
 
     def _fill(self, existing: ModelInfo | None) -> str:
         """Create the repository private and give it the files in one commit; returns the commit id."""
@@ -233,12 +247,12 @@ class Publication:
             time.sleep(WAIT_SECONDS)
         raise UserError(f"the Hub does not confirm {what}", where=self.repo_id)
 
-    def _contents(self) -> tuple[dict[str, str], dict[str, str]]:
-        """Return path → content id, of the repository and of our folder.
+    def _contents(self, revision: str = "main") -> tuple[dict[str, str], dict[str, str]]:
+        """Return path → content id, of the repository at a revision and of our folder.
 
         The id is the sha256 for files that the repository keeps as large ones, and the git id for the others.
         """
-        listed = self.api.list_repo_tree(self.repo_id, recursive=True)
+        listed = self.api.list_repo_tree(self.repo_id, recursive=True, revision=revision)
         rows = {row.path: row for row in listed if isinstance(row, RepoFile) and row.path not in ADDED_BY_HUB}
         remote = {path: row.lfs.sha256 if row.lfs else row.blob_id for path, row in rows.items()}
         large = {path for path, row in rows.items() if row.lfs}

@@ -14,6 +14,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.lineage import trace_lineage
 from configs.manifest import InputRecord, sha256_file
+from release.override import EarlierOverride
 from release.subject import Subject, fingerprint
 
 RELEASE_NAME = "release.json"
@@ -42,6 +43,8 @@ class Parent:
     data_sha256: list[str]
     release_sha256: str
     restrictions: Restrictions
+    overrides: list[EarlierOverride]
+    """Its own override, if there is one, then those of the releases that it was built from itself."""
 
 
 def read_parent(folder: Path) -> Parent:
@@ -63,9 +66,16 @@ def read_parent(folder: Path) -> Parent:
             data_sha256=list(values["provenance"]["data_sha256"]),
             release_sha256=sha256_file(path),
             restrictions=Restrictions(**values["restrictions"]),
+            overrides=_read_overrides(values),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"not a release of mindshift ({type(error).__name__})", where=path) from error
+
+
+def _read_overrides(release: dict[str, Any]) -> list[EarlierOverride]:
+    own = release["override"]
+    first = [EarlierOverride(f"{release['name']} {release['version']}", **own)] if own["audits"] else []
+    return first + [EarlierOverride(**found) for found in release.get("earlier_overrides", [])]
 
 
 def lineage_reasons(subject: Subject, parent: Parent | None, *, audited: Collection[str]) -> list[str]:

@@ -15,9 +15,9 @@ from typing import Any
 from configs.errors import UserError
 from release.config import CardRecipe
 from release.evidence import AuditResult, Evidence
-from release.gate import Override
 from release.helplines import card_helplines
 from release.inheritance import Parent, Restrictions
+from release.override import Override
 from release.policy import POLICY, data_indices, judge_all
 from release.subject import Subject
 
@@ -105,7 +105,7 @@ def metadata(
         for data, name, value in [
             *(("evaluation of this release", name, round(value, 6)) for name, value in metrics.items()),
             *(
-                (f"audit {audit.name}", measure.name, round(measure.estimate, 6))
+                (f"audit {audit.key}", measure.name, round(measure.estimate, 6))
                 for audit in evidence.audits
                 for measure in audit.measures
             ),
@@ -225,7 +225,7 @@ def markdown_table(columns: list[str], rows: list[list[str]]) -> str:
 
 def _decisive(name: str, result: AuditResult | None) -> str:
     if result is None or not result.measures:
-        return "none"
+        return "no numbers"
     wanted = {limit.measure for limits in POLICY[name].blocks_when for limit in limits}
     return "; ".join(
         f"{m.name.replace('_', ' ')} {m.estimate:.3g} ({m.low:.3g} to {m.high:.3g}){' ' + m.unit if m.unit else ''}"

@@ -183,6 +183,8 @@ def data_indices(name: str, evidence: Evidence) -> range:
 
 
 def _judge_everywhere(name: str, evidence: Evidence) -> tuple[Verdict, str]:
+    if not data_indices(name, evidence):
+        return "missing", f"{name}: was run on no data"
     judged = [judge(name, evidence.audit(name, index)) for index in data_indices(name, evidence)]
     refused = [(index, verdict, reason) for index, (verdict, reason) in enumerate(judged) if verdict != "passed"]
     if len(judged) == 1 or not refused:

@@ -14,8 +14,8 @@ from configs.errors import UserError
 from configs.manifest import now, sha256_file
 from release.card_rules import privacy_reasons
 from release.evidence import EVIDENCE_NAME, Evidence
-from release.gate import Override
 from release.inheritance import RELEASE_NAME, Parent, Restrictions
+from release.override import Override
 from release.policy import judge_all
 from release.sbom import SBOM_NAME, write_sbom
 from release.subject import Subject, path_keys, unsafe_files
@@ -95,6 +95,7 @@ def release_record(
         "key_fingerprint": card.key_fingerprint,
         "restrictions": dataclasses.asdict(card.restrictions),
         "override": dataclasses.asdict(card.override),
+        "earlier_overrides": [] if parent is None else [dataclasses.asdict(found) for found in parent.overrides],
         "verdicts": {name: verdict for name, (verdict, _) in judge_all(evidence).items()},
         "built_from": None
         if parent is None

@@ -6,36 +6,47 @@ Each finished audit is kept in the working folder, so a killed run goes on with 
 import dataclasses
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
+from configs.lineage import trace_lineage
 from configs.manifest import now, verify_inputs, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from release.audits.canary_exposure import audit_canaries
 from release.audits.crows_pairs import audit_crows_pairs
-from release.audits.documents import AuditedData, sample_documents
+from release.audits.documents import AuditedData, check_together, sample_documents
 from release.audits.extraction import audit_extraction
 from release.audits.figures import draw_audit
 from release.audits.gender_skew import audit_gender_skew
 from release.audits.honest import audit_honest
-from release.audits.label_membership import audit_label_membership, rows_trained_on
+from release.audits.label_membership import LEAST_TRAINED, audit_label_membership, rows_trained_on
 from release.audits.language_model import MaskedScorer, short_name
 from release.audits.membership import audit_membership
 from release.audits.report import render_report
 from release.audits.shadow import train_shadow
 from release.audits.worrying_fills import audit_worrying_fills
 from release.config import AuditRecipe
-from release.evidence import EVIDENCE_NAME, AuditResult, Evidence, bind_evidence, evidence_text, read_result
-from release.policy import REQUIRED_AUDITS, data_indices, judge_all
+from release.evidence import (
+    EVIDENCE_NAME,
+    AuditResult,
+    Evidence,
+    bind_evidence,
+    evidence_text,
+    read_evidence,
+    read_result,
+)
+from release.policy import POLICY, REQUIRED_AUDITS, data_indices, judge_all
 from release.subject import Subject, read_subject
 
 RESULTS, MADE_OF = "results", "made_of.json"
@@ -58,23 +69,31 @@ def main(arguments: Sequence[str], program: str) -> None:
     unknown = sorted(set(recipe.skip_audits) - set(REQUIRED_AUDITS[subject.kind]))
     if unknown:
         raise UserError(f"no such audit: {', '.join(unknown)}", where="skip_audits")
+    if subject.kind == "encoder":
+        check_together(recipe.data_dirs)
     folder = open_run_folder(recipe)
     wanted = [name for name in REQUIRED_AUDITS[subject.kind] if name not in recipe.skip_audits]
     audits = encoder_audits(recipe) if subject.kind == "encoder" else classifier_audits(recipe, subject)
-    data = [AuditedData(folder, tuple(recipe.data_dirs)) for folder in recipe.data_dirs]
     bound = bind_evidence(
         subject, base_model=short_name(recipe.base_model), base=base, data=recipe.data_dirs, audits=[]
     )
-    _forget_other_results(folder, bound)
-    results = [
-        _run_once(partial(audits[name], data[index]), name, index, folder)
-        for name in wanted
-        for index in data_indices(name, bound)
+    shares = trace_lineage(subject.manifest).shares_read
+    data = [
+        AuditedData(path, tuple(recipe.data_dirs), shares.get(sha256))
+        for path, sha256 in zip(recipe.data_dirs, bound.data_sha256, strict=True)
     ]
-    evidence = dataclasses.replace(bound, audits=results)
-    remove_folder(folder / RESULTS)
-    write_atomically(folder / EVIDENCE_NAME, evidence_text(evidence))
+    evidence = _finished_evidence(folder, bound)
+    if evidence is None:
+        _forget_other_results(folder, bound)
+        results = [
+            _run_once(partial(audits[name], data[index]), name, index, folder)
+            for name in wanted
+            for index in data_indices(name, bound)
+        ]
+        evidence = dataclasses.replace(bound, audits=results)
+        write_atomically(folder / EVIDENCE_NAME, evidence_text(evidence))
     write_atomically(folder / "report.html", render_report(evidence, folder))
+    remove_folder(folder / RESULTS)  # from here on the evidence stands for them; the manifest must not name them
     verdicts = judge_all(evidence)
     counts = {name: verdict for name, (verdict, _) in verdicts.items()}
     inputs = {"model": recipe.model_dir, "data": recipe.data_dir, **({"base": base} if base.is_dir() else {})}
@@ -108,9 +127,8 @@ def encoder_audits(recipe: AuditRecipe) -> dict[str, Audit]:
         "gender_skew": lambda _: audit_gender_skew(adapted, base, **common),
     }
     if not base.has_head:
-        for name in NEEDS_BASE_HEAD:
-            audits[name] = _without_base_head(audits[name])
-    return audits
+        audits |= {name: _without_base_head(audits[name]) for name in NEEDS_BASE_HEAD}
+    return audits | {name: _if_read(name, audits[name]) for name in audits if POLICY[name].asks_about_data}
 
 
 def classifier_audits(recipe: AuditRecipe, subject: Subject) -> dict[str, Audit]:
@@ -183,10 +201,37 @@ def _without_base_head(audit: Audit) -> Audit:
     return run
 
 
+def _if_read(name: str, audit: Audit) -> Audit:
+    """Run an audit only on a corpus that was read: what was not would count as seen and dilute every attack."""
+
+    def run(data: AuditedData) -> AuditResult:
+        share = data.share_read
+        if share is not None and share >= LEAST_TRAINED:
+            return audit(data)
+        # Rounded down, or a share just under the limit would read as if it reached it.
+        read = "an unknown share" if share is None else f"only {math.floor(1000 * share) / 10:g} %"
+        note = f"{read} of this corpus was read in training, {100 * LEAST_TRAINED:g} % are needed"
+        return AuditResult(name=name, status="invalid", note=f"{note}: see docs/releasing.md")
+
+    return run
+
+
+def _finished_evidence(folder: Path, bound: Evidence) -> Evidence | None:
+    """Return the evidence of a run that was killed behind its last audit, if it is about the same things."""
+    if not (folder / EVIDENCE_NAME).is_file():
+        return None
+    found = read_evidence(folder / EVIDENCE_NAME)
+    return found if _made_of(found) == _made_of(bound) else None
+
+
+def _made_of(evidence: Evidence) -> dict[str, Any]:
+    """Return what the numbers of evidence depend on: model, data, base and audit code."""
+    return {key: value for key, value in dataclasses.asdict(evidence).items() if key not in NOT_MEASURED}
+
+
 def _forget_other_results(folder: Path, bound: Evidence) -> None:
     """Remove what an interrupted run measured on another model, data or base, or with other audit code."""
-    made_of = {key: value for key, value in dataclasses.asdict(bound).items() if key not in NOT_MEASURED}
-    path, text = folder / RESULTS / MADE_OF, json.dumps(made_of, indent=2)
+    path, text = folder / RESULTS / MADE_OF, json.dumps(_made_of(bound), indent=2)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         return
     if path.parent.is_dir():

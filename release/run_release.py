@@ -14,8 +14,9 @@ from configs.run_folder import finish_run_folder, open_run_folder, remove_folder
 from release.card_rules import card_reasons
 from release.config import AccessRecipe, BuildRecipe, CardRecipe, HubRecipe, PushRecipe, SignRecipe, VerifyRecipe
 from release.evidence import EVIDENCE_NAME, Evidence, read_evidence
-from release.gate import Override, age_reasons, gate_reasons, refuse, verdict_reasons
+from release.gate import age_reasons, gate_reasons, refuse, verdict_reasons
 from release.inheritance import RELEASE_NAME, REPOSITORY, Restrictions, inherit, read_parent
+from release.override import EarlierOverride, Override, override_reasons
 from release.subject import Subject, read_subject
 
 ACTIONS = ("list", "accept", "reject", "revoke", "export")
@@ -75,7 +76,7 @@ def build(arguments: Sequence[str], program: str) -> None:
             *gate_reasons(subject, evidence, record.override, record.restrictions, parent, audits=audits),
             *_card_binding_reasons(record.fingerprint, record.evidence_sha256, subject, recipe.audit_dir),
             *card_reasons(text, contact=record.contact),
-            *_override_shown_reasons(record.override, text),
+            *override_reasons(record.override, parent.overrides if parent else [], text),
         ],
         recipe.model_dir,
     )
@@ -192,11 +193,6 @@ def _card_binding_reasons(fingerprint: str, evidence_sha256: str, subject: Subje
     return reasons
 
 
-def _override_shown_reasons(override: Override, text: str) -> list[str]:
-    shown = not override.audits or (override.reason in text and override.by in text)
-    return [] if shown else ["the override does not show in the card"]
-
-
 def _push_reasons(repository: Path, public_key: Path) -> list[str]:
     """Judge once more from the files that are about to leave."""
     from release.evidence import audit_code_sha256
@@ -206,6 +202,7 @@ def _push_reasons(repository: Path, public_key: Path) -> list[str]:
 
     values = _read_release(repository)
     evidence, override = read_evidence(repository / "audits" / EVIDENCE_NAME), Override(**values["override"])
+    earlier = [EarlierOverride(**found) for found in values.get("earlier_overrides", [])]
     reasons = [*repository_reasons(repository), *signature_reasons(repository, public_key)]
     if not evidence.fingerprint == values["fingerprint"] == fingerprint(repository):
         reasons.append("the audits were made for other bytes than those to be published")
@@ -216,7 +213,7 @@ def _push_reasons(repository: Path, public_key: Path) -> list[str]:
         *reasons,
         *age_reasons(evidence),
         *verdict_reasons(evidence, override),
-        *_override_shown_reasons(override, text),
+        *override_reasons(override, earlier, text),
     ]
 
 

@@ -7,13 +7,17 @@ import dataclasses
 import hashlib
 import heapq
 import io
+import itertools
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from configs.errors import UserError
+from configs.manifest import MANIFEST_NAME, read_manifest
 
 CANARY_FILE = Path("sealed") / "canaries.jsonl"
+WORD = re.compile(r"\w+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,12 @@ class Document:
     text: str
     author_hash: str
 
+    @property
+    def digest(self) -> bytes:
+        """A hash of its words in lower case: the same for one text with other spaces, capitals or punctuation."""
+        words = " ".join(WORD.findall(self.text.casefold()))
+        return hashlib.blake2b(words.encode(), digest_size=16).digest()
+
 
 @dataclasses.dataclass(frozen=True)
 class AuditedData:
@@ -42,10 +52,12 @@ class AuditedData:
         folder: where it lies.
         everything: the folders of all that the model was trained on, this one among them. What one of them holds out
             may be in the training part of another, and then it is no text that the model has not seen.
+        share_read: the share of its training part that the model was trained on at the least; None if nobody knows.
     """
 
     folder: Path
     everything: tuple[Path, ...]
+    share_read: float | None = None
 
     def canaries(self) -> list[Canary]:
         """Return its canaries."""
@@ -56,15 +68,51 @@ class AuditedData:
         return read_documents(self.folder, "train")
 
     def held_out(self) -> Iterator[Document]:
-        """Yield the held-out documents that no other corpus has in its training part."""
+        """Yield the held-out documents that no other corpus has in its training part, by id or by text.
+
+        Reddit's ids are the same everywhere; other texts are numbered by the corpus that they came into.
+        """
         others = [folder for folder in self.everything if folder != self.folder]
-        seen = {document.id for folder in others for document in read_documents(folder, "train")}
-        return (document for document in read_documents(self.folder, "held_out") if document.id not in seen)
+        seen: set[str | bytes] = set()
+        for folder in others:
+            for document in read_documents(folder, "train"):
+                seen |= {document.id, document.digest}
+        for document in read_documents(self.folder, "held_out"):
+            if document.id not in seen and document.digest not in seen:
+                yield document
 
     def authors_trained_on(self) -> frozenset[str]:
         """Return who has a document in any training part."""
         documents = (document for folder in self.everything for document in read_documents(folder, "train"))
         return frozenset(document.author_hash for document in documents if document.author_hash)
+
+
+def check_together(folders: Sequence[Path]) -> None:
+    """Refuse corpora of one model that cannot be audited side by side.
+
+    Raises:
+        UserError: two of them planted the same sentences, or hashed their authors with different keys.
+    """
+    owner: dict[str, Path] = {}
+    for folder in folders:
+        for canary in read_canaries(folder):
+            if owner.setdefault(canary.text, folder) != folder:
+                raise UserError(
+                    f"has planted the same canaries as {owner[canary.text]}: the model saw them more often than either "
+                    "corpus says",
+                    where=folder,
+                    fix="Build one of them anew, and train on that: each build draws canaries of its own.",
+                )
+    written = [folder for folder in folders if (folder / MANIFEST_NAME).is_file()]
+    keys = {folder: read_manifest(folder).counts.get("author_key") for folder in written}
+    known = {folder: key for folder, key in keys.items() if key}
+    if len(set(known.values())) > 1:
+        first, other = next((a, b) for a, b in itertools.pairwise(known) if known[a] != known[b])
+        raise UserError(
+            f"its authors were hashed with another key than those of {first}: whether one wrote in both cannot be told",
+            where=other,
+            fix="Build all corpora of a model with one keys_dir.",
+        )
 
 
 def read_canaries(corpus_dir: Path) -> list[Canary]:

@@ -19,6 +19,9 @@ class Recipe(StageRecipe):
     task: str | None = None
     auxiliary_tasks: list[str] = dataclasses.field(default_factory=list)
     replay_share: float = 0.0
+    max_steps: int | None = None
+    num_train_epochs: float | None = None
+    dp_epsilon: float | None = None
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -32,14 +35,20 @@ class House:
     def __init__(self, root: Path):
         self.root = root
 
-    def make(self, name, stage="corpus", *, recipe=None, accepted=(), **inputs):
+    def make(self, name, stage="corpus", *, recipe=None, accepted=(), counts=None, **inputs):
         folder = self.root / name
         folder.mkdir()
         (folder / "content").write_text(name)
         recipe = recipe or Recipe(output_dir=folder)
         inputs = {key: self.root / source for key, source in inputs.items()}
         write_manifest(
-            folder, stage=stage, recipe=recipe, inputs=inputs, counts={}, started_at="", accepted=list(accepted)
+            folder,
+            stage=stage,
+            recipe=recipe,
+            inputs=inputs,
+            counts=counts or {},
+            started_at="",
+            accepted=list(accepted),
         )
         return folder
 
@@ -88,6 +97,33 @@ def test_a_soup_has_seen_what_its_members_have_and_nothing_itself(house):
     lineage = house.trace("soup")
     assert names(lineage.data) == {"a", "b", "general"}
     assert names(lineage.ancestors) == {"base", "first", "second"}
+
+
+def test_the_share_of_a_corpus_that_was_read_is_the_largest_that_a_run_tells(house):
+    house.make("third", "pretrain", counts={"shares_read": {"corpus": 0.4}}, corpus="a", model="second")
+    replay = Recipe(output_dir=house.root, replay_share=0.1, num_train_epochs=2)
+    counts = {"shares_read": {"corpus": 0.7, "general_corpus": 0.2}}
+    recipe = {"recipe": replay, "general_corpus": "general"}
+    house.make("fourth", "pretrain", counts=counts, corpus="a", model="third", **recipe)
+    assert house.trace("second").shares_read == {house.sha256(name): None for name in ("a", "b", "general")}
+    found = house.trace("fourth").shares_read
+    assert found == {house.sha256("a"): 0.7, house.sha256("b"): None, house.sha256("general"): 0.2}
+    house.make("fifth", "pretrain", corpus="a", model="fourth", **recipe)  # of before runs told it: a pass or more
+    assert house.trace("fifth").shares_read == found | {house.sha256("a"): 1.0}
+
+
+@pytest.mark.parametrize(
+    ("keys", "share"),
+    [
+        ({"num_train_epochs": 1.0}, 1.0),
+        ({"num_train_epochs": 0.5}, None),
+        ({"max_steps": 10**6}, None),
+        ({"num_train_epochs": 3.0, "dp_epsilon": 8.0}, None),  # draws at random, with repetition
+    ],
+)
+def test_an_older_manifest_proves_a_whole_pass_by_its_recipe_or_not_at_all(house, keys, share):
+    house.make("third", "pretrain", recipe=Recipe(output_dir=house.root, **keys), corpus="c", model="base")
+    assert house.trace("third").shares_read == {house.sha256("c"): share}
 
 
 def test_a_vocabulary_trains_nothing(house):

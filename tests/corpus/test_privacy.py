@@ -14,8 +14,9 @@ from configs.manifest import read_manifest, verify_folder
 from corpus import erase as erase_program
 from corpus import erasure
 from corpus.authors import hash_author, load_author_key
-from corpus.canaries import REPEAT_BANDS, SEALED_PATH
+from corpus.canaries import REPEAT_BANDS, SEALED_PATH, make_canaries, seal_canaries
 from corpus.chunks import read_rows, rows_of_lines
+from corpus.config import CorpusRecipe
 from corpus.erasure import erase, find_shards, verify_proof
 from corpus.lock_files import main as vault_main
 from corpus.shards import SPLITS, TokenShards, documents_path
@@ -194,6 +195,24 @@ def test_canaries_are_planted_as_often_as_the_sealed_file_says(build: Build, dum
     assert stat.S_IMODE((folder / SEALED_PATH).stat().st_mode) == 0o600
     assert json.loads((folder / "report.json").read_text())["counts"]["canary_copies"] == 64 * 5
     assert all_ids(folder) == {row["id"] for row in all_rows(folder)}
+
+
+def test_two_corpora_of_one_key_share_no_canary_and_a_rebuild_has_the_same(build: Build, dump: Path) -> None:
+    def canaries_of(name: str, **keys: object) -> list[bytes]:
+        return (build([dump], name, canaries_per_band=64, **keys) / SEALED_PATH).read_bytes().splitlines()
+
+    first = canaries_of("first")
+    assert canaries_of("again", workers=2) == first
+    for changed in ({"subreddits": ["anxiety"]}, {"seed": 14}, {"held_out_share": 0.3}):
+        assert not set(canaries_of(f"with_{next(iter(changed))}", **changed)) & set(first)
+
+
+def test_a_resumed_build_keeps_the_canaries_that_it_has_planted(tmp_path: Path) -> None:
+    recipe = CorpusRecipe(output_dir=tmp_path, inputs=["x.zst"], tokenizer="x", canaries_per_band=2)
+    seal_canaries(tmp_path, make_canaries(recipe, b"key"))
+    before = (tmp_path / SEALED_PATH).read_bytes()
+    seal_canaries(tmp_path, make_canaries(recipe, b"another version of the program"))
+    assert (tmp_path / SEALED_PATH).read_bytes() == before
 
 
 def test_without_the_switch_nothing_is_planted(build: Build, dump: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from configs.errors import UserError
+from configs.manifest import read_manifest
 from pretrain import objective
 from pretrain.gradient_guard import GradientGuard, is_sound
 from pretrain.metrics import read_metrics
@@ -86,6 +87,10 @@ def assert_bit_equal(workspace, one: str, other: str) -> None:
     assert [name for name in first if not torch.equal(first[name], second[name])] == []
 
 
+def shares_read(workspace, name: str) -> dict[str, float]:
+    return read_manifest(workspace.folder / name).counts["shares_read"]
+
+
 class BrokenDocuments:
     """Make the loss NaN for whatever is read at some places of the corpus, or leave those places out."""
 
@@ -125,6 +130,17 @@ def test_a_broken_step_is_skipped_counted_and_changes_nothing(workspace, monkeyp
     assert all(weight.isfinite().all() for weight in weights(workspace, "run").values())
 
 
+def test_what_a_skipped_step_read_counts_as_unread(workspace):
+    settings = {"max_steps": 4, "save_steps": 1}
+    main(workspace.arguments("sound", **settings), "mindshift pretrain")
+    with pytest.MonkeyPatch.context() as patch:
+        BrokenDocuments(4, 4).install(patch)
+        main(workspace.arguments("skipped", **settings), "mindshift pretrain")
+    main(workspace.arguments("shorter", **settings | {"max_steps": 3}), "mindshift pretrain")
+    found = [shares_read(workspace, name)["corpus"] for name in ("sound", "skipped", "shorter")]
+    assert 0 < found[1] == found[2] < found[0] < 1
+
+
 ROW = {"max_steps": 18, "save_steps": 3, "dropout": 0.0}
 
 
@@ -145,6 +161,7 @@ def test_behind_ten_broken_steps_a_run_goes_back_and_on_with_other_documents(wor
         BrokenDocuments(7, 17, leave_out=True).install(patch)
         main(workspace.arguments("without", **ROW), "mindshift pretrain")
     assert_bit_equal(workspace, "rewound", "without")
+    assert shares_read(workspace, "rewound") == shares_read(workspace, "without")
 
 
 @pytest.mark.parametrize("where", ["before_the_row_is_over", "while_going_back", "behind_it"])
@@ -166,6 +183,7 @@ def test_a_run_that_goes_back_resumes_exactly(workspace, where):
                 main(workspace.arguments("killed", **settings), "mindshift pretrain")
         main(workspace.arguments("killed", **settings), "mindshift pretrain")
     assert_bit_equal(workspace, "whole", "killed")
+    assert shares_read(workspace, "whole") == shares_read(workspace, "killed")
     told = [
         [(line["step"], line.get("loss"), line.get("rewinds")) for line in read_metrics(workspace.folder / name)]
         for name in ("whole", "killed")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from configs.errors import UserError
 from corpus.shards import TokenShards
-from pretrain.packing import JoinedDocuments, SequencePacker, StepPlanner, best_fit, cut_sequences
+from pretrain.packing import JoinedDocuments, SequencePacker, StepPlanner, best_fit, cut_sequences, share_read
 
 LENGTHS = st.lists(st.integers(0, 400), min_size=1, max_size=60)
 
@@ -161,6 +161,35 @@ def test_a_planner_with_replay_goes_on_where_it_was():
         planner.next_step()
     again.load_state_dict(planner.state_dict())
     assert [again.next_step() for _ in range(20)] == [planner.next_step() for _ in range(20)]
+
+
+@given(share=st.sampled_from([0.0, 0.1, 0.6]), general=st.integers(1, 60), steps=st.integers(0, 60))
+def test_a_planner_counts_what_it_has_dealt_also_behind_a_resume(share, general, steps):
+    planner, again = replaying(share, general), replaying(share, general)
+    dealt = np.zeros(100 + general, dtype=int)
+    for _ in range(steps):
+        for draw in planner.next_step()[0]:
+            dealt[draw.sequence] += 1
+    again.load_state_dict(json.loads(json.dumps(planner.state_dict())))
+    for found in (planner, again):
+        domain, replayed = found.count_draws()
+        assert [*domain, *replayed] == dealt.tolist()
+
+
+@pytest.mark.parametrize(
+    ("draws", "lost", "share"),
+    [
+        ([1, 1, 1, 1], 0, 1.0),
+        ([1, 1, 0, 1], 0, 0.75),
+        ([1, 1, 1, 1], 1, 0.75),
+        ([2, 2, 2, 2], 1, 1.0),  # each was read another time
+        ([2, 2, 2, 1], 3, 0.5),
+        ([0, 0], 0, 0.0),
+        ([], 0, 0.0),
+    ],
+)
+def test_draws_that_were_lost_count_where_they_hurt_most(draws, lost, share):
+    assert share_read(np.array(draws, dtype=np.int64), lost) == share
 
 
 def test_joined_documents_count_on(corpus_dir):

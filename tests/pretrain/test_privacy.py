@@ -325,3 +325,23 @@ def test_sharded_gradients_are_refused(workspace, monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(UserError, match="DeepSpeed and FSDP do not keep"):
         main(workspace.arguments(**PRIVATE), "mindshift pretrain")
+
+
+def test_the_share_that_private_steps_read_is_told_in_the_mean(workspace, tmp_path):
+    """Exactly it would say something about the draws."""
+    write_authors(tmp_path / "corpus", [f"author{number % 20}" for number in range(100)])
+    values = {"dp_noise_multiplier": 1.0, "dp_units_per_step": 4, "dp_sequences_per_unit": 2, "max_seq_length": 64}
+    recipe = PretrainRecipe(output_dir=workspace.folder / "x", corpus=tmp_path / "corpus", max_steps=1, **values)
+    data = TrainingData(recipe, build_tokenizer(), 1)
+    units, found = data.private_units(), []
+    for secret in range(60):
+        draws = [draw for step in range(6) for _, drawn in units.draw(secret, step) for draw in drawn]
+        found.append(len({draw.sequence for draw in draws}) / len(data.packer.sequence_lengths))
+    assert units.share_read(6) == pytest.approx(np.mean(found), abs=0.03)
+    assert units.share_read(0) == 0
+    assert units.share_read(500) > 0.99
+
+
+def test_a_private_manifest_tells_what_share_was_read(workspace):
+    main(workspace.arguments("run", **PRIVATE), "mindshift pretrain")
+    assert 0 < read_manifest(workspace.folder / "run").counts["shares_read"]["corpus"] < 1

@@ -92,6 +92,20 @@ def test_a_frozen_encoder_stays_bit_equal(workspace):
     assert all(name.startswith("cls.") for name in moved)
 
 
+def test_a_manifest_tells_what_share_of_each_corpus_was_read(workspace, tmp_path):
+    """Of general text a pass reads the next piece only, which a release's audits have to know."""
+    general = write_corpus(tmp_path / "general", first_seed=10)
+    replay = {"general_corpus": general, "replay_share": 0.2}
+    main(workspace.arguments("whole", max_steps="null", num_train_epochs=2, **replay), "mindshift pretrain")
+    main(workspace.arguments("part", max_steps=2), "mindshift pretrain")
+    whole, part = (read_manifest(workspace.folder / name).counts["shares_read"] for name in ("whole", "part"))
+    assert whole.keys() == {"corpus", "general_corpus"}
+    assert whole["corpus"] == 1.0
+    assert whole["general_corpus"] == pytest.approx(0.5, abs=0.07)  # two pieces of a quarter of the domain each
+    assert part.keys() == {"corpus"}
+    assert part["corpus"] < 0.2
+
+
 def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, interrupt):
     arguments = workspace.arguments(max_steps=9, save_steps=4, logging_steps=2)
     main(arguments, "mindshift pretrain")
@@ -102,6 +116,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, interrupt):
     assert not (workspace.folder / "run").exists()
     main(arguments, "mindshift pretrain")
     assert differing(whole, workspace.folder / "run") == []
+    assert read_manifest(whole).counts == read_manifest(workspace.folder / "run").counts
     straight, resumed = (
         [(x["step"], x["loss"]) for x in read_metrics(folder)] for folder in (whole, workspace.folder / "run")
     )

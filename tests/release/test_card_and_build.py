@@ -320,6 +320,33 @@ def test_a_failed_audit_refuses_and_an_override_shows_in_the_card(chain, capsys)
     assert make_release(chain) == 0
 
 
+def test_an_audit_without_numbers_can_be_overridden(chain):
+    shutil.rmtree(chain / "audits")
+    write_evidence(chain / "audits", chain / "model", chain / "corpus", change=lambda results: results[1:])
+    reason = "None of the corpora had canaries; the board accepts it for this study."
+    override = {"override_audits": ["canary_exposure"], "override_reason": reason, "override_by": "Dr. B. Board"}
+    assert make_card(chain, **override) == 0
+    assert "| no numbers (was not run) |" in card_text(chain)
+    assert make_release(chain) == 0
+
+
+@pytest.mark.parametrize("value", ["- None\n", "\n> None\n", "| a | None | b |", "key: None\n", "from `None`"])
+def test_a_value_that_was_left_out_is_a_blank_but_the_word_is_not(chain, value):
+    assert make_card(chain, limitations=["None of this was tested.", "For none of these; and None are known."]) == 0
+    assert card_reasons(card_text(chain), contact=CARD["contact"]) == []
+    assert card_reasons(f"{card_text(chain)}\n{value}", contact=CARD["contact"]) == ["the card has a blank (None)"]
+
+
+def test_the_numbers_of_two_corpora_stand_under_two_names(chain):
+    shutil.copytree(chain / "corpus", chain / "further")
+    shutil.rmtree(chain / "audits")
+    write_evidence(chain / "audits", chain / "model", chain / "corpus", further=[chain / "further"])
+    assert make_card(chain) == 0
+    metadata, _ = split_card(card_text(chain))
+    names = [result["dataset"]["name"] for result in metadata["model-index"][0]["results"]]
+    assert {"audit extraction", "audit extraction_2"} <= set(names)
+
+
 def test_an_override_without_a_reason_is_refused(chain, capsys):
     assert make_card(chain, override_audits=["gender_skew"], override_by="me") == 2
     assert "written reason" in capsys.readouterr().err
@@ -444,3 +471,17 @@ def test_every_recipe_of_this_room_loads():
         assert load_recipe(recipe_class, [str(folder / f"{name}.yaml")], name)
     values = yaml.safe_load((folder / "card.yaml").read_text())
     assert "forbidden_uses" in values
+
+
+def test_what_the_recipes_of_this_room_read_is_written_by_others():
+    from pathlib import Path
+
+    from launch.demo import DemoRecipe, chain
+
+    configs = Path(__file__).parents[2] / "configs"
+    written = {str(yaml.safe_load(path.read_text()).get("output_dir")) for path in configs.glob("*/*.yaml")}
+    written |= {str(step.folder.relative_to(Path.cwd())) for step in chain(DemoRecipe.output_dir)}
+    for path in (configs / "release").glob("*.yaml"):
+        values = yaml.safe_load(path.read_text())
+        read = [values.get(key) for key in ("model_dir", "data_dir", "audit_dir", "card_dir", "release_dir")]
+        assert set(read) - {None} <= written, path.name

@@ -14,6 +14,7 @@ from release.audits.label_membership import LabelNames, audit_label_membership, 
 from release.evidence import EVIDENCE_NAME, read_evidence
 from release.inheritance import Restrictions, inherit, read_parent, restriction_reasons
 from release.model_card import METRIC_ROWS, read_metrics
+from release.override import NO_OVERRIDE, EarlierOverride, override_reasons
 
 FIELDS = {"Name": "text", "I agree": "checkbox"}
 
@@ -132,6 +133,39 @@ def test_a_card_of_many_labels_keeps_the_overall_figures(tmp_path, labels):
 def write_card(own, parent, **changes):
     terms = {"licence": "", "gate_prompt": "", "gate_fields": {}, "forbidden_uses": ["Scoring people."]}
     return make_card(own, parent_dir=parent, **(terms | changes))
+
+
+def test_an_override_follows_into_what_is_built_from_the_model(chain, capsys):
+    reason = "The board saw that no corpus has canaries, and accepts it."
+    override = {"override_audits": ["canary_exposure"], "override_reason": reason, "override_by": "Dr. B. Board"}
+    shutil.rmtree(chain / "audits")
+    write_evidence(chain / "audits", chain / "model", chain / "corpus", change=lambda results: results[1:])
+    assert make_card(chain, **override) == 0
+    assert make_release(chain) == 0
+    expected = [EarlierOverride("tiny-mind 1.0.0", ["canary_exposure"], reason, "Dr. B. Board")]
+    assert read_parent(chain / "built").overrides == expected
+
+    own, parent = make_derived(chain, "classifier"), str(chain / "built")
+    assert write_card(own, parent) == 0
+    path = own / "card" / "README.md"
+    card = path.read_text()
+    assert "built from tiny-mind 1.0.0, which\n> was released in spite of canary_exposure, overridden by Dr. B." in card
+    assert "Released in spite of its audits" not in card
+    assert make_release(own, "built", "--parent_dir", parent) == 0
+    assert read_parent(own / "built").overrides == expected  # and on into what is built from that
+
+    path.write_text(card.replace(reason, ""))
+    finish(own / "card", "card", {"model": own / "model", "audits": own / "audits"})
+    assert make_release(own, "silent", "--parent_dir", parent) == 2
+    assert "the override of tiny-mind 1.0.0, which it is built from, is not shown" in capsys.readouterr().err
+
+
+def test_a_push_wants_the_overrides_of_earlier_releases_in_the_card():
+    earlier = EarlierOverride("tiny-mind 1.0.0", ["honest"], "Because of this and that.", "Dr. B. Board")
+    told = "tiny-mind 1.0.0, overridden by Dr. B. Board: Because of this and that."
+    assert override_reasons(NO_OVERRIDE, [earlier], told) == []
+    for word in ("tiny-mind", "Board", "that."):
+        assert len(override_reasons(NO_OVERRIDE, [earlier], told.replace(word, ""))) == 1
 
 
 @pytest.mark.parametrize("kind", ["classifier", "adapter"])

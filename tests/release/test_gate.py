@@ -10,8 +10,9 @@ from configs.errors import UserError
 from configs.lineage import trace_lineage
 from configs.manifest import MANIFEST_NAME, read_manifest
 from release.evidence import EVIDENCE_NAME, Measure, audit_code_sha256, read_evidence
-from release.gate import NO_OVERRIDE, Override, binding_reasons, gate_reasons, verdict_reasons
+from release.gate import binding_reasons, gate_reasons, verdict_reasons
 from release.inheritance import Restrictions
+from release.override import NO_OVERRIDE, Override
 from release.policy import DIMENSION_RISE, LEAN_RISE, POLICY, REQUIRED_AUDITS, STIGMA_RISE, judge
 from release.subject import read_subject
 
@@ -186,3 +187,10 @@ def test_an_override_never_covers_a_hash(chain, loaded):
 def test_an_override_needs_a_reason_a_person_and_a_known_audit(values):
     with pytest.raises(UserError):
         Override(**values)
+
+
+def test_evidence_about_no_data_is_refused_for_it(loaded):
+    evidence = dataclasses.replace(loaded[1], data_sha256=[])
+    reasons = verdict_reasons(evidence, NO_OVERRIDE)
+    names = ("canary_exposure", "membership_inference", "extraction")
+    assert reasons == [f"{name}: was run on no data" for name in names]

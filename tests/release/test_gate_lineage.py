@@ -10,8 +10,9 @@ from tiny_release import finish, finish_encoder, make_card, make_release, save_e
 from configs.manifest import read_manifest
 from release.audits.report import render_report
 from release.evidence import EVIDENCE_NAME, read_evidence
-from release.gate import NO_OVERRIDE, gate_reasons
+from release.gate import gate_reasons
 from release.inheritance import Restrictions, read_parent
+from release.override import NO_OVERRIDE
 from release.policy import POLICY, REQUIRED_AUDITS, judge_all
 from release.subject import read_subject
 

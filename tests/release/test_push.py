@@ -345,12 +345,27 @@ def test_a_gate_that_lets_strangers_in_is_noticed_by_the_probe(hub, folder, monk
     assert state(hub) == (True, "manual", False)
 
 
-def test_a_tag_of_another_commit_is_not_taken_over(hub, folder):
+def test_a_version_that_is_released_is_not_replaced_and_stays_open(hub, folder):
     publish(hub, folder)
+    commits = [commit.id for commit in hub.repos[REPO].refs["main"]]
     (folder / "config.json").write_text('{"more": 1}')
-    with pytest.raises(UserError, match="taken"):
+    with pytest.raises(UserError, match=r"v1\.0\.0 is released already") as error:
         publish(hub, folder, update_existing=True)
-    assert state(hub)[0]
+    assert "Raise `version`" in str(error.value)
+    assert state(hub) == OPEN
+    assert [commit.id for commit in hub.repos[REPO].refs["main"]] == commits
+
+
+def test_a_version_that_is_released_is_not_brought_back_over_a_later_one(hub, folder):
+    publish(hub, folder)
+    first = (folder / "config.json").read_text()
+    (folder / "config.json").write_text('{"more": 1}')
+    Publication(connect(hub.url, "tok-owner"), REPO, folder, tag="v1.1.0", update_existing=True).run()
+    (folder / "config.json").write_text(first)
+    with pytest.raises(UserError, match=r"v1\.0\.0 is released already, and main holds other files"):
+        publish(hub, folder, update_existing=True)
+    assert state(hub) == OPEN
+    assert len(hub.repos[REPO].refs["main"]) == 3
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

@@ -15,13 +15,14 @@ import zstandard
 from tiny_release import finish, make_card, make_release, mindshift
 
 from benchmarks.release_world import Defect, make_base, make_world, write_stigma_files
-from configs.manifest import MANIFEST_NAME
-from release.audits.documents import AuditedData, read_documents
+from configs.manifest import MANIFEST_NAME, verify_folder
+from release.audits.documents import AuditedData, check_together, read_documents
 from release.audits.report import EXPLAINED
 from release.evidence import EVIDENCE_NAME, read_evidence
 from release.policy import POLICY, REQUIRED_AUDITS, judge_all
 
 COUNT = 120
+WHOLE = {"shares_read": {"corpus": 1.0}}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def world(tmp_path, base):
     model = shutil.copytree(base, tmp_path / "model")
     (model / "evaluation.json").write_text('{"after": {"perplexity": 5.0}}')
     change_weights(model)
-    finish(model, "pretrain", {"corpus": corpus, "model": base})
+    finish(model, "pretrain", {"corpus": corpus, "model": base}, WHOLE)
     return tmp_path
 
 
@@ -110,8 +111,12 @@ def test_an_audit_measures_binds_and_reports(world, base, capsys):
 
 def test_without_canaries_and_stigma_files_audits_are_missing_not_passed(world, base, capsys):
     (world / "corpus" / "sealed" / "canaries.jsonl").unlink()
-    (world / "corpus" / MANIFEST_NAME).unlink()
-    finish(world / "corpus", "corpus", {})
+    for name, stage, inputs, counts in (
+        ("corpus", "corpus", {}, {}),
+        ("model", "pretrain", {"corpus": world / "corpus", "model": base}, WHOLE),
+    ):
+        (world / name / MANIFEST_NAME).unlink()
+        finish(world / name, stage, inputs, counts)
     assert mindshift(*words(world, base, "--skip_audits", '["membership_inference", "extraction"]')) == 0
     printed = capsys.readouterr().out
     for name in ("canary_exposure", "honest", "crows_pairs", "membership_inference", "extraction"):
@@ -128,11 +133,9 @@ def test_every_corpus_is_audited_and_what_one_trained_on_is_not_held_out_in_anot
         lines = [json.dumps({"id": d.id, "title": "", "text": d.text, "author_hash": d.author_hash}) for d in documents]
         path = general / "documents" / split / "00000.jsonl.zst"
         path.write_bytes(zstandard.compress("\n".join(lines).encode()))
-    (general / MANIFEST_NAME).unlink()
-    finish(general, "corpus", {})
-    (world / "model" / MANIFEST_NAME).unlink()
-    inputs = {"corpus": world / "corpus", "general_corpus": general, "model": base}
-    finish(world / "model", "pretrain", inputs, replay_share=0.5)
+    canaries = general / "sealed" / "canaries.jsonl"
+    canaries.write_text(canaries.read_text().replace('"text": "', '"text": "another '))
+    finish_replay(world, base, general, {"corpus": 1.0, "general_corpus": 0.95})
     data = AuditedData(world / "corpus", (world / "corpus", general))
     assert {d.id for d in data.held_out()} == {d.id for d in held_out[COUNT:]}
     assert {d.author_hash for d in held_out[:COUNT]} - {""} <= data.authors_trained_on()
@@ -141,9 +144,97 @@ def test_every_corpus_is_audited_and_what_one_trained_on_is_not_held_out_in_anot
     twice = ["canary_exposure", "extraction", "membership_inference"]
     assert sorted(audit.name for audit in evidence.audits if audit.data_index == 1) == twice
     assert (world / "audits" / "extraction_2.png").is_file()
+    assert {audit.status for audit in evidence.audits if audit.name in twice} == {"measured"}
     counts = [evidence.audit("membership_inference", index).counts for index in (0, 1)]
     assert all(sum(found[key] for key in ("non_members", "shadow_documents")) <= COUNT for found in counts)
     assert (world / "audits" / "report.html").read_text().count("Data folder 2") == len(twice)
+
+
+def finish_replay(world, base, general, shares_read):
+    """Make the manifests anew: of world/general, and of the model as one that has replayed it."""
+    for folder in (general, world / "model"):
+        (folder / MANIFEST_NAME).unlink()
+    finish(general, "corpus", {})
+    inputs = {"corpus": world / "corpus", "general_corpus": general, "model": base}
+    finish(world / "model", "pretrain", inputs, {"shares_read": shares_read}, replay_share=0.5)
+
+
+def test_a_corpus_that_was_read_in_part_is_not_audited(world, base, capsys):
+    """A sixth of it, as replay reads in three passes: five of six members and canaries were never seen."""
+    general = shutil.copytree(world / "corpus", world / "general")
+    (general / "sealed" / "canaries.jsonl").write_text("")
+    finish_replay(world, base, general, {"corpus": 0.94999, "general_corpus": 0.16})
+    assert mindshift(*words(world, base, "--further_data_dirs", json.dumps([str(general)]))) == 0
+    evidence = read_evidence(world / "audits" / EVIDENCE_NAME)
+    for name in ("canary_exposure", "membership_inference", "extraction"):
+        for index, share in enumerate(("94.9", "16")):
+            result = evidence.audit(name, index)
+            assert (result.status, result.measures) == ("invalid", [])
+            assert f"only {share} % of this corpus was read in training, 95 % are needed" in result.note
+        assert judge_all(evidence)[name][0] == "invalid"
+    assert evidence.audit("worrying_fills").status == "measured"
+    assert "only 16 % of this corpus" in (world / "audits" / "report.html").read_text()
+
+
+def test_a_corpus_of_which_nobody_knows_what_was_read_is_not_audited(world, base):
+    (world / "model" / MANIFEST_NAME).unlink()
+    finish(world / "model", "pretrain", {"corpus": world / "corpus", "model": base}, {"tokens": 9})
+    assert mindshift(*words(world, base)) == 0
+    result = read_evidence(world / "audits" / EVIDENCE_NAME).audit("extraction")
+    assert result.status == "invalid"
+    assert "an unknown share of this corpus was read" in result.note
+
+
+def test_corpora_with_the_same_canaries_are_refused(world, base, capsys):
+    general = shutil.copytree(world / "corpus", world / "general")
+    assert mindshift(*words(world, base, "--further_data_dirs", json.dumps([str(general)]))) == 2
+    error = capsys.readouterr().err
+    assert "general: has planted the same canaries as" in error
+    assert not (world / "audits.partial").exists()
+
+
+def test_corpora_of_two_author_keys_are_refused(world, base, capsys):
+    """Non-members are authors whom no corpus trained on: hashes of two keys would call everybody one."""
+    general = shutil.copytree(world / "corpus", world / "general")
+    (general / "sealed" / "canaries.jsonl").write_text("")
+    for folder, key in ((world / "corpus", "aaaa"), (general, "bbbb")):
+        finish(folder, "corpus", {}, {"author_key": key})
+    assert mindshift(*words(world, base, "--further_data_dirs", json.dumps([str(general)]))) == 2
+    assert "its authors were hashed with another key than those of" in capsys.readouterr().err
+    finish(general, "corpus", {}, {"author_key": "aaaa"})
+    check_together([world / "corpus", general])
+
+
+def test_a_text_that_another_corpus_trained_on_is_not_held_out_under_another_id(world):
+    held_out = list(read_documents(world / "corpus", "held_out"))
+    text = held_out[0].text.upper().replace(" ", "  ") + "!"
+    folder = world / "task" / "documents" / "train"
+    folder.mkdir(parents=True)
+    line = json.dumps({"id": "text_1", "title": "", "text": text, "author_hash": ""})
+    (folder / "00000.jsonl.zst").write_bytes(zstandard.compress(line.encode()))
+    data = AuditedData(world / "corpus", (world / "corpus", world / "task"))
+    same = {d.id for d in held_out if d.digest == held_out[0].digest}
+    assert [d.id for d in data.held_out()] == [d.id for d in held_out if d.id not in same]
+
+
+@pytest.mark.parametrize("dies", ["render_report", "write_manifest", "finish_run_folder"])
+def test_a_kill_behind_the_last_audit_measures_nothing_again(world, base, monkeypatch, dies):
+    command = words(world, base, "--skip_audits", '["membership_inference", "extraction", "honest"]')
+
+    def die(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"release.run_audit.{dies}", die)
+        assert mindshift(*command) == 130
+    measured_at = read_evidence(world / "audits.partial" / EVIDENCE_NAME).measured_at
+    for name in ("audit_canaries", "audit_worrying_fills", "audit_gender_skew"):
+        monkeypatch.setattr(f"release.run_audit.{name}", die)
+    assert mindshift(*command) == 0
+    assert read_evidence(world / "audits" / EVIDENCE_NAME).measured_at == measured_at
+    assert not (world / "audits" / "results").exists()
+    assert (world / "audits" / "gender_skew.png").is_file()
+    verify_folder(world / "audits", stage="audit")
 
 
 def test_a_killed_audit_goes_on_with_the_next_one(world, base):
@@ -193,7 +284,7 @@ def test_results_of_another_model_corpus_base_or_code_are_measured_again(world, 
     (world / "audits.partial" / "old.png").write_bytes(b"a figure of the killed run")
     if changed == "model":
         change_weights(world / "model")
-        finish(world / "model", "pretrain", {"corpus": world / "corpus", "model": own_base})
+        finish(world / "model", "pretrain", {"corpus": world / "corpus", "model": own_base}, WHOLE)
     elif changed == "corpus":
         (world / "corpus" / "report.json").write_text("{}")
         finish(world / "corpus", "corpus", {})
