@@ -23,6 +23,7 @@ from finetune.tasks import FloatArray, LabelSet
 
 DECISION_NAME = "decision.json"
 SHRINKAGE_POSITIVES = 20.0  # positive rows at which a label's own threshold counts as much as the shared one
+DEFAULT_THRESHOLD = 0.5
 THRESHOLD_BOUNDS = (0.02, 0.98)
 SHARED_CANDIDATES = 201
 ADJUSTMENT = 0.4  # best or near it on simulated classes of many shares and difficulties (docs/experiments.md)
@@ -136,7 +137,7 @@ def tune_temperature(logits_NL: FloatArray, targets_NL: FloatArray, label_set: L
 def default_thresholds(label_set: LabelSet) -> tuple[float, ...]:
     """Return .5 for every label, or equal thresholds for classes."""
     count = len(label_set.names)
-    return (0.5,) * count if label_set.is_multi_label else (1.0 / count,) * count
+    return (DEFAULT_THRESHOLD,) * count if label_set.is_multi_label else (1.0 / count,) * count
 
 
 def tune_thresholds(probabilities_NL: FloatArray, targets_NL: FloatArray, label_set: LabelSet) -> tuple[float, ...]:
@@ -188,11 +189,16 @@ def tune_abstention(
 
 
 def best_f1_threshold(probabilities_N: FloatArray, truth_N: BoolArray) -> float:
-    """Return the threshold with the best F1 on these rows: the middle of the widest gap between two of them."""
+    """Return the threshold with the best F1 on these rows: the middle of the widest gap between two of them.
+
+    Where every probability is 0 (a baseline never saw the label), all thresholds are alike: the usual .5.
+    """
     order = np.argsort(-probabilities_N, kind="stable")
     ranked, hits = probabilities_N[order], np.cumsum(truth_N[order])
     f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + truth_N.sum())  # of taking the first k rows
     lower = np.append(ranked[1:], 0.0)  # a threshold between the k-th row and the next takes exactly k
+    if not (ranked > lower).any():
+        return DEFAULT_THRESHOLD
     gaps = np.where(f1 >= f1[ranked > lower].max() - 1e-12, ranked - lower, -1.0)
     widest = int(gaps.argmax())  # equally good thresholds may lie apart, with worse ones between them
     middle = (ranked[widest] + lower[widest]) / 2

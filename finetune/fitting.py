@@ -47,7 +47,7 @@ from finetune.optimization import reinitialize_layers
 from finetune.report import render_report
 from finetune.score_table import score_table
 from finetune.splitting import cut, stratified_folds
-from finetune.task_checks import balance_advice, clean_task
+from finetune.task_checks import balance_advice, check_labels, clean_task
 from finetune.task_files import Columns, read_task
 from finetune.tasks import Example, FloatArray, LabelSet, Task, TaskType
 from finetune.training import Trainer, TrainingData
@@ -137,6 +137,7 @@ def load_task(recipe: FinetuneRecipe) -> Task:
     task = _draw(task, "train", recipe.train_rows, seed=recipe.seed)
     task = _draw(task, "validation", recipe.validation_rows, seed=0)
     task = _draw(task, "test", recipe.test_rows, seed=0)
+    check_labels(task)  # of the rows that are left: few drawn ones may lack a label that the file has
     sizes = ", ".join(f"{len(examples):,} {split}" for split, examples in task.splits.items())
     log.info("task %s: %s, %d labels, %s", task.name, task.label_set.type, len(task.label_set.names), sizes)
     for advice in balance_advice(task):

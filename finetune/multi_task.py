@@ -21,7 +21,7 @@ from configs.errors import UserError
 from finetune.heads import last_linear
 from finetune.leakage import TextIndex
 from finetune.losses import Loss, LossName, build_loss
-from finetune.task_checks import clean_task
+from finetune.task_checks import check_labels, clean_task
 from finetune.task_files import Columns, read_task
 from finetune.tasks import Example, FloatArray, LabelSet, Task
 
@@ -56,6 +56,7 @@ def read_auxiliary_tasks(folders: Sequence[str], main: Task, *, seed: int) -> li
     for folder in folders:
         task = read_task(folder, Columns(), validation_fraction=0.1, test_fraction=0.1, seed=seed)
         task = clean_task(task, conflicts="majority", drop_leaked=False)
+        check_labels(task)
         # All its splits train: nothing is decided on them.
         examples = [example for examples in task.splits.values() for example in examples]
         kept = [example for example in examples if not held_out.matches(example.text)]

@@ -40,6 +40,15 @@ def test_no_threshold_has_a_better_f1(rows: list[tuple[float, bool]]) -> None:
     assert f1_score(truth, probabilities >= found) == pytest.approx(best)
 
 
+@pytest.mark.parametrize("label_set", [MULTI, CLASSES])
+def test_a_label_that_was_never_predicted_gets_a_threshold(label_set: LabelSet) -> None:
+    """As of a baseline that saw no training text with it: its column is exactly 0."""
+    probabilities = np.array([[0.8, 0.2, 0.0], [0.3, 0.7, 0.0], [0.6, 0.4, 0.0]])
+    thresholds = tune_thresholds(probabilities, np.eye(3), label_set)
+    assert all(0 < threshold < 1 for threshold in thresholds)
+    assert not Decision(label_set, thresholds).decide(probabilities)[:, 2].any()
+
+
 def test_few_positives_stay_near_the_shared_threshold() -> None:
     generator = np.random.default_rng(0)
     truth = np.zeros((400, 3))
