@@ -166,6 +166,8 @@ def load_tokenizer(source: ModelSource, max_seq_length: int) -> Any:
 
 def longest_sequence(config: Any, asked: int) -> int:
     """Return how many tokens to read: as asked, but no more than the encoder has positions for."""
+    if isinstance(getattr(config, "encoder", None), dict):  # one of our own heads
+        config = config.encoder_config()
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         return asked
