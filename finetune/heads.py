@@ -184,6 +184,18 @@ def hidden_size(config: Any) -> int:
     return int(config.hidden_size)
 
 
+def encoder_width(source: ModelSource) -> int:
+    """Return the width of an encoder that is not loaded.
+
+    Raises:
+        UserError: its configuration cannot be read.
+    """
+    from transformers import AutoConfig
+
+    with _loading(source.name_or_path):
+        return hidden_size(AutoConfig.from_pretrained(source.name_or_path, **source.load_arguments))
+
+
 def last_linear(model: Any) -> nn.Linear:
     """Return the layer that makes the logits: the last linear one with an output a label."""
     linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
