@@ -43,7 +43,6 @@ from finetune.multi_task import (
     keep_main_labels,
     read_auxiliary_tasks,
 )
-from finetune.optimization import reinitialize_layers
 from finetune.report import render_report
 from finetune.score_table import score_table
 from finetune.splitting import cut, stratified_folds
@@ -191,10 +190,9 @@ def train_model(
         combined.label_set,
         head=recipe.head,
         hidden_dropout=recipe.hidden_dropout,
+        reinitialized=recipe.reinitialize_layers,
         quantization_config=quantization(settings),
     )
-    if recipe.reinitialize_layers:
-        reinitialize_layers(model, recipe.reinitialize_layers)
     max_seq_length = longest_sequence(model.config, recipe.max_seq_length)
     model = add_adapter(model, settings, head=recipe.head)
     long_texts = {"max_seq_length": max_seq_length, "policy": recipe.long_texts, "max_windows": recipe.max_windows}
