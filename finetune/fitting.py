@@ -5,6 +5,7 @@ train and validation. Test is scored once, by the saved folder.
 """
 
 import dataclasses
+import io
 import json
 import logging
 from collections.abc import Sequence
@@ -41,6 +42,7 @@ from finetune.multi_task import (
     build_multi_task_loss,
     combine,
     keep_main_labels,
+    leave_out,
     read_auxiliary_tasks,
 )
 from finetune.report import render_report
@@ -94,7 +96,7 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
     working = working_folder(recipe.output_dir)
     if not (working / METRICS_NAME).is_file():  # else killed after the last figure, before the folder got its name
         auxiliary = read_auxiliary_tasks(recipe.auxiliary_tasks, task, seed=recipe.seed)
-        out_of_fold = _out_of_fold(recipe, source, task, working) if recipe.folds else None
+        out_of_fold = _out_of_fold(recipe, source, task, auxiliary, working) if recipe.folds else None
         fitted = train_model(
             recipe, source, task.label_set, task.splits["train"], task.splits["validation"], working, auxiliary
         )
@@ -233,9 +235,10 @@ def _augment(recipe: FinetuneRecipe, source: ModelSource, label_set: LabelSet, t
 
 
 def _out_of_fold(
-    recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path
+    recipe: FinetuneRecipe, source: ModelSource, task: Task, auxiliary: Sequence[AuxiliaryTask], working: Path
 ) -> tuple[FloatArray, FloatArray]:
     """Return logits (N, L) of train and validation texts by models that never saw them, and their targets."""
+    accelerator = new_accelerator(recipe)
     examples = task.splits["train"] + task.splits["validation"]
     folds = stratified_folds(examples, task.label_set, shares=[1 / recipe.folds] * recipe.folds, seed=recipe.seed)
     logits_NL = np.zeros((len(examples), len(task.label_set.names)))
@@ -247,12 +250,16 @@ def _out_of_fold(
             outside = set(held_out)
             rest = [example for index, example in enumerate(examples) if index not in outside]
             train, stop_on = cut(rest, task.label_set, fraction=recipe.validation_fraction, seed=recipe.seed)
-            fitted = train_model(recipe, source, task.label_set, train, stop_on, folder)
-            fold_logits_NL = _logits(fitted, [examples[index] for index in held_out])
-            temporary = folder / f".{OUT_OF_FOLD_NAME}"
-            np.savez(temporary.open("wb"), logits=fold_logits_NL)
-            temporary.replace(path)
-            remove_checkpoints(folder)
+            unseen = [examples[index] for index in held_out]
+            others = leave_out(auxiliary, [*unseen, *stop_on])
+            fitted = train_model(recipe, source, task.label_set, train, stop_on, folder, others)
+            accelerator.wait_for_everyone()  # all processes have read the best weights, which are removed now
+            if accelerator.is_main_process:
+                contents = io.BytesIO()
+                np.savez(contents, logits=_logits(fitted, unseen))
+                write_atomically(path, contents.getvalue())
+                remove_checkpoints(folder)
+            accelerator.wait_for_everyone()
         logits_NL[held_out] = np.load(path)["logits"]
     return logits_NL, task.label_set.multi_hot([example.labels for example in examples])
 
