@@ -179,9 +179,9 @@ def tune_abstention(
     order = np.argsort(-sure_N, kind="stable")
     given = np.cumsum(decisions_NL[order].sum(axis=1))
     right = np.cumsum((decisions_NL & (targets_NL > 0.5))[order].sum(axis=1))
-    rate = right / np.maximum(given, 1)
-    # Wilson's standard error stays above 0 when everything was right.
-    cautious = (right + 0.5) / (given + 1) - np.sqrt(rate * (1 - rate) / np.maximum(given, 1))
+    # Half a label right and half a one wrong are added: else the error of five right ones of five would be 0.
+    rate = (right + 0.5) / (given + 1)
+    cautious = rate - np.sqrt(rate * (1 - rate) / np.maximum(given, 1))
     ranked = sure_N[order]
     separable = ranked > np.append(ranked[1:], -np.inf)  # equally sure texts stay or go together
     enough = np.flatnonzero((cautious >= precision) & (given > 0) & separable)
