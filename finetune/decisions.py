@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
 from configs.errors import UserError
@@ -162,6 +163,14 @@ def tune_thresholds(probabilities_NL: FloatArray, targets_NL: FloatArray, label_
 def confidence(probabilities_NL: FloatArray, decisions_NL: BoolArray) -> FloatArray:
     """Return how sure a classifier is of a text's labels, (N,): the probability of its least sure decision."""
     return np.asarray(np.where(decisions_NL, probabilities_NL, 1 - probabilities_NL).min(axis=1))
+
+
+def surest_labels(probabilities_NL: FloatArray, decisions_NL: BoolArray) -> tuple[npt.NDArray[np.intp], BoolArray]:
+    """Return one label a text, (N,): its likeliest one of those given, or of all if none was; and whether one was."""
+    given_N: BoolArray = np.any(decisions_NL, axis=1)
+    allowed_NL = decisions_NL | ~given_N[:, None]
+    labels_N: npt.NDArray[np.intp] = np.where(allowed_NL, probabilities_NL, -1.0).argmax(axis=1)
+    return labels_N, given_N
 
 
 def tune_abstention(

@@ -19,7 +19,7 @@ from accelerate.utils import set_seed
 
 from configs.base_models import ModelSource, resolve_model
 from configs.checkpoints import load_best, remove_checkpoints
-from configs.manifest import now, verify_inputs, write_manifest
+from configs.manifest import now, read_manifest, verify_inputs, write_manifest
 from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
@@ -144,6 +144,20 @@ def load_task(recipe: FinetuneRecipe) -> Task:
     for advice in balance_advice(task):
         log.info("balance: %s", advice)
     return task
+
+
+def load_task_for(folder: Path, task: str) -> Task:
+    """Read a task for a classifier as the run that made it did: the same columns, cuts and draws.
+
+    So what that run trained on does not stand in its validation or test.
+
+    Args:
+        folder: the classifier.
+        task: the task's folder, file or Hub name.
+    """
+    made = read_manifest(folder).recipe
+    keys: dict[str, Any] = {key: made[key] for key in TASK_KEYS if key in made}
+    return load_task(FinetuneRecipe(task=task, output_dir=folder, **keys))
 
 
 def _draw(task: Task, split: str, rows: int | None, *, seed: int) -> Task:
