@@ -146,9 +146,7 @@ class _Filler:
                 output_loading_info=True,
                 **source.load_arguments,
             )
-        if any(
-            key.startswith(("cls.", "lm_head.", "vocab_", "predictions", "head.")) for key in report["missing_keys"]
-        ):
+        if any(key.startswith(HEAD_PREFIXES) for key in report["missing_keys"]):
             raise UserError(
                 "this model has no masked-LM head, so it cannot fill in words",
                 where=source.name_or_path,

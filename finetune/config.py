@@ -166,6 +166,14 @@ class FinetuneRecipe(StageRecipe):
             "0 to 1",
         )
         require(self.reinitialize_layers >= 0, "reinitialize_layers", self.reinitialize_layers, "0 or more")
+        # A 4-bit adapter is put over its base as it was, where the new layers would be the old ones again.
+        allowed = "0 with adapter: qlora"
+        require(
+            self.adapter != "qlora" or not self.reinitialize_layers,
+            "reinitialize_layers",
+            self.reinitialize_layers,
+            allowed,
+        )
         rate = self.learning_rate
         require(rate is None or rate > 0, "learning_rate", rate, "more than 0")
         require(0 <= self.hidden_dropout < 1, "hidden_dropout", self.hidden_dropout, "0 up to (not including) 1")

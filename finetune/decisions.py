@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
 from configs.errors import UserError
@@ -23,6 +24,7 @@ from finetune.tasks import FloatArray, LabelSet
 
 DECISION_NAME = "decision.json"
 SHRINKAGE_POSITIVES = 20.0  # positive rows at which a label's own threshold counts as much as the shared one
+DEFAULT_THRESHOLD = 0.5
 THRESHOLD_BOUNDS = (0.02, 0.98)
 SHARED_CANDIDATES = 201
 ADJUSTMENT = 0.4  # best or near it on simulated classes of many shares and difficulties (docs/experiments.md)
@@ -136,7 +138,7 @@ def tune_temperature(logits_NL: FloatArray, targets_NL: FloatArray, label_set: L
 def default_thresholds(label_set: LabelSet) -> tuple[float, ...]:
     """Return .5 for every label, or equal thresholds for classes."""
     count = len(label_set.names)
-    return (0.5,) * count if label_set.is_multi_label else (1.0 / count,) * count
+    return (DEFAULT_THRESHOLD,) * count if label_set.is_multi_label else (1.0 / count,) * count
 
 
 def tune_thresholds(probabilities_NL: FloatArray, targets_NL: FloatArray, label_set: LabelSet) -> tuple[float, ...]:
@@ -163,6 +165,14 @@ def confidence(probabilities_NL: FloatArray, decisions_NL: BoolArray) -> FloatAr
     return np.asarray(np.where(decisions_NL, probabilities_NL, 1 - probabilities_NL).min(axis=1))
 
 
+def surest_labels(probabilities_NL: FloatArray, decisions_NL: BoolArray) -> tuple[npt.NDArray[np.intp], BoolArray]:
+    """Return one label a text, (N,): its likeliest one of those given, or of all if none was; and whether one was."""
+    given_N: BoolArray = np.any(decisions_NL, axis=1)
+    allowed_NL = decisions_NL | ~given_N[:, None]
+    labels_N: npt.NDArray[np.intp] = np.where(allowed_NL, probabilities_NL, -1.0).argmax(axis=1)
+    return labels_N, given_N
+
+
 def tune_abstention(
     probabilities_NL: FloatArray, targets_NL: FloatArray, decisions_NL: BoolArray, *, precision: float
 ) -> float | None:
@@ -178,9 +188,9 @@ def tune_abstention(
     order = np.argsort(-sure_N, kind="stable")
     given = np.cumsum(decisions_NL[order].sum(axis=1))
     right = np.cumsum((decisions_NL & (targets_NL > 0.5))[order].sum(axis=1))
-    rate = right / np.maximum(given, 1)
-    # Wilson's standard error stays above 0 when everything was right.
-    cautious = (right + 0.5) / (given + 1) - np.sqrt(rate * (1 - rate) / np.maximum(given, 1))
+    # Half a label right and half a one wrong are added: else the error of five right ones of five would be 0.
+    rate = (right + 0.5) / (given + 1)
+    cautious = rate - np.sqrt(rate * (1 - rate) / np.maximum(given, 1))
     ranked = sure_N[order]
     separable = ranked > np.append(ranked[1:], -np.inf)  # equally sure texts stay or go together
     enough = np.flatnonzero((cautious >= precision) & (given > 0) & separable)
@@ -188,11 +198,16 @@ def tune_abstention(
 
 
 def best_f1_threshold(probabilities_N: FloatArray, truth_N: BoolArray) -> float:
-    """Return the threshold with the best F1 on these rows: the middle of the widest gap between two of them."""
+    """Return the threshold with the best F1 on these rows: the middle of the widest gap between two of them.
+
+    Where every probability is 0 (a baseline never saw the label), all thresholds are alike: the usual .5.
+    """
     order = np.argsort(-probabilities_N, kind="stable")
     ranked, hits = probabilities_N[order], np.cumsum(truth_N[order])
     f1 = 2 * hits / (np.arange(1, len(ranked) + 1) + truth_N.sum())  # of taking the first k rows
     lower = np.append(ranked[1:], 0.0)  # a threshold between the k-th row and the next takes exactly k
+    if not (ranked > lower).any():
+        return DEFAULT_THRESHOLD
     gaps = np.where(f1 >= f1[ranked > lower].max() - 1e-12, ranked - lower, -1.0)
     widest = int(gaps.argmax())  # equally good thresholds may lie apart, with worse ones between them
     middle = (ranked[widest] + lower[widest]) / 2

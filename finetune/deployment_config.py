@@ -14,7 +14,7 @@ class ExplainRecipe(StageRecipe):
     model: Path
     """Classifier folder that `mindshift finetune` wrote."""
     task: str
-    """Labelled task whose texts are explained."""
+    """Labelled task whose texts are explained, read with the columns, cuts, draws and seed of the classifier's run."""
     split: Literal["validation", "test"] = "test"
     """Which of its splits."""
     texts: int = 100
@@ -34,7 +34,8 @@ class ExportRecipe(StageRecipe):
     model: Path
     """Classifier folder that `mindshift finetune` wrote."""
     task: str | None = None
-    """Labelled task on whose validation split the loss of the rounding is measured. If not set, it is not measured."""
+    """Labelled task on whose validation split the loss of the rounding is measured, read with the columns, cuts,
+    draws and seed of the classifier's run. If not set, it is not measured."""
     most_points_lost: float = 0.5
     """Macro-F1 points (percent) that the rounding may cost; an export that loses more is refused."""
 

@@ -16,11 +16,11 @@ from configs.manifest import now, verify_folder, write_manifest
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from finetune.adapters import is_adapter
 from finetune.deployment_config import ExportRecipe
+from finetune.fitting import load_task_for
 from finetune.heads import load_classifier, load_tokenizer
 from finetune.inference import Classifier
 from finetune.metrics import score
 from finetune.onnx_model import ONNX_NAME, OnnxModel, quantize, write_onnx
-from finetune.task_files import Columns, read_task
 from finetune.tasks import Task
 
 log = logging.getLogger("export")
@@ -55,7 +55,8 @@ def export_classifier(recipe: ExportRecipe) -> dict[str, Any]:
         if task is not None:
             figures |= _compare(recipe, task, classifier, full, working)
     write_atomically(working / "export.json", json.dumps(figures, indent=2) + "\n")
-    inputs = {"model": recipe.model} | ({"task": Path(recipe.task)} if recipe.task else {})
+    inputs = {"model": recipe.model}
+    inputs |= {"task": Path(recipe.task)} if recipe.task and Path(recipe.task).exists() else {}  # else of the Hub
     write_manifest(
         working, stage="export", recipe=recipe, inputs=inputs, counts=figures, started_at=started_at, accepted=accepted
     )
@@ -64,7 +65,7 @@ def export_classifier(recipe: ExportRecipe) -> dict[str, Any]:
 
 
 def _read_task(recipe: ExportRecipe, classifier: Classifier) -> Task:
-    task = read_task(str(recipe.task), Columns(), validation_fraction=0.1, test_fraction=0.2, seed=recipe.seed)
+    task = load_task_for(recipe.model, str(recipe.task))
     if task.label_set.names != classifier.decision.label_set.names:
         raise UserError("this task has other labels than the classifier", where=recipe.task)
     return task

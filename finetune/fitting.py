@@ -5,6 +5,7 @@ train and validation. Test is scored once, by the saved folder.
 """
 
 import dataclasses
+import io
 import json
 import logging
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from accelerate.utils import set_seed
 
 from configs.base_models import ModelSource, resolve_model
 from configs.checkpoints import load_best, remove_checkpoints
-from configs.manifest import now, verify_inputs, write_manifest
+from configs.manifest import now, read_manifest, verify_inputs, write_manifest
 from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
@@ -41,13 +42,13 @@ from finetune.multi_task import (
     build_multi_task_loss,
     combine,
     keep_main_labels,
+    leave_out,
     read_auxiliary_tasks,
 )
-from finetune.optimization import reinitialize_layers
 from finetune.report import render_report
 from finetune.score_table import score_table
 from finetune.splitting import cut, stratified_folds
-from finetune.task_checks import balance_advice, clean_task
+from finetune.task_checks import balance_advice, check_labels, clean_task
 from finetune.task_files import Columns, read_task
 from finetune.tasks import Example, FloatArray, LabelSet, Task, TaskType
 from finetune.training import Trainer, TrainingData
@@ -95,7 +96,7 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
     working = working_folder(recipe.output_dir)
     if not (working / METRICS_NAME).is_file():  # else killed after the last figure, before the folder got its name
         auxiliary = read_auxiliary_tasks(recipe.auxiliary_tasks, task, seed=recipe.seed)
-        out_of_fold = _out_of_fold(recipe, source, task, working) if recipe.folds else None
+        out_of_fold = _out_of_fold(recipe, source, task, auxiliary, working) if recipe.folds else None
         fitted = train_model(
             recipe, source, task.label_set, task.splits["train"], task.splits["validation"], working, auxiliary
         )
@@ -137,11 +138,26 @@ def load_task(recipe: FinetuneRecipe) -> Task:
     task = _draw(task, "train", recipe.train_rows, seed=recipe.seed)
     task = _draw(task, "validation", recipe.validation_rows, seed=0)
     task = _draw(task, "test", recipe.test_rows, seed=0)
+    check_labels(task)  # of the rows that are left: few drawn ones may lack a label that the file has
     sizes = ", ".join(f"{len(examples):,} {split}" for split, examples in task.splits.items())
     log.info("task %s: %s, %d labels, %s", task.name, task.label_set.type, len(task.label_set.names), sizes)
     for advice in balance_advice(task):
         log.info("balance: %s", advice)
     return task
+
+
+def load_task_for(folder: Path, task: str) -> Task:
+    """Read a task for a classifier as the run that made it did: the same columns, cuts and draws.
+
+    So what that run trained on does not stand in its validation or test.
+
+    Args:
+        folder: the classifier.
+        task: the task's folder, file or Hub name.
+    """
+    made = read_manifest(folder).recipe
+    keys: dict[str, Any] = {key: made[key] for key in TASK_KEYS if key in made}
+    return load_task(FinetuneRecipe(task=task, output_dir=folder, **keys))
 
 
 def _draw(task: Task, split: str, rows: int | None, *, seed: int) -> Task:
@@ -190,10 +206,9 @@ def train_model(
         combined.label_set,
         head=recipe.head,
         hidden_dropout=recipe.hidden_dropout,
+        reinitialized=recipe.reinitialize_layers,
         quantization_config=quantization(settings),
     )
-    if recipe.reinitialize_layers:
-        reinitialize_layers(model, recipe.reinitialize_layers)
     max_seq_length = longest_sequence(model.config, recipe.max_seq_length)
     model = add_adapter(model, settings, head=recipe.head)
     long_texts = {"max_seq_length": max_seq_length, "policy": recipe.long_texts, "max_windows": recipe.max_windows}
@@ -234,9 +249,10 @@ def _augment(recipe: FinetuneRecipe, source: ModelSource, label_set: LabelSet, t
 
 
 def _out_of_fold(
-    recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path
+    recipe: FinetuneRecipe, source: ModelSource, task: Task, auxiliary: Sequence[AuxiliaryTask], working: Path
 ) -> tuple[FloatArray, FloatArray]:
     """Return logits (N, L) of train and validation texts by models that never saw them, and their targets."""
+    accelerator = new_accelerator(recipe)
     examples = task.splits["train"] + task.splits["validation"]
     folds = stratified_folds(examples, task.label_set, shares=[1 / recipe.folds] * recipe.folds, seed=recipe.seed)
     logits_NL = np.zeros((len(examples), len(task.label_set.names)))
@@ -248,12 +264,16 @@ def _out_of_fold(
             outside = set(held_out)
             rest = [example for index, example in enumerate(examples) if index not in outside]
             train, stop_on = cut(rest, task.label_set, fraction=recipe.validation_fraction, seed=recipe.seed)
-            fitted = train_model(recipe, source, task.label_set, train, stop_on, folder)
-            fold_logits_NL = _logits(fitted, [examples[index] for index in held_out])
-            temporary = folder / f".{OUT_OF_FOLD_NAME}"
-            np.savez(temporary.open("wb"), logits=fold_logits_NL)
-            temporary.replace(path)
-            remove_checkpoints(folder)
+            unseen = [examples[index] for index in held_out]
+            others = leave_out(auxiliary, [*unseen, *stop_on])
+            fitted = train_model(recipe, source, task.label_set, train, stop_on, folder, others)
+            accelerator.wait_for_everyone()  # all processes have read the best weights, which are removed now
+            if accelerator.is_main_process:
+                contents = io.BytesIO()
+                np.savez(contents, logits=_logits(fitted, unseen))
+                write_atomically(path, contents.getvalue())
+                remove_checkpoints(folder)
+            accelerator.wait_for_everyone()
         logits_NL[held_out] = np.load(path)["logits"]
     return logits_NL, task.label_set.multi_hot([example.labels for example in examples])
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from configs.base_models import ModelSource
 from configs.errors import UserError
+from finetune.encoder_layers import reinitialize_layers
 from finetune.tasks import LabelSet
 
 Head = Literal["cls", "mean", "label_attention"]
@@ -26,12 +27,26 @@ ATTENTION_DROPOUT_KEYS = ("attention_probs_dropout_prob", "attention_dropout")
 
 
 def build_classifier(
-    source: ModelSource, label_set: LabelSet, *, head: Head, hidden_dropout: float, quantization_config: Any = None
+    source: ModelSource,
+    label_set: LabelSet,
+    *,
+    head: Head,
+    hidden_dropout: float,
+    reinitialized: int = 0,
+    quantization_config: Any = None,
 ) -> Any:
     """Load an encoder (quantized, if so configured) and give it a new classification head.
 
+    Args:
+        source: the encoder.
+        label_set: the labels of the head.
+        head: how token states become logits.
+        hidden_dropout: inside the encoder and before the head.
+        reinitialized: how many of the encoder's top layers start anew.
+        quantization_config: how transformers packs the encoder's weights, if it does.
+
     Raises:
-        UserError: the model cannot be loaded.
+        UserError: the model cannot be loaded, or has fewer layers than start anew.
     """
     from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -54,7 +69,10 @@ def build_classifier(
                     where="head",
                     fix="Set head: cls.",
                 )
-            return _pooled_classifier(source, config, labels, head)
+            model = _pooled_classifier(source, config, labels, head)
+            if reinitialized:
+                reinitialize_layers(model, reinitialized)
+            return model
         model, report = AutoModelForSequenceClassification.from_pretrained(
             source.name_or_path,
             config=config,
@@ -64,6 +82,8 @@ def build_classifier(
             quantization_config=quantization_config,
             **source.load_arguments,
         )
+    if reinitialized:
+        reinitialize_layers(model, reinitialized)  # before the pooling layer stands on top, which is none of them
     pooler = _pooler(model)
     if pooler is not None and any("pooler" in key for key in report["missing_keys"]):
         _start_as_identity(pooler)  # a masked LM's checkpoint has no pooler
@@ -166,6 +186,8 @@ def load_tokenizer(source: ModelSource, max_seq_length: int) -> Any:
 
 def longest_sequence(config: Any, asked: int) -> int:
     """Return how many tokens to read: as asked, but no more than the encoder has positions for."""
+    if isinstance(getattr(config, "encoder", None), dict):  # one of our own heads
+        config = config.encoder_config()
     positions = getattr(config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         return asked
@@ -180,6 +202,18 @@ def hidden_size(config: Any) -> int:
     if isinstance(encoder, dict):  # our own heads keep the encoder's configuration inside theirs
         return int(encoder.get("hidden_size") or encoder.get("dim") or encoder["d_model"])
     return int(config.hidden_size)
+
+
+def encoder_width(source: ModelSource) -> int:
+    """Return the width of an encoder that is not loaded.
+
+    Raises:
+        UserError: its configuration cannot be read.
+    """
+    from transformers import AutoConfig
+
+    with _loading(source.name_or_path):
+        return hidden_size(AutoConfig.from_pretrained(source.name_or_path, **source.load_arguments))
 
 
 def last_linear(model: Any) -> nn.Linear:

@@ -62,7 +62,10 @@ def _fit_predict(
         return model.fit(features["train"], targets_N)
 
     if not task.label_set.is_multi_label:
-        model = fit(targets_NL.argmax(axis=1))
+        classes_N = targets_NL.argmax(axis=1)
+        if (classes_N == classes_N[0]).all():  # no solver takes one class
+            return {split: np.tile(targets_NL[0], (features[split].shape[0], 1)) for split in SCORED_SPLITS}
+        model = fit(classes_N)
         probabilities = {}
         for split in SCORED_SPLITS:
             full = np.zeros((features[split].shape[0], targets_NL.shape[1]))

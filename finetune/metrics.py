@@ -56,7 +56,10 @@ def score(
     if label_set.ordinal and not label_set.is_multi_label:
         grades, given = truth.argmax(1), decisions_NL.argmax(1)
         figures["mean_absolute_error"] = float(np.abs(grades - given).mean())
-        figures["quadratic_kappa"] = _finite(sk.cohen_kappa_score(grades, given, weights="quadratic"))
+        # All grades: without them the distance across a grade that stands nowhere would count as one step.
+        every = np.arange(len(label_set.names))
+        kappa = sk.cohen_kappa_score(grades, given, labels=every, weights="quadratic")
+        figures["quadratic_kappa"] = _finite(kappa)
     return figures
 
 

@@ -21,7 +21,7 @@ from configs.errors import UserError
 from finetune.heads import last_linear
 from finetune.leakage import TextIndex
 from finetune.losses import Loss, LossName, build_loss
-from finetune.task_checks import clean_task
+from finetune.task_checks import check_labels, clean_task
 from finetune.task_files import Columns, read_task
 from finetune.tasks import Example, FloatArray, LabelSet, Task
 
@@ -51,21 +51,29 @@ def read_auxiliary_tasks(folders: Sequence[str], main: Task, *, seed: int) -> li
     Raises:
         UserError: an unreadable task, one that stands twice, or nothing of it left.
     """
-    held_out = TextIndex((e.id, e.text) for split in ("validation", "test") for e in main.splits[split])
+    held_out = [example for split in ("validation", "test") for example in main.splits[split]]
     tasks: list[AuxiliaryTask] = []
     for folder in folders:
         task = read_task(folder, Columns(), validation_fraction=0.1, test_fraction=0.1, seed=seed)
         task = clean_task(task, conflicts="majority", drop_leaked=False)
+        check_labels(task)
         # All its splits train: nothing is decided on them.
         examples = [example for examples in task.splits.values() for example in examples]
-        kept = [example for example in examples if not held_out.matches(example.text)]
-        log.info("auxiliary task %s: %d texts, %d left out", task.name, len(kept), len(examples) - len(kept))
+        kept = leave_out([AuxiliaryTask(task.name, task.label_set, examples)], held_out)
         if not kept:
             raise UserError("every text stands in validation or test of the main task", where=folder)
+        log.info("auxiliary task %s: %d texts of %d", task.name, len(kept[0].examples), len(examples))
         if task.name in [main.name, *(other.name for other in tasks)]:
             raise UserError("this task is there already", where=folder)
-        tasks.append(AuxiliaryTask(task.name, task.label_set, kept))
+        tasks += kept
     return tasks
+
+
+def leave_out(tasks: Sequence[AuxiliaryTask], held_out: Sequence[Example]) -> list[AuxiliaryTask]:
+    """Return the tasks without the texts of `held_out`; one that has no others is left out whole."""
+    index = TextIndex((example.id, example.text) for example in held_out)
+    clean = [task._replace(examples=[e for e in task.examples if not index.matches(e.text)]) for task in tasks]
+    return [task for task in clean if task.examples]
 
 
 def combine(label_set: LabelSet, train: list[Example], auxiliary: Sequence[AuxiliaryTask]) -> Combined:

@@ -4,15 +4,13 @@ Lower layers hold what the encoder knows of language, the head knows nothing yet
 (Howard & Ruder 2018, arXiv:1801.06146 §3.2) let the first move slowly and the last quickly.
 """
 
-import re
 from typing import Any
 
 import torch
 
 from finetune.config import FinetuneRecipe
+from finetune.encoder_layers import layer_number
 from finetune.heads import last_linear
-
-LAYER_NUMBER = re.compile(r"\.(?:layer|layers|h|block)\.(\d+)\.")
 
 
 def build_optimizer(model: Any, recipe: FinetuneRecipe, learning_rate: float) -> torch.optim.Optimizer:
@@ -35,22 +33,3 @@ def build_optimizer(model: Any, recipe: FinetuneRecipe, learning_rate: float) ->
         lr=learning_rate,
         fused=True,
     )
-
-
-def layer_number(parameter_name: str) -> int:
-    """Return the encoder layer a parameter belongs to, or -1 (embeddings, pooler, head)."""
-    found = LAYER_NUMBER.search(parameter_name)
-    return int(found.group(1)) if found else -1
-
-
-def reinitialize_layers(model: Any, count: int) -> None:
-    """Give the top `count` encoder layers new random weights (Zhang et al. 2021, arXiv:2006.05987 §5)."""
-    layers = 1 + max(layer_number(name) for name, _ in model.named_parameters())
-    for name, module in model.named_modules():
-        if layer_number(name + ".") >= layers - count:
-            if isinstance(module, torch.nn.Linear):
-                torch.nn.init.normal_(module.weight, std=getattr(model.config, "initializer_range", 0.02))
-                if module.bias is not None:
-                    torch.nn.init.zeros_(module.bias)
-            elif isinstance(module, torch.nn.LayerNorm):
-                module.reset_parameters()

@@ -81,11 +81,19 @@ def read_inputs(recipe: PredictRecipe, quarantine: Quarantine) -> Iterator[Input
         if sys.stdin.isatty():
             raise UserError("no texts", fix="Name a file with --input, or pipe texts in.")
         stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
-        rows = text_rows(stream, f".{recipe.input_format}")
+        rows = _decoded(text_rows(stream, f".{recipe.input_format}"), where)
     else:
         assert recipe.input is not None  # the branch above took None
         where, rows = str(recipe.input), read_rows(recipe.input)
     yield from _texts(rows, where, recipe, quarantine)
+
+
+def _decoded(rows: Iterator[Row], where: str) -> Iterator[Row]:
+    """Yield rows of standard input, whose bytes may be anything."""
+    try:
+        yield from rows
+    except UnicodeDecodeError as error:
+        raise UserError("not UTF-8", where=where, fix="Convert it with iconv.") from error
 
 
 def _texts(rows: Iterator[Row], where: str, recipe: PredictRecipe, quarantine: Quarantine) -> Iterator[InputText]:

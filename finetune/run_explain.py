@@ -2,14 +2,15 @@
 
 mindshift explain --model DIR --task FOLDER --output_dir DIR
 
-Writes `attributions.jsonl` (id, label, per token where it stands and its score; never a text) and
-`faithfulness.json`.
+Writes `attributions.jsonl` (id, label, whether it was given, per token where it stands and its score; never a text)
+and `faithfulness.json`.
 """
 
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,10 @@ from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, write_atomically
 from finetune.adapters import is_adapter
 from finetune.attributions import Attribution, Explainer, explain
+from finetune.decisions import surest_labels
 from finetune.deployment_config import ExplainRecipe
+from finetune.fitting import load_task_for
 from finetune.inference import Classifier
-from finetune.task_files import Columns, read_task
 from finetune.tasks import Example
 
 
@@ -35,19 +37,22 @@ def main(arguments: Sequence[str], program: str) -> None:
         raise UserError("gradients of a 4-bit base are too coarse to explain with", where=recipe.model)
     classifier = Classifier.load(recipe.model)
     label_set = classifier.decision.label_set
-    task = read_task(recipe.task, Columns(), validation_fraction=0.1, test_fraction=0.2, seed=recipe.seed)
+    task = load_task_for(recipe.model, recipe.task)
     examples = _draw(task.splits[recipe.split], recipe)
-    given_N = classifier.predict([example.text for example in examples]).probabilities_NL.argmax(axis=1)
+    predictions = classifier.predict([example.text for example in examples])
+    labels_N, given_N = surest_labels(*predictions)
     explainer = Explainer.load(recipe.model, classifier.decision, steps=recipe.steps)
     working = open_run_folder(recipe)
-    found = explain(explainer, [example.text for example in examples], given_N.tolist(), seed=recipe.seed)
+    found = explain(explainer, [example.text for example in examples], labels_N.tolist(), seed=recipe.seed)
     lines = [
-        _line(example, label_set.names[attribution.label], attribution)
-        for example, attribution in zip(examples, found["attributions"], strict=True)
+        _line(example, label_set.names[attribution.label], bool(given), attribution)
+        for example, given, attribution in zip(examples, given_N, found["attributions"], strict=True)
         if attribution is not None
     ]
     words = {label_set.names[label]: rows for label, rows in sorted(found["words"].items())}
-    summary = {"texts": len(lines), "faithfulness": found["faithfulness"], "words": words}
+    without = int((~given_N).sum())
+    summary: dict[str, Any] = {"texts": len(lines), "texts_given_no_label": without}
+    summary |= {"faithfulness": found["faithfulness"], "words": words}
     write_atomically(working / "attributions.jsonl", "".join(lines))
     write_atomically(working / "faithfulness.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     inputs = {"model": recipe.model} | ({"task": Path(recipe.task)} if Path(recipe.task).exists() else {})
@@ -63,6 +68,8 @@ def main(arguments: Sequence[str], program: str) -> None:
     finish_run_folder(recipe)
     for name, figures in found["faithfulness"].items():
         print(f"{name.replace('_', ' ')}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
+    if without:
+        print(f"{without} texts were given no label: their likeliest one is explained")
     for label, rows in words.items():
         print(f"{label}: {', '.join(row['word'] for row in rows) or '–'}")
     print(f"attributions by id: {recipe.output_dir}")
@@ -74,12 +81,12 @@ def _draw(examples: Sequence[Example], recipe: ExplainRecipe) -> list[Example]:
     return [examples[index] for index in sorted(drawn.tolist())]
 
 
-def _line(example: Example, label: str, attribution: Attribution) -> str:
+def _line(example: Example, label: str, given: bool, attribution: Attribution) -> str:
     scored = [
         [start, end, round(float(score), 5)]
         for (start, end), score in zip(attribution.spans, attribution.scores_T, strict=True)
     ]
-    return json.dumps({"id": example.id, "label": label, "tokens": scored}, ensure_ascii=False) + "\n"
+    return json.dumps({"id": example.id, "label": label, "given": given, "tokens": scored}, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":

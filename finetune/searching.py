@@ -9,8 +9,7 @@ import dataclasses
 import json
 import logging
 import shutil
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,12 @@ from configs.recipe import load_recipe, recipe_values
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.config import FinetuneRecipe
 from finetune.fitting import fit_classifier, load_task, train_model
+from finetune.heads import encoder_width
 from finetune.losses import MULTI_LABEL_LOSSES, SINGLE_LABEL_LOSSES
+from finetune.multi_task import AuxiliaryTask, read_auxiliary_tasks
 from finetune.search_config import SearchRecipe
 from finetune.tasks import LabelSet, Task
+from finetune.training import automatic_learning_rate
 
 log = logging.getLogger("search")
 CLASSIFIER, STUDY_NAME, TRIALS_NAME = "classifier", "study.db", "trials.json"
@@ -45,7 +47,8 @@ def search(recipe: SearchRecipe) -> str | None:
     table = None
     if not classifier.is_dir():
         study = _open_study(recipe, working, base)
-        _run_trials(recipe, study, base, task, working)
+        auxiliary = read_auxiliary_tasks(base.auxiliary_tasks, task, seed=base.seed)
+        _run_trials(recipe, study, base, task, auxiliary, working)
         chosen = dataclasses.replace(chosen, **study.best_params)
         write_atomically(working / TRIALS_NAME, json.dumps(_trial_rows(study), indent=1) + "\n")
         _hand_over(working / f"trial-{study.best_trial.number}", chosen)
@@ -54,6 +57,7 @@ def search(recipe: SearchRecipe) -> str | None:
         remove_folder(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     source = resolve_model(base.model)
     inputs = {"task": Path(recipe.task)} if Path(recipe.task).exists() else {}
+    inputs |= {f"auxiliary task {folder}": Path(folder) for folder in base.auxiliary_tasks if Path(folder).exists()}
     inputs |= {"model": Path(source.name_or_path)} if source.is_local else {}
     trials = json.loads((working / TRIALS_NAME).read_text(encoding="utf-8"))
     counts = {"trials": len(trials), "best": trials[0]}
@@ -63,24 +67,43 @@ def search(recipe: SearchRecipe) -> str | None:
 
 
 def base_recipe(recipe: SearchRecipe) -> FinetuneRecipe:
-    """Return the fine-tuning recipe that the trials vary."""
+    """Return the fine-tuning recipe that the trials vary; a learning rate that is searched is a number in it."""
     arguments = [str(recipe.finetune_recipe)] if recipe.finetune_recipe else []
     arguments += ["--task", recipe.task, "--output_dir", "unused", "--seed", str(recipe.seed)]
-    return load_recipe(FinetuneRecipe, arguments, "finetune_recipe")
+    base = load_recipe(FinetuneRecipe, arguments, "finetune_recipe")
+    if base.learning_rate is not None or "learning_rate" not in recipe.searched_keys:
+        return base
+    width = encoder_width(resolve_model(base.model))
+    rate = automatic_learning_rate(width, has_adapter=base.adapter != "none")
+    return dataclasses.replace(base, learning_rate=rate)
 
 
-def search_space(label_set: LabelSet) -> dict[str, Callable[[Any], Any]]:
-    """Return, by key, a function that takes an Optuna trial and returns the key's value in it."""
+def search_space(label_set: LabelSet, base: FinetuneRecipe) -> dict[str, Callable[[Any], Any]]:
+    """Return, by key, a function that takes an Optuna trial and returns the key's value in it.
+
+    What the base recipe holds is always among the values: it is the first trial.
+    """
     losses: tuple[str, ...] = MULTI_LABEL_LOSSES if label_set.is_multi_label else SINGLE_LABEL_LOSSES
     losses = tuple(name for name in losses if name != "ordinal" or label_set.ordinal)
+    default_loss = base.loss if base.loss == losses[0] else "auto"  # two names of one loss
+
+    def choose(key: str, *known: Any) -> Callable[[Any], Any]:
+        choices = tuple(dict.fromkeys((*known, getattr(base, key))))
+        return lambda trial: trial.suggest_categorical(key, choices)
+
+    def draw(key: str, low: float, high: float, *, log: bool = False) -> Callable[[Any], Any]:
+        own = getattr(base, key)
+        bounds = (low, high) if own is None else (min(low, own), max(high, own))
+        return lambda trial: trial.suggest_float(key, *bounds, log=log)
+
     return {
-        "learning_rate": lambda trial: trial.suggest_float("learning_rate", 1e-5, 5e-4, log=True),
-        "head": lambda trial: trial.suggest_categorical("head", ("cls", "mean", "label_attention")),
-        "loss": lambda trial: trial.suggest_categorical("loss", ("auto", *losses[1:])),  # the first is what auto is
-        "sampling": lambda trial: trial.suggest_categorical("sampling", ("uniform", "class_aware")),
-        "batch_size": lambda trial: trial.suggest_categorical("batch_size", (8, 16, 32)),
-        "hidden_dropout": lambda trial: trial.suggest_float("hidden_dropout", 0.0, 0.3),
-        "layer_learning_rate_decay": lambda trial: trial.suggest_float("layer_learning_rate_decay", 0.7, 1.0),
+        "learning_rate": draw("learning_rate", 1e-5, 5e-4, log=True),
+        "head": choose("head", "cls", "mean", "label_attention"),
+        "loss": choose("loss", default_loss, *losses[1:]),
+        "sampling": choose("sampling", "uniform", "class_aware"),
+        "batch_size": choose("batch_size", 8, 16, 32),
+        "hidden_dropout": draw("hidden_dropout", 0.0, 0.3),
+        "layer_learning_rate_decay": draw("layer_learning_rate_decay", 0.7, 1.0),
     }
 
 
@@ -98,17 +121,21 @@ def _open_study(recipe: SearchRecipe, working: Path, base: FinetuneRecipe) -> An
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # it was killed
     if not study.get_trials(deepcopy=False):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the recipe's own value may lie outside the range that is searched
-            asked = recipe_values(base)
-            study.enqueue_trial({key: asked[key] for key in recipe.searched_keys if asked[key] is not None})
+        study.enqueue_trial({key: recipe_values(base)[key] for key in recipe.searched_keys})
     return study
 
 
-def _run_trials(recipe: SearchRecipe, study: Any, base: FinetuneRecipe, task: Task, working: Path) -> None:
+def _run_trials(
+    recipe: SearchRecipe,
+    study: Any,
+    base: FinetuneRecipe,
+    task: Task,
+    auxiliary: Sequence[AuxiliaryTask],
+    working: Path,
+) -> None:
     import optuna
 
-    space = search_space(task.label_set)
+    space = search_space(task.label_set, base)
     while True:
         done = study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,))
         hours = sum(trial.duration.total_seconds() for trial in done) / 3600
@@ -126,6 +153,7 @@ def _run_trials(recipe: SearchRecipe, study: Any, base: FinetuneRecipe, task: Ta
             task.splits["train"],
             task.splits["validation"],
             folder,
+            auxiliary,
         )
         Accelerator().free_memory()
         study.tell(trial, max(record["validation_average_precision"] for record in fitted.history))

@@ -20,6 +20,7 @@ from finetune.inference import Classifier
 from finetune.prediction_files import prediction_record
 
 KEY_HEADER = "X-API-Key"
+WRONG_KEY = f"the header {KEY_HEADER} is missing or wrong"
 BYTES_A_CHARACTER = 12  # an astral character written as two JSON escapes
 NOTICE = (
     "Labels are a model's opinion about a text. They are no diagnosis, and must not decide anything about a person."
@@ -84,7 +85,7 @@ def build_service(classifier: Classifier, recipe: ServeRecipe, *, api_key: str |
             yield
 
     service = FastAPI(title="mindshift", description=NOTICE, version="1", lifespan=lifespan)
-    _limit_bodies(service, recipe.max_texts * recipe.max_characters * BYTES_A_CHARACTER)
+    _guard_bodies(service, recipe.max_texts * recipe.max_characters * BYTES_A_CHARACTER, api_key)
     _add_routes(service, classifier, recipe, batcher, _key_check(api_key))
     return service
 
@@ -144,19 +145,30 @@ def _key_check(api_key: str | None) -> Callable[..., Awaitable[None]]:
     header = APIKeyHeader(name=KEY_HEADER, auto_error=False)
 
     async def check(given: Annotated[str | None, Depends(header)] = None) -> None:
-        # Compared in constant time: how long a refusal takes must not tell how much of a key was right.
-        if api_key is not None and not hmac.compare_digest((given or "").encode(), api_key.encode()):
-            raise HTTPException(401, f"the header {KEY_HEADER} is missing or wrong")
+        if not _is_key(given, api_key):
+            raise HTTPException(401, WRONG_KEY)
 
     return check
 
 
-def _limit_bodies(service: FastAPI, largest_bytes: int) -> None:
+def _is_key(given: str | None, api_key: str | None) -> bool:
+    # Compared in constant time: how long a refusal takes must not tell how much of a key was right.
+    return api_key is None or hmac.compare_digest((given or "").encode(), api_key.encode())
+
+
+def _guard_bodies(service: FastAPI, largest_bytes: int, api_key: str | None) -> None:
+    """Refuse a body before it is read: routes, and the key check that documents them, come after that."""
+
     @service.middleware("http")
-    async def limit(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        declared = request.headers.get("content-length")
-        if request.method == "POST" and (declared is None or not declared.isdigit()):
-            return JSONResponse({"detail": "Content-Length is needed"}, status_code=411)
-        if declared is not None and int(declared) > largest_bytes:
+    async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        if request.method != "POST":
+            return await proceed(request)  # no other route reads a body
+        if not _is_key(request.headers.get(KEY_HEADER), api_key):
+            return JSONResponse({"detail": WRONG_KEY}, status_code=401)
+        declared = request.headers.get("content-length", "")
+        # A body that comes in pieces ends where its sender likes, whatever length is declared beside it.
+        if "transfer-encoding" in request.headers or not declared.isdecimal():
+            return JSONResponse({"detail": "Content-Length is needed, without Transfer-Encoding"}, status_code=411)
+        if int(declared) > largest_bytes:
             return JSONResponse({"detail": f"at most {largest_bytes} bytes a request"}, status_code=413)
         return await proceed(request)

@@ -30,7 +30,7 @@ def clean_task(task: Task, *, conflicts: ConflictPolicy, drop_leaked: bool) -> T
             (see `finetune.leakage`).
 
     Raises:
-        UserError: nothing is left to train or validate on, or nothing to learn.
+        UserError: nothing is left to train or validate on.
     """
     splits, notes = dict(task.splits), dict(task.notes)
     for split in ("train", "validation"):
@@ -49,7 +49,6 @@ def clean_task(task: Task, *, conflicts: ConflictPolicy, drop_leaked: bool) -> T
         if not splits[split]:
             raise UserError(f"no rows of the {split} split are left after cleaning", where=task.name)
     _log_findings(notes)
-    _check_labels(task)
     return task
 
 
@@ -84,12 +83,20 @@ def _log_findings(notes: dict[str, Any]) -> None:
         log.info("found: %s", ", ".join(f"{key.replace('_', ' ')} {count:,}" for key, count in found.items()))
 
 
-def _check_labels(task: Task) -> None:
-    """Refuse a task with nothing to learn; name labels without examples."""
+def check_labels(task: Task) -> None:
+    """Name the labels without examples.
+
+    Raises:
+        UserError: the training rows leave nothing to learn.
+    """
     positives_L = task.targets("train").sum(axis=0)
     present = [name for name, count in zip(task.label_set.names, positives_L, strict=True) if count]
     if len(present) < (1 if task.label_set.is_multi_label else 2):
-        raise UserError(f"the training rows hold {len(present)} of {len(task.label_set.names)} labels", where=task.name)
+        raise UserError(
+            f"the training rows hold {len(present)} of {len(task.label_set.names)} labels",
+            where=task.name,
+            fix="Label more rows; if train_rows is set, draw more of them.",
+        )
     for split in ("train", "validation", "test"):
         counts_L = task.targets(split).sum(axis=0)
         missing = [name for name, count in zip(task.label_set.names, counts_L, strict=True) if not count]

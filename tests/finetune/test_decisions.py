@@ -15,6 +15,7 @@ from finetune.decisions import (
     best_f1_threshold,
     confidence,
     default_thresholds,
+    surest_labels,
     to_probabilities,
     tune_abstention,
     tune_temperature,
@@ -38,6 +39,15 @@ def test_no_threshold_has_a_better_f1(rows: list[tuple[float, bool]]) -> None:
     found = best_f1_threshold(probabilities, truth)
     best = max(f1_score(truth, probabilities >= candidate) for candidate in [*probabilities, 0.0])
     assert f1_score(truth, probabilities >= found) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("label_set", [MULTI, CLASSES])
+def test_a_label_that_was_never_predicted_gets_a_threshold(label_set: LabelSet) -> None:
+    """As of a baseline that saw no training text with it: its column is exactly 0."""
+    probabilities = np.array([[0.8, 0.2, 0.0], [0.3, 0.7, 0.0], [0.6, 0.4, 0.0]])
+    thresholds = tune_thresholds(probabilities, np.eye(3), label_set)
+    assert all(0 < threshold < 1 for threshold in thresholds)
+    assert not Decision(label_set, thresholds).decide(probabilities)[:, 2].any()
 
 
 def test_few_positives_stay_near_the_shared_threshold() -> None:
@@ -108,6 +118,26 @@ def test_abstention_reaches_its_precision_on_new_texts() -> None:
     assert (decisions & (targets > 0))[3000:].sum() / 3000 < 0.85  # without abstention it is missed
     assert precision >= 0.89
     assert kept.mean() > 0.1  # an oracle could keep a fifth of these texts
+
+
+def test_a_few_right_answers_do_not_make_a_cut() -> None:
+    """Five right, then twenty wrong: a precision of .9 on five texts is luck."""
+    sure = np.linspace(0.9, 0.6, 25)
+    probabilities, targets = np.column_stack([sure, 1 - sure, 0 * sure]), np.eye(3)[[0] * 5 + [1] * 20]
+    decisions = Decision(CLASSES, default_thresholds(CLASSES)).decide(probabilities)
+    assert tune_abstention(probabilities, targets, decisions, precision=0.9) is None
+    right = np.eye(3)[[0] * 25]
+    assert tune_abstention(probabilities, right, decisions, precision=0.9) == pytest.approx(0.6)
+
+
+def test_surest_labels_follow_the_decision() -> None:
+    probabilities = np.array([[0.6, 0.3, 0.1], [0.2, 0.3, 0.6], [0.4, 0.35, 0.1]])
+    labels, given = surest_labels(probabilities, Decision(MULTI, (0.7, 0.2, 0.5)).decide(probabilities))
+    assert (labels.tolist(), given.tolist()) == ([1, 2, 1], [True] * 3)
+    labels, given = surest_labels(probabilities, Decision(MULTI, (0.7, 0.7, 0.7)).decide(probabilities))
+    assert (labels.tolist(), given.tolist()) == ([0, 2, 0], [False] * 3)
+    labels, given = surest_labels(probabilities, Decision(CLASSES, (0.6, 0.1, 0.6)).decide(probabilities))
+    assert (labels.tolist(), given.tolist()) == ([1, 1, 1], [True] * 3)
 
 
 def test_abstention_that_cannot_be_reached() -> None:

@@ -10,6 +10,7 @@ from sklearn.metrics import f1_score
 
 from finetune.calibration import calibration, error_if_perfect, expected_calibration_error, reliability_bins
 from finetune.evidence import confusion
+from finetune.metrics import score
 from finetune.slices import score_slices, slices_of
 from finetune.tasks import Example, LabelSet, TaskType
 from finetune.uncertainty import clusters_of, f1_intervals, f1_resamples
@@ -96,6 +97,15 @@ def test_slices() -> None:
     assert found["length in words", "0 to 24"]["rows"] == 40
     assert found["year", "2021"]["accuracy"] == 0.5
     assert ("names", "men") not in slices_of(examples[0])
+
+
+def test_kappa_counts_the_distance_across_a_grade_that_stands_nowhere() -> None:
+    grades = LabelSet(TaskType.MULTI_CLASS, ("none", "mild", "moderate", "severe"), ordinal=True)
+    truth, given = np.eye(4)[[0, 0, 1, 1, 3, 3]], np.eye(4, dtype=bool)[[0, 1, 1, 1, 3, 1]]
+    kappa = score(truth, given.astype(float), given, grades)["quadratic_kappa"]
+    # Squared distances: observed 0 + 1 + 0 + 0 + 0 + 4 = 5; by chance, of 36 pairs of a true and a given grade,
+    # 2 × (0 + 4 × 1 + 9) + 2 × (1 + 0 + 4) + 2 × (9 + 4 × 4 + 0) = 86.
+    assert kappa == pytest.approx(1 - (5 / 6) / (86 / 36))
 
 
 def test_confusion() -> None:

@@ -4,11 +4,15 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from configs.base_models import ModelSource
+from finetune import fitting
+from finetune.config import FinetuneRecipe
 from finetune.inference import Classifier
 from finetune.losses import build_loss
 from finetune.multi_task import AuxiliaryTask, build_multi_task_loss, combine
@@ -61,6 +65,51 @@ def test_auxiliary_task_helps_a_small_one_and_leaves_no_trace(
     steps = json.loads((output / "metrics.json").read_text())["training"][0]["step"]
     # 40 main texts in 3 batches; 120 + 60 + 60 of the other task, the leaked ones left out, in 15.
     assert steps == 3 + 15
+
+
+def test_auxiliary_tasks_train_in_every_fold_without_its_held_out_texts(
+    make_task: MakeTask, small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_model, trained = fitting.train_model, []
+
+    def note(recipe, source, label_set, train, stop_on, folder, auxiliary=()):
+        trained.append(({example.text for example in train}, auxiliary))
+        return train_model(recipe, source, label_set, train, stop_on, folder, auxiliary)
+
+    monkeypatch.setattr(fitting, "train_model", note)
+    main, extra = make_task("binary", rows=40), make_task("multi_label", rows=40, name="extra")
+    own = [json.loads(line) for line in (main / "train.jsonl").read_text().splitlines()]
+    write_jsonl(extra / "train.jsonl", make_rows("multi_label", 40, 7) + [row | {"labels": []} for row in own])
+    options = ["--auxiliary_tasks", json.dumps([str(extra)]), "--folds", "2", "--epochs", "1", "--baselines", "false"]
+    output = ["--output_dir", str(tmp_path / "run")]
+    assert mindshift(["finetune", "--task", str(main), *output, *small_run, *options]) == 0
+    assert len(trained) == 3
+    texts = {row["text"] for row in own}
+    for train, (task,) in trained:
+        assert {example.text for example in task.examples} & texts == train & texts
+
+
+def test_only_the_main_process_writes_the_logits_of_a_fold(
+    make_task: MakeTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = FinetuneRecipe(task=str(make_task("binary", rows=40)), output_dir=tmp_path / "run", folds=2)
+    waited = []
+
+    def wait() -> None:  # meanwhile the main process writes
+        waited.append(True)
+        for number in range(2):
+            if (tmp_path / f"fold-{number}").is_dir():
+                np.savez(tmp_path / f"fold-{number}" / fitting.OUT_OF_FOLD_NAME, logits=np.ones(2))
+
+    other = SimpleNamespace(is_main_process=False, wait_for_everyone=wait)
+    monkeypatch.setattr(fitting, "new_accelerator", lambda _: other)
+    monkeypatch.setattr(fitting, "train_model", lambda *_: None)
+    monkeypatch.setattr(fitting, "_logits", lambda *_: pytest.fail("not the main process"))
+    source = ModelSource("unused", is_local=True)
+    logits, targets = fitting._out_of_fold(recipe, source, fitting.load_task(recipe), [], tmp_path)
+    assert len(waited) == 4
+    assert logits.shape == targets.shape
+    assert (logits == 1).all()
 
 
 def test_qlora_is_refused(make_task: MakeTask, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

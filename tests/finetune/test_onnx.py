@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.manifest import verify_folder
+from configs.manifest import read_manifest, verify_folder
+from finetune import task_files
 from finetune.inference import Classifier
 from launch.cli import main as mindshift
 
@@ -62,6 +63,13 @@ def test_a_lossy_export_is_refused(
     assert mindshift(["export", *arguments]) == 2
     assert "points of macro-F1 on validation" in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_task_of_the_hub_is_no_input_file(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_files, "_hub_tables", lambda _: task_files._folder_tables(trained.parent))
+    arguments = ["--task", "somebody/posts", "--most_points_lost", "5", "--output_dir", str(tmp_path / "onnx")]
+    assert mindshift(["export", "--model", str(trained), *arguments]) == 0
+    assert set(read_manifest(tmp_path / "onnx").inputs) == {"model"}
 
 
 def test_another_label_set_is_refused(

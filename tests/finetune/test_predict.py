@@ -70,6 +70,15 @@ def test_arguments_and_standard_input(
     assert '"line": 2, "reason": "not JSON"' in printed.err
 
 
+def test_standard_input_that_is_no_utf8_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = b'{"id": 0, "text": "tired"}\n{"id": 1, "text": "caf\xe9"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
+    assert mindshift(["predict", "--model", str(trained)]) == 2
+    assert "standard input: not UTF-8" in capsys.readouterr().err
+
+
 def test_chunks_do_not_change_the_answer(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_input(tmp_path / "texts.jsonl")
     answers = []

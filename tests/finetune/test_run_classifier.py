@@ -47,6 +47,16 @@ def test_one_program_for_every_type(
     assert not (output / "best.safetensors").exists()
 
 
+@pytest.mark.parametrize("kind", ["multi_label", "multi_class"])
+def test_a_label_that_train_lacks(kind: str, make_task: MakeTask, small_run: list[str], tmp_path: Path) -> None:
+    task, output = make_task(kind), tmp_path / "run"
+    rows = [row for row in read_jsonl(task / "train.jsonl") if "family" not in row["labels"]]
+    (task / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert finetune(task, output, [*small_run, "--epochs", "1"]) == 0
+    test = json.loads((output / "metrics.json").read_text())["test"]
+    assert test["tfidf_logistic_regression"]["per_label"]["family"]["f1"] == 0
+
+
 def test_folder_loads_with_plain_transformers(make_task: MakeTask, small_run: list[str], tmp_path: Path) -> None:
     """In a process that never imports mindshift, `pipeline` gives the probabilities that the run wrote."""
     task, output = make_task(), tmp_path / "run"

@@ -10,6 +10,7 @@ import yaml
 from configs.manifest import verify_folder
 from finetune import searching
 from finetune.config import FinetuneRecipe
+from finetune.tasks import LabelSet, TaskType
 from launch.cli import main as mindshift
 
 pytest.importorskip("optuna")
@@ -64,3 +65,28 @@ def test_killed_search_goes_on_and_keeps_the_best(
 def test_budget_ends_the_search(arguments: list[str], tmp_path: Path) -> None:
     assert mindshift([*arguments, "--budget_hours", "1e-9"]) == 0
     assert len(json.loads((tmp_path / "search" / "trials.json").read_text())) == 1
+
+
+def test_the_recipes_own_values_are_in_the_space(tmp_path: Path) -> None:
+    import optuna
+
+    own = {"learning_rate": 1e-3, "loss": "bce", "batch_size": 64, "hidden_dropout": 0.5, "head": "cls"}
+    base = FinetuneRecipe(task="x", output_dir=tmp_path, **own)  # type: ignore[arg-type]
+    space = searching.search_space(LabelSet(TaskType.MULTI_LABEL, ("a", "b")), base)
+    trial = optuna.trial.FixedTrial(own)
+    assert {key: space[key](trial) for key in own} == own
+
+
+def test_auxiliary_tasks_train_in_every_trial(
+    arguments: list[str], make_task: MakeTask, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    recipe, extra = tmp_path / "quick.yaml", make_task("binary", name="extra")
+    values = yaml.safe_load(recipe.read_text()) | {"learning_rate": None, "loss": "bce", "epochs": 1}
+    recipe.write_text(yaml.safe_dump(values | {"auxiliary_tasks": [str(extra)]}))
+    assert mindshift([*arguments, "--trials", "1"]) == 0
+    output = tmp_path / "search"
+    (row,) = json.loads((output / "trials.json").read_text())
+    assert row["settings"] == {"learning_rate": 1e-4, "loss": "bce"}  # what the recipe's run would use
+    history = json.loads((output / "classifier" / "metrics.json").read_text())["training"]
+    assert history[0]["step"] == 18  # 96 texts of the task in 6 batches, all 192 of the other in 12
+    assert f"auxiliary task {extra}" in json.loads((output / "manifest.json").read_text())["inputs"]

@@ -102,6 +102,18 @@ def test_a_huge_body_is_refused_before_it_is_read(classifier: Classifier, recipe
         yield b"{}"
 
     assert ask(service, "POST", "/predict", content=unknown_length()).status_code == 411
+    both = {"Content-Length": "2", "Transfer-Encoding": "chunked"}
+    assert ask(service, "POST", "/predict", content=b"{}", headers=both).status_code == 411
+    assert ask(service, "POST", "/predict", content=b"{}", headers={"Content-Length": b"\xb2"}).status_code == 411
+
+
+def test_a_body_is_not_read_without_the_key(classifier: Classifier, recipe: ServeRecipe) -> None:
+    service = build_service(classifier, recipe, api_key="0123456789abcdef")
+    headers = {"Content-Type": "application/json"}
+    assert ask(service, "POST", "/predict", content=b"no json", headers=headers).status_code == 401
+    assert ask(service, "POST", "/predict", content=b"{}", headers={"Content-Length": str(10**9)}).status_code == 401
+    allowed = headers | {"X-API-Key": "0123456789abcdef"}
+    assert ask(service, "POST", "/predict", content=b"no json", headers=allowed).status_code == 422
 
 
 def test_key(classifier: Classifier, recipe: ServeRecipe) -> None:

@@ -18,7 +18,7 @@ from finetune.decisions import Decision, to_probabilities
 from finetune.fitting import TASK_KEYS, load_task
 from finetune.label_formats import sniff_labels
 from finetune.splitting import cut, stratified_folds
-from finetune.task_checks import balance_advice, clean_task
+from finetune.task_checks import balance_advice, check_labels, clean_task
 from finetune.task_files import Columns, read_task
 from finetune.tasks import Example, LabelSet, Task, TaskType
 from finetune.uncertainty import clusters_of
@@ -186,15 +186,28 @@ def test_cleaning_counts_and_leaves_test_alone() -> None:
 def test_nothing_to_learn_is_refused() -> None:
     nothing = [example(1, "one"), example(2, "two")]
     with pytest.raises(UserError, match="hold 0 of 3 labels"):
-        clean_task(
-            task_of(nothing, [example(3, "three", "a")], [example(4, "four", "a")]), conflicts="keep", drop_leaked=True
-        )
+        check_labels(task_of(nothing, [example(3, "three", "a")], [example(4, "four", "a")]))
+
+
+def test_labels_are_looked_for_in_the_drawn_rows(
+    make_task: MakeTask, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = make_task("multi_class", rows=400)
+    rows = [json.loads(line) for line in (folder / "train.jsonl").read_text().splitlines()]
+    rare = [row for row in rows if row["labels"] == ["family"]][:1]
+    kept = rare + [row for row in rows if row["labels"] != ["family"]]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in kept))
+    recipe = FinetuneRecipe(task=str(folder), output_dir=tmp_path / "run", train_rows=8)
+    with caplog.at_level("WARNING"):
+        task = load_task(recipe)
+    assert task.targets("train").sum(axis=0)[2] == 0
+    assert "train has no positive example of: family" in caplog.text
 
 
 def test_label_without_positive_example_is_named(caplog: pytest.LogCaptureFixture) -> None:
     task = task_of([example(i, f"x {i}", "a") for i in range(4)], [example(5, "y", "a")], [example(6, "z", "c")])
     with caplog.at_level("WARNING"):
-        clean_task(task, conflicts="keep", drop_leaked=True)
+        check_labels(task)
     assert "train has no positive example of: b, c" in caplog.text
 
 

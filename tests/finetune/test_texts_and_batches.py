@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from finetune.batches import collate, epoch_order, forward, inference_batches, training_batches
+from finetune.heads import longest_sequence
 from finetune.long_texts import EncodedTexts, TextEncoder
+from finetune.pooled_heads import PooledClassifierConfig
 from finetune.training import automatic_epochs
 
 
@@ -108,3 +110,10 @@ def test_windows_are_averaged_per_text() -> None:
 def test_few_rows_and_many_labels_get_more_passes() -> None:
     assert [automatic_epochs(rows, 2) for rows in (0, 100, 600, 1500, 40_000)] == [15, 15, 6, 3, 3]
     assert [automatic_epochs(1500, labels) for labels in (2, 9, 28)] == [3, 4, 8]
+
+
+@pytest.mark.parametrize(("own", "most"), [({}, 64), ({"model_type": "roberta", "pad_token_id": 1}, 62)])
+def test_own_heads_keep_to_the_positions_of_their_encoder(own: dict[str, object], most: int) -> None:
+    encoder = {"model_type": "bert", "max_position_embeddings": 64, "hidden_size": 32} | own
+    config = PooledClassifierConfig(encoder=encoder, pooling="label_attention", num_labels=2)
+    assert [longest_sequence(config, asked) for asked in (16, 256)] == [16, most]
