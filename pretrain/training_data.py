@@ -18,6 +18,7 @@ from pretrain.batches import (
     MicroBatch,
     build_masker,
     build_packer,
+    choose_held_out,
     evaluation_masker,
     held_out_batches,
     to_device,
@@ -71,6 +72,10 @@ class TrainingData:
         self.packer = build_packer(documents, tokenizer, recipe)
         unseen = {name: UnseenDocuments(shards, others[name]) for name, shards in held_out.items()}
         self._held_out = {name: (part, build_packer(part, tokenizer, recipe)) for name, part in unseen.items()}
+        self._evaluated = {
+            name: choose_held_out(packer, part.ids, recipe.eval_max_tokens)
+            for name, (part, packer) in self._held_out.items()
+        }
         lengths = self.packer.sequence_lengths.astype(float)
         self.mean_keys = float((lengths**2).sum() / max(1.0, lengths.sum()))
         weights = build_word_weights(recipe, tokenizer, self.shards)
@@ -116,7 +121,13 @@ class TrainingData:
         """Return a process's held-out micro-batches, always with the same masks, and each document's subreddit."""
         shards, packer = self._held_out[name]
         batches = held_out_batches(
-            packer, self._evaluation_masker, self._recipe, rank=rank, world_size=world_size, device=device
+            packer,
+            self._evaluation_masker,
+            self._recipe,
+            chosen=self._evaluated[name],
+            rank=rank,
+            world_size=world_size,
+            device=device,
         )
         return batches, shards.subreddits
 

@@ -134,15 +134,18 @@ def read_lexicon(path: Path, tokenizer: PreTrainedTokenizerBase, default: float)
 
 
 def count_words(documents: Documents, starts_word: BoolArray) -> tuple[Uint64Array, IntArray]:
-    """Return (hashes, tokens) of a split's words, hashes ascending, over about its first `COUNTED_TOKENS` tokens.
+    """Return (hashes, tokens) of a split's words, hashes ascending, over about `COUNTED_TOKENS` of its tokens.
 
-    A word is counted by its tokens, so that means over these counts are means over tokens.
+    A word is counted by its tokens, so that means over these counts are means over tokens. Of a larger split every
+    so many documents count: shards follow the dumps' files, so the first of them are of few subreddits.
     """
-    count = 1 + int(np.searchsorted(np.cumsum(documents.lengths, dtype=np.int64), COUNTED_TOKENS))
+    total = max(1, int(documents.lengths.sum(dtype=np.int64)))
+    count = -(-len(documents) * min(total, COUNTED_TOKENS) // total)
+    counted = np.arange(count) * len(documents) // max(1, count)
     found = []
-    for first in range(0, min(count, len(documents)), DOCUMENTS_AT_ONCE):
-        numbers = range(first, min(first + DOCUMENTS_AT_ONCE, count, len(documents)))
+    for first in range(0, count, DOCUMENTS_AT_ONCE):
         # A separator before each document, as a special token would stand there.
+        numbers = counted[first : first + DOCUMENTS_AT_ONCE].tolist()
         parts = [np.concatenate([[-1], documents[number].astype(np.int64)]) for number in numbers]
         token_ids = np.concatenate(parts)
         words = find_words(np.maximum(token_ids, 0), token_ids, starts_word)

@@ -196,3 +196,12 @@ def test_a_broken_lexicon_is_refused(tmp_path, content, message):
         read_lexicon(path, build_tokenizer(), 3.0)
     with pytest.raises(UserError, match="cannot read the lexicon"):
         read_lexicon(tmp_path / "absent.txt", build_tokenizer(), 3.0)
+
+
+def test_counting_a_part_of_the_tokens_reads_every_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr("pretrain.words.COUNTED_TOKENS", 1_000)
+    for number, token_id in enumerate((10, 11)):  # one subreddit's words in each shard
+        rows = [TokenizedDocument(id=f"{number}-{place}", token_ids=[token_id] * 10) for place in range(300)]
+        write_shard(split_folder(tmp_path, "train"), number, rows, len(VOCABULARY))
+    _, counts = count_words(TokenShards(tmp_path, "train"), starting_ids(build_tokenizer()))
+    assert counts.tolist() == [500, 500]
