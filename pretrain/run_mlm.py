@@ -51,12 +51,21 @@ def _inputs(recipe: PretrainRecipe) -> dict[str, Path]:
 
 
 def _verify_inputs(recipe: PretrainRecipe) -> list[str]:
-    """Check the corpora, and the model if a stage has written it; return the accepted changes."""
+    """Check the corpora, and the model if a stage has written it; return the accepted changes.
+
+    A private run may not start from a model that has read the people it protects.
+    """
     accepted: list[str] = []
     for folder in _corpora(recipe).values():
         accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
     models = [folder for name, folder in _inputs(recipe).items() if name == "model"]
-    return accepted + verify_inputs(models, accept_changes=recipe.accept_changed_inputs)
+    accepted += verify_inputs(models, accept_changes=recipe.accept_changed_inputs)
+    if recipe.is_private:
+        from pretrain.private_base import refuse_base_that_read
+
+        for folder in models:
+            refuse_base_that_read(recipe.corpus, folder)
+    return accepted
 
 
 def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:
