@@ -16,7 +16,7 @@ from pretrain.config import PretrainRecipe
 from pretrain.last_layer import Asked
 from pretrain.masking import EVALUATION_SEED, MaskedSequences, Masker, MaskingKind
 from pretrain.packing import Documents, Draw, IntArray, PackedSequences, SequencePacker, best_fit, cut_sequences
-from pretrain.words import WordWeights, starting_ids
+from pretrain.words import WordWeights, word_edges
 
 EVALUATION_MLM_PROBABILITY = 0.15
 EVALUATION_WINDOW = 512
@@ -70,7 +70,7 @@ def build_masker(
         special_ids=tokenizer.all_special_ids,
         seed=seed,
         kind=kind,
-        starts_word=starting_ids(tokenizer),
+        edges=word_edges(tokenizer),
         weights=weights,
     )
 

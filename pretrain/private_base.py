@@ -25,10 +25,9 @@ def refuse_base_that_read(corpus: Path, base: Path) -> None:
     if not (base / MANIFEST_NAME).is_file():
         return
     lineage = trace_lineage(read_manifest(base))
-    unknown = [*lineage.gaps]
-    unknown += [f"it was fine-tuned on {Path(task.path).name}, which names no authors" for task in lineage.tasks.values()]
-    if unknown:
-        _refuse(f"it cannot be told whether this base has read the protected corpus: {unknown[0]}", base)
+    tasks = [Path(task.path).name for task in lineage.tasks.values()]
+    for reason in [*lineage.gaps, *(f"it was fine-tuned on {name}, which names no authors" for name in tasks)]:
+        _refuse(f"it cannot be told whether this base has read the protected corpus: {reason}", base)
     protected = TokenShards(corpus, "train")
     ids, authors = set(protected.ids), set(protected.read_author_hashes()) - {""}
     for record in lineage.corpora.values():
@@ -46,19 +45,18 @@ def refuse_base_that_read(corpus: Path, base: Path) -> None:
 
 def _recorded_folder(record: InputRecord, corpus: Path, base: Path) -> Path:
     """Return where a corpus that the base has read lies, if its posts and authors can be compared."""
-    folder, manifest = Path(record.path), recorded_manifest(record)
-    keys = {counts.get("author_key") for counts in (read_manifest(corpus).counts, manifest.counts if manifest else {})}
+    folder, manifest, reason = Path(record.path), recorded_manifest(record), None
     if manifest is None:
         reason = "is gone or has another manifest now"
-    elif len(keys) > 1:
+    elif manifest.counts.get("author_key") != read_manifest(corpus).counts.get("author_key"):
         reason = "has ids and author hashes of another key (keys_dir)"
-    else:
-        return folder
-    _refuse(
-        f"it cannot be told whether this base has read the protected corpus: {folder}, on which it or an ancestor was "
-        f"trained, {reason}",
-        base,
-    )
+    if reason is not None:
+        _refuse(
+            f"it cannot be told whether this base has read the protected corpus: {folder}, on which it or an ancestor "
+            f"was trained, {reason}",
+            base,
+        )
+    return folder
 
 
 def _refuse(what: str, base: Path) -> NoReturn:

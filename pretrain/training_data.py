@@ -27,7 +27,7 @@ from pretrain.config import PretrainRecipe
 from pretrain.encoder import load_tokenizer
 from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner, UnseenDocuments
 from pretrain.private_units import PrivateUnits
-from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, starting_ids, weigh
+from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, weigh, word_edges
 
 
 class TrainingData:
@@ -151,11 +151,11 @@ def build_word_weights(
     if recipe.masking_lexicon is None and recipe.masking_contrast is None:
         return None
     check_same_vocabulary(recipe, tokenizer)
-    starts = starting_ids(tokenizer)
-    here = count_words(documents, starts)
+    edges = word_edges(tokenizer)
+    here = count_words(documents, edges)
     found: dict[int, float] = {}
     if recipe.masking_contrast is not None:
-        there = count_words(TokenShards(recipe.masking_contrast, "train"), starts)
+        there = count_words(TokenShards(recipe.masking_contrast, "train"), edges)
         found |= difference_weights(here, there, recipe.masking_strength)
     if recipe.masking_lexicon is not None:
         found = _heavier(found, read_lexicon(recipe.masking_lexicon, tokenizer, recipe.masking_strength))

@@ -11,7 +11,7 @@ from configs.manifest import now, verify_folder, write_manifest
 from configs.recipe import StageRecipe
 from corpus.shards import documents_path
 from pretrain.vocabulary import choose_words, main
-from pretrain.words import starting_ids
+from pretrain.words import word_edges
 
 from .conftest import build_tokenizer
 
@@ -58,7 +58,7 @@ def test_an_extended_encoder_starts_at_its_pieces_means_and_reads_whole_words(wo
     assert not info["missing_keys"]
     ids = longer("word1 gardening gar", add_special_tokens=False)["input_ids"]
     assert len(ids) == 3
-    assert starting_ids(longer)[ids].all()
+    assert word_edges(longer).begins[ids].all()
     pieces = tokenizer("gardening", add_special_tokens=False)["input_ids"]
     old, new = model.get_input_embeddings().weight, extended.get_input_embeddings().weight
     torch.testing.assert_close(new[ids[1]], old[pieces].mean(dim=0))
