@@ -59,7 +59,7 @@ def test_a_word_that_one_author_repeats_in_many_posts_is_not_published(tmp_path)
 
 @pytest.mark.parametrize("text", ["a gardening tool", "gardening, gardening"])
 def test_a_new_token_takes_the_space_before_it_in_byte_level_vocabularies(text):
-    tokenizer = build_byte_level_tokenizer(["gar", "Ġgar", "den", "ing", "Ġtool"])
+    tokenizer = build_byte_level_tokenizer(["Ġgar", "gar", "den", "ing", "Ġtool"])
     config = BertConfig(
         vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )
