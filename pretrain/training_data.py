@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from configs.base_models import ModelSource
 from configs.errors import UserError
-from corpus.shards import TokenShards
+from corpus.shards import DOCUMENTS_SUFFIX, TokenShards, split_folder
 from pretrain.batches import (
     MicroBatch,
     build_masker,
@@ -46,7 +46,7 @@ class TrainingData:
         mean_keys: how many keys a token attends to in the mean.
 
     Raises:
-        UserError: the general corpus was tokenized otherwise, or a lexicon cannot be read.
+        UserError: a corpus has no held-out part, the general one was tokenized otherwise, or a lexicon cannot be read.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class TrainingData:
         self.shards = TokenShards(recipe.corpus, "train")
         documents: Documents = self.shards
         further = [TokenShards(folder, "train") for folder in unseen_by]
-        held_out = {"domain": TokenShards(recipe.corpus, "held_out")}
+        held_out = {"domain": _held_out_shards(recipe.corpus)}
         others = {"domain": further, "general": [self.shards, *further]}  # a corpus's own parts share no document
         if recipe.general_corpus is not None:
             check_same_vocabulary(recipe, tokenizer)
-            held_out["general"] = TokenShards(recipe.general_corpus, "held_out")
+            held_out["general"] = _held_out_shards(recipe.general_corpus)
             if recipe.replay_share > 0:
                 replayed = TokenShards(recipe.general_corpus, "train")
                 others["domain"] = [replayed, *further]
@@ -130,6 +130,16 @@ class TrainingData:
             device=device,
         )
         return batches, shards.subreddits
+
+
+def _held_out_shards(corpus: Path) -> TokenShards:
+    if not any(split_folder(corpus, "held_out").glob(f"*{DOCUMENTS_SUFFIX}")):
+        raise UserError(
+            "the corpus has no held-out part, on which pretraining measures its loss",
+            where=corpus,
+            fix="Build it with a held_out_share over 0, such as 0.01.",
+        )
+    return TokenShards(corpus, "held_out")
 
 
 def check_same_vocabulary(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase) -> None:
