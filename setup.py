@@ -22,6 +22,7 @@ CORE = [
     "regex>=2026.11.15",
     "pycld2>=0.42",
     "xxhash>=4.1",
+    "psutil>=7.2",
     "numpy>=2.4",
     "pandas>=3.1",
     "pyarrow>=26.0",

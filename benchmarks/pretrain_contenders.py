@@ -268,13 +268,13 @@ def held_out_loss(module: Any, recipe: PretrainRecipe, tokenizer: Any, corpus: P
     from accelerate import Accelerator
 
     from corpus.shards import TokenShards
-    from pretrain.batches import build_packer, evaluation_masker, held_out_batches
+    from pretrain.batches import build_packer, choose_held_out, evaluation_masker, held_out_batches
     from pretrain.evaluation import evaluate
 
     shards = TokenShards(corpus, "held_out")
-    recipe = dataclasses.replace(recipe, eval_max_tokens=60_000)
     packer, masker = build_packer(shards, tokenizer, recipe), evaluation_masker(tokenizer)
-    batches = held_out_batches(packer, masker, recipe, rank=0, world_size=1, device=torch.device("cpu"))
+    chosen = choose_held_out(packer, shards.ids, 60_000)
+    batches = held_out_batches(packer, masker, recipe, chosen=chosen, rank=0, world_size=1, device=torch.device("cpu"))
     return evaluate(module, batches, shards.subreddits, Accelerator(cpu=True)).overall.loss
 
 

@@ -15,11 +15,21 @@ from configs.errors import UserError
 from configs.manifest import MANIFEST_NAME, record_input
 from configs.recipe import StageRecipe, dump_recipe, recipe_values
 
-RECIPE_NAME, INPUTS_NAME = "recipe.yaml", "inputs.json"
+RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME = "recipe.yaml", "inputs.json", "accepted.json"
+WRITTEN_AT_ONCE = {RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME}
+"""What lies in a working folder before the stage has done anything."""
 
 
 def working_folder(output_dir: Path) -> Path:
-    """Return where a run works before it is complete."""
+    """Return where a run works before it is complete.
+
+    Raises:
+        UserError: the output folder has no name to add to, such as `.`.
+    """
+    if output_dir.name in ("", ".."):
+        raise UserError(
+            "the output folder needs a name of its own", where=output_dir, fix="Choose another --output_dir."
+        )
     return output_dir.with_name(output_dir.name + ".partial")
 
 
@@ -43,7 +53,7 @@ def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = Non
         )
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UserError("exists and is no run of mindshift", where=output_dir, fix="Choose another --output_dir.")
-    if (working / RECIPE_NAME).exists() and {path.name for path in working.iterdir()} - {RECIPE_NAME, INPUTS_NAME}:
+    if (working / RECIPE_NAME).exists() and {path.name for path in working.iterdir()} - WRITTEN_AT_ONCE:
         _refuse_other_recipe(working, recipe)
         _refuse_other_inputs(working, inputs or {})
     else:
@@ -54,6 +64,19 @@ def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = Non
         _note_inputs(working, inputs or {})
         write_atomically(working / RECIPE_NAME, dump_recipe(recipe))
     return working
+
+
+def note_accepted(working: Path, accepted: list[str]) -> list[str]:
+    """Note the changes of inputs that this attempt at a run has accepted; return those of all its attempts.
+
+    What one attempt read must stand in the manifest, also if the next finds the input as it was.
+    """
+    path = working / ACCEPTED_NAME
+    noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    together = list(dict.fromkeys([*noted, *accepted]))
+    if together != noted:
+        write_atomically(path, json.dumps(together, indent=2) + "\n")
+    return together
 
 
 def finish_run_folder(recipe: StageRecipe) -> None:
@@ -92,7 +115,9 @@ def _refuse_other_recipe(working: Path, recipe: StageRecipe) -> None:
     earlier = yaml.safe_load((working / RECIPE_NAME).read_text(encoding="utf-8"))
     asked = recipe_values(recipe)
     changed = {key for key in earlier.keys() | asked.keys() if earlier.get(key) != asked.get(key)}
-    differs = sorted(changed - recipe.HOW)
+    # An attempt that did not accept changes has met none, so the run may begin to; one that did may not hide them.
+    allowed = recipe.HOW | ({"accept_changed_inputs"} if recipe.accept_changed_inputs else set())
+    differs = sorted(changed - allowed)
     if differs:
         raise UserError(
             f"an interrupted run with another recipe is here (differs in {', '.join(differs)})",

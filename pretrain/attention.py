@@ -1,6 +1,7 @@
 """Attention inside each sequence of a flat micro-batch, by whatever is fastest on the device.
 
-- CUDA in bf16 or fp16 without attention dropout: `torch.nn.attention.varlen` (FlashAttention, in torch).
+- CUDA in bf16 or fp16 without attention dropout: `torch.nn.attention.varlen` (FlashAttention, in torch), which needs an
+  Ampere GPU or a later one.
 - CPU in bf16, or with attention dropout: plain matrix products with a backward of our own. The backward of torch's
   fused CPU kernel is several times slower in bf16, and dropout takes it off the fused kernel (docs/experiments.md).
 - anything else: `scaled_dot_product_attention`, one call a sequence.
@@ -54,7 +55,7 @@ def packed_attention(
     """
     asked = lengths if query_lengths is None else query_lengths
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and dropout == 0.0:
+    if dropout == 0.0 and _has_flash_attention(query.device, query.dtype):
         return _varlen(query, key, value, lengths, asked, scaling, sliding_window), None
     if not query.is_cuda and (query.dtype == torch.bfloat16 or dropout > 0.0):
         return matrix_attention(query, key, value, lengths, asked, scaling, dropout, sliding_window), None
@@ -71,6 +72,13 @@ def packed_attention(
 
 
 AttentionInterface.register(PACKED_ATTENTION, packed_attention)
+
+
+@functools.cache
+def _has_flash_attention(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return whether FlashAttention runs there: in half precision, on Ampere and later, so on no V100 or T4."""
+    is_half = dtype in (torch.bfloat16, torch.float16)
+    return device.type == "cuda" and is_half and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _varlen(

@@ -4,7 +4,8 @@ M = predictions, N = tokens of a micro-batch.
 """
 
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from pretrain.config import PretrainRecipe
 from pretrain.last_layer import Asked
 from pretrain.masking import EVALUATION_SEED, MaskedSequences, Masker, MaskingKind
 from pretrain.packing import Documents, Draw, IntArray, PackedSequences, SequencePacker, best_fit, cut_sequences
-from pretrain.words import WordWeights, starting_ids
+from pretrain.words import WordWeights, word_edges
 
 EVALUATION_MLM_PROBABILITY = 0.15
 EVALUATION_WINDOW = 512
@@ -69,7 +70,7 @@ def build_masker(
         special_ids=tokenizer.all_special_ids,
         seed=seed,
         kind=kind,
-        starts_word=starting_ids(tokenizer),
+        edges=word_edges(tokenizer),
         weights=weights,
     )
 
@@ -94,19 +95,49 @@ def to_device(packed: PackedSequences, masked: MaskedSequences, device: torch.de
     )
 
 
+def choose_held_out(packer: SequencePacker, ids: Sequence[str], most_tokens: int | None) -> IntArray:
+    """Return the sequences that an evaluation reads, ascending: the same ones whatever is trained, all if they fit.
+
+    Documents are taken by a fixed hash of their ids. Shards follow the dumps' files, one subreddit or month behind
+    the other, so the first of them are no sample. What a larger cap reads holds what a smaller one does.
+
+    Args:
+        packer: of the held-out documents.
+        ids: of the same documents, one each.
+        most_tokens: the last sequence may exceed it; None reads all.
+    """
+    lengths = packer.sequence_lengths
+    if most_tokens is None or int(lengths.sum()) <= most_tokens:
+        return np.arange(len(lengths))
+    digests = np.array([_held_out_digest(name) for name in ids], dtype=np.uint64)
+    order = np.argsort(digests[packer.sequence_documents], kind="stable")
+    enough = int(np.searchsorted(np.cumsum(lengths[order]), most_tokens)) + 1
+    return np.sort(order[:enough])
+
+
+def _held_out_digest(document_id: str) -> int:
+    text = f"{EVALUATION_SEED}:{document_id}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
 def held_out_batches(
-    packer: SequencePacker, masker: Masker, recipe: PretrainRecipe, *, rank: int, world_size: int, device: torch.device
+    packer: SequencePacker,
+    masker: Masker,
+    recipe: PretrainRecipe,
+    *,
+    chosen: IntArray,
+    rank: int,
+    world_size: int,
+    device: torch.device,
 ) -> Iterator[MicroBatch]:
     """Yield this process's share of the held-out micro-batches: the same masks whatever the recipe's own.
 
     Every process gets as many; the last may be of padding alone.
 
-    `masker` must have been built with `EVALUATION_SEED`.
+    `masker` must have been built with `EVALUATION_SEED`; `chosen` are the sequences from `choose_held_out`.
     """
     size, lengths = recipe.micro_batch_tokens, packer.sequence_lengths
-    read = np.cumsum(lengths)
-    limit = len(lengths) if recipe.eval_max_tokens is None else int(np.searchsorted(read, recipe.eval_max_tokens)) + 1
-    waiting = list(range(min(limit, len(lengths))))
+    waiting = chosen.tolist()
     number = 0
     while waiting:
         window = waiting[:EVALUATION_WINDOW]

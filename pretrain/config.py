@@ -112,7 +112,7 @@ class PretrainRecipe(StageRecipe):
     eval_steps: int | None = None
     """Steps between held-out evaluations; unset evaluates only before and after the run."""
     eval_max_tokens: int | None = 1_000_000
-    """Held-out tokens an evaluation reads at most; unset reads all."""
+    """Held-out tokens an evaluation reads at most, of documents that a fixed hash chooses; unset reads all."""
     logging_steps: int = 10
     """Steps between lines of `metrics.jsonl`."""
     save_steps: int = 500

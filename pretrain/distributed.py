@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from configs.errors import UserError
-from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus
+from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus, use_own_cores
 from pretrain.checkpoint import MOMENT_KEYS, TrainingState, moment_name
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import PackedMaskedLM
@@ -28,11 +28,14 @@ def start_accelerator() -> Accelerator:
     """Join the other processes, if there are any."""
     keep_freed_memory()
     tell_deepspeed_of_cpus()
-    several_cpus = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not torch.cuda.is_available()
+    use_own_cores()
+    on_cpu = not torch.cuda.is_available()
+    several_cpus = on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1
     handlers = [InitProcessGroupKwargs(backend="gloo")] if several_cpus else []
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
+    # Asked for, since accelerate would take Apple's GPU, which has no float64.
     # Autocast is the model's own business (`PackedMaskedLM`), so that every backend computes alike.
-    return Accelerator(cpu=several_cpus and not deepspeed, mixed_precision="no", kwargs_handlers=handlers)
+    return Accelerator(cpu=on_cpu and not deepspeed, mixed_precision="no", kwargs_handlers=handlers)
 
 
 class Backend(Protocol):

@@ -122,7 +122,8 @@ def load_masked_lm(source: ModelSource) -> PreTrainedModel:
     """Load the encoder with its masked-LM head in fp32; a missing head starts at random and is logged.
 
     Raises:
-        UserError: the model cannot be found, is damaged, or its architecture is not supported.
+        UserError: the model cannot be found, is damaged, lacks weights of its encoder, or its architecture is not
+            supported.
     """
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -142,10 +143,16 @@ def load_masked_lm(source: ModelSource) -> PreTrainedModel:
             f"architecture {model.config.model_type!r} is not supported; supported: {', '.join(SUPPORTED_TYPES)}",
             where=source.name_or_path,
         )
-    if info["missing_keys"]:
-        log.info(
-            "%d weights are not in the checkpoint and start at random: the masked-LM head", len(info["missing_keys"])
+    missing = info["missing_keys"]
+    body = sorted(name for name in missing if name.startswith(model.base_model_prefix + "."))
+    if body:  # a head may start at random, an encoder that does is none
+        raise UserError(
+            f"{len(body)} weights of the encoder are not in the checkpoint, such as {body[0]}",
+            where=source.name_or_path,
+            fix="Save it by transformers' save_pretrained: names with a prefix (module., model.) do not fit.",
         )
+    if missing:
+        log.info("%d weights are not in the checkpoint and start at random: the masked-LM head", len(missing))
     return cast(PreTrainedModel, model)
 
 

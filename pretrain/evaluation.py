@@ -133,7 +133,8 @@ def held_out_scorer(
         max_steps=1,
     )
     tell_deepspeed_of_cpus()
-    data, accelerator = TrainingData(settings, tokenizer, 1, unseen_by), Accelerator()
+    data = TrainingData(settings, tokenizer, 1, unseen_by)
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())  # as `start_accelerator`: no Apple GPU
     module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16).to(accelerator.device)
     return functools.partial(evaluate_all, module, data, accelerator)
 

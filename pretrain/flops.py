@@ -21,6 +21,7 @@ class ModelSize:
     Attributes:
         parameters: all of them, tied ones once.
         encoder_parameters: without embeddings and head.
+        head_parameters: what `trainable: head` leaves to train; output rows tied to the embeddings are not among them.
         layers, width, vocabulary: the encoder's shape.
         local_keys: most keys a token of a local-attention layer sees; None if there are no such layers.
         local_layers: layers with local attention.
@@ -28,6 +29,7 @@ class ModelSize:
 
     parameters: int
     encoder_parameters: int
+    head_parameters: int
     layers: int
     width: int
     vocabulary: int
@@ -46,20 +48,30 @@ def model_size(config: PretrainedConfig) -> ModelSize:
     local = kinds.count("sliding_attention")
     keys = int(config.local_attention) + 1 if local else None
     parameters = sum(weight.numel() for weight in model.parameters())
-    return ModelSize(parameters, encoder, layers, width, int(config.vocab_size), keys, local)
+    head = parameters - sum(weight.numel() for weight in base.parameters())
+    return ModelSize(parameters, encoder, head, layers, width, int(config.vocab_size), keys, local)
 
 
-def flops_per_token(size: ModelSize, *, mean_keys: float, mlm_probability: float) -> float:
+def flops_per_token(
+    size: ModelSize, *, mean_keys: float, mlm_probability: float, encoder_is_frozen: bool = False
+) -> float:
     """Return the model FLOP of one real token, forward and backward.
+
+    Through a frozen encoder there is no backward. The head has one for its own weights, and through its output rows,
+    which are counted as the frozen ones they are where they are tied.
 
     Args:
         size: of the model.
         mean_keys: Σ length² / Σ length over sequences: how many keys a token attends to in the mean.
         mlm_probability: share of the tokens that are predicted.
+        encoder_is_frozen: only the head is trained.
     """
     near = mean_keys if size.local_keys is None else min(mean_keys, size.local_keys)
     keys = (size.layers - size.local_layers) * mean_keys + size.local_layers * near
     head = mlm_probability * (size.width**2 + size.width * size.vocabulary)
+    if encoder_is_frozen:
+        rows_are_tied = size.head_parameters < size.width * size.vocabulary
+        return 2.0 * size.encoder_parameters + 4.0 * size.width * keys + (4.0 if rows_are_tied else 6.0) * head
     return 6.0 * (size.encoder_parameters + head) + 12.0 * size.width * keys
 
 
@@ -94,14 +106,14 @@ def peak_flops(device_name: str) -> float | None:
     return next((gpu.tflops * 1e12 for gpu in GPUS if gpu.name in words), None)
 
 
-def utilisation(config: PretrainedConfig, device_name: str, tokens_per_second: float, **shape: float) -> float | None:
+def utilisation(config: PretrainedConfig, device_name: str, tokens_per_second: float, **shape: Any) -> float | None:
     """Return the share of a device's peak that the model's arithmetic takes (MFU); None on an unknown device.
 
     Args:
         config: the model's.
         device_name: as torch calls it.
         tokens_per_second: real tokens, on one device.
-        shape: `mean_keys` and `mlm_probability`, as for `flops_per_token`.
+        shape: `mean_keys`, `mlm_probability` and `encoder_is_frozen`, as for `flops_per_token`.
     """
     peak = peak_flops(device_name)
     return None if peak is None else tokens_per_second * flops_per_token(model_size(config), **shape) / peak

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from pretrain.hashing import Uint64Array, mix, uniform
 from pretrain.packing import IntArray, PackedSequences
-from pretrain.words import BoolArray, Words, WordWeights, find_words, hash_words
+from pretrain.words import WordEdges, Words, WordWeights, find_words, hash_words
 
 IGNORED_LABEL = -100
 PREDICTION_MULTIPLE = 64
@@ -63,7 +63,7 @@ class Masker:
         special_ids: tokens that are never drawn.
         seed: seed of the masks.
         kind: what is chosen as one.
-        starts_word: (V,) whether a token begins a word; needed but for `token` without weights.
+        edges: where words begin and end; needed but for `token` without weights.
         weights: how much more often some words are chosen.
     """
 
@@ -75,11 +75,11 @@ class Masker:
         special_ids: list[int],
         seed: int,
         kind: MaskingKind = "token",
-        starts_word: BoolArray | None = None,
+        edges: WordEdges | None = None,
         weights: WordWeights | None = None,
     ) -> None:
         self._mask_id, self._seed, self._kind, self._weights = mask_id, seed, kind, weights
-        self._starts_word = starts_word
+        self._edges = edges
         self._ordinary_ids = np.setdiff1d(np.arange(vocabulary_size), special_ids)
 
     def mask(self, packed: PackedSequences, probability: float) -> MaskedSequences:
@@ -101,9 +101,9 @@ class Masker:
         self, packed: PackedSequences, tokens: IntArray, keys: Uint64Array, probability: float
     ) -> npt.NDArray[np.bool_]:
         """Return which of the ordinary tokens are chosen."""
-        if self._starts_word is None or (self._kind == "token" and self._weights is None):
+        if self._edges is None or (self._kind == "token" and self._weights is None):
             return uniform(keys) < probability
-        words = find_words(packed.input_ids, packed.document_positions, self._starts_word)
+        words = find_words(packed.input_ids, packed.document_positions, self._edges)
         owner = words.word_of[tokens]
         wanted = np.full(len(words.starts), probability)
         if self._weights is not None:

@@ -64,7 +64,7 @@ class UnseenDocuments:
 
     Attributes:
         lengths: (D,) tokens of each document that is left.
-        subreddits: D strings.
+        ids, subreddits: D strings each.
 
     Raises:
         UserError: none is left.
@@ -82,6 +82,7 @@ class UnseenDocuments:
                 fix="Build the corpora with the same seed, keys_dir and held_out_share.",
             )
         self.lengths = held_out.lengths[self._kept]
+        self.ids = [held_out.ids[document] for document in self._kept]
         self.subreddits = [held_out.subreddits[document] for document in self._kept]
 
     def __len__(self) -> int:

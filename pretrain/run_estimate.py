@@ -3,7 +3,7 @@
 Speed on this machine is measured: a model of the recipe's shape with random weights trains a few steps here. Speed on
 a named GPU is projected from its peak and the share of it that Ettin's encoders reached on H100 in training (25 % at
 150M parameters, 34 % at 400M, 39 % at 1B; JHU-CLSP/ettin-encoder-vs-decoder): a guess until it was measured there,
-and printed as one; smaller encoders reach less. GPUs without bf16 are left out: no recipe would run on them.
+and printed as one; smaller encoders reach less. GPUs without bf16 are left out: recipes run slowly on them.
 Memory is projected from the parameters and the activations of the micro-batch.
 """
 
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 REACHED_SHARES = ((0, 0.25), (400e6, 0.34), (1e9, 0.39))
 """Parameters from which a share of the peak is assumed."""
-STATE_BYTES = 16
-"""A parameter's weight, gradient and two moments, all fp32."""
+WEIGHT_BYTES = 4
+"""A parameter in fp32."""
+TRAINING_BYTES = 12
+"""The gradient and the two moments of a parameter that is trained, all fp32."""
 ACTIVATION_BYTES = 34
 """Per token, layer and unit of width, in bf16, the attention matrix not kept (Korthikanti et al., arXiv:2205.05198)."""
 LOGIT_BYTES = 10
@@ -169,11 +171,14 @@ def estimate(recipe: EstimateRecipe, config: Any, workload: Workload) -> list[Li
 
     size = model_size(config)
     probability = recipe.mlm_probability
-    flops = flops_per_token(size, mean_keys=workload.mean_keys, mlm_probability=probability)
+    frozen = recipe.trainable == "head"
+    flops = flops_per_token(size, mean_keys=workload.mean_keys, mlm_probability=probability, encoder_is_frozen=frozen)
+    layers = 1 if frozen else size.layers  # without a backward a layer's activations go when the next has read them
     activations = recipe.micro_batch_tokens * (
-        ACTIVATION_BYTES * size.layers * size.width + LOGIT_BYTES * probability * size.vocabulary
+        ACTIVATION_BYTES * layers * size.width + LOGIT_BYTES * probability * size.vocabulary
     )
-    memory_gb = (STATE_BYTES * size.parameters + activations) / 1e9
+    trained = size.head_parameters if frozen else size.parameters
+    memory_gb = (WEIGHT_BYTES * size.parameters + TRAINING_BYTES * trained + activations) / 1e9
     lines = []
     if recipe.measure:
         rate, device = measure(recipe, config, workload)
@@ -198,7 +203,7 @@ def measure(recipe: PretrainRecipe, config: Any, workload: Workload) -> tuple[fl
     from transformers import AutoModelForMaskedLM
 
     from pretrain.attention import PACKED_ATTENTION
-    from pretrain.encoder import PackedMaskedLM, set_dropout
+    from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
     from pretrain.last_layer import Asked
     from pretrain.losses import summed_cross_entropy
     from pretrain.optimization import build_optimizer
@@ -207,6 +212,8 @@ def measure(recipe: PretrainRecipe, config: Any, workload: Workload) -> tuple[fl
     model = AutoModelForMaskedLM.from_config(config, attn_implementation=PACKED_ATTENTION).to(device)
     if recipe.dropout is not None:
         set_dropout(model, recipe.dropout)
+    if recipe.trainable == "head":
+        freeze_encoder(model)
     module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16 if recipe.mixed_precision == "bf16" else None)
     optimizer = build_optimizer(module, recipe)
     tokens = recipe.micro_batch_tokens

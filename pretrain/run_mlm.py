@@ -13,7 +13,7 @@ from configs.console import start_console
 from configs.errors import UserError, run_program
 from configs.manifest import now, verify_folder, verify_inputs, write_manifest
 from configs.recipe import load_recipe
-from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder
+from configs.run_folder import finish_run_folder, note_accepted, open_run_folder, remove_folder, working_folder
 from pretrain.config import PretrainRecipe
 
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str], program: str) -> None:
         accepted: list[str] = []
         if is_main:  # before the processes join, so that a mistake ends all of them
             accepted += _verify_inputs(recipe)
-            open_run_folder(recipe, _inputs(recipe))
+            accepted = note_accepted(open_run_folder(recipe, _inputs(recipe)), accepted)
         _pretrain(recipe, started_at, accepted)
     except UserError:
         if is_main:
@@ -51,12 +51,24 @@ def _inputs(recipe: PretrainRecipe) -> dict[str, Path]:
 
 
 def _verify_inputs(recipe: PretrainRecipe) -> list[str]:
-    """Check the corpora, and the model if a stage has written it; return the accepted changes."""
+    """Check the corpora, and the model if a stage has written it; return the accepted changes.
+
+    A private run may not start from a model that has read the people it protects.
+    """
     accepted: list[str] = []
+    lexicon = recipe.masking_lexicon
+    if lexicon is not None and not lexicon.is_file():
+        raise UserError("no such lexicon", where=lexicon, fix="masking_lexicon names a file with one word a line.")
     for folder in _corpora(recipe).values():
         accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
     models = [folder for name, folder in _inputs(recipe).items() if name == "model"]
-    return accepted + verify_inputs(models, accept_changes=recipe.accept_changed_inputs)
+    accepted += verify_inputs(models, accept_changes=recipe.accept_changed_inputs)
+    if recipe.is_private:
+        from pretrain.private_base import refuse_base_that_read
+
+        for folder in models:
+            refuse_base_that_read(recipe.corpus, folder)
+    return accepted
 
 
 def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from transformers import PreTrainedTokenizerBase
 
 from configs.base_models import ModelSource
 from configs.errors import UserError
-from corpus.shards import TokenShards
+from corpus.shards import DOCUMENTS_SUFFIX, TokenShards, split_folder
 from pretrain.batches import (
     MicroBatch,
     build_masker,
     build_packer,
+    choose_held_out,
     evaluation_masker,
     held_out_batches,
     to_device,
@@ -26,7 +27,7 @@ from pretrain.config import PretrainRecipe
 from pretrain.encoder import load_tokenizer
 from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner, UnseenDocuments, share_read
 from pretrain.private_units import PrivateUnits
-from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, starting_ids, weigh
+from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, weigh, word_edges
 
 
 class TrainingData:
@@ -45,7 +46,7 @@ class TrainingData:
         mean_keys: how many keys a token attends to in the mean.
 
     Raises:
-        UserError: the general corpus was tokenized otherwise, or a lexicon cannot be read.
+        UserError: a corpus has no held-out part, the general one was tokenized otherwise, or a lexicon cannot be read.
     """
 
     def __init__(
@@ -59,11 +60,11 @@ class TrainingData:
         self.shards = TokenShards(recipe.corpus, "train")
         documents: Documents = self.shards
         further = [TokenShards(folder, "train") for folder in unseen_by]
-        held_out = {"domain": TokenShards(recipe.corpus, "held_out")}
+        held_out = {"domain": _held_out_shards(recipe.corpus)}
         others = {"domain": further, "general": [self.shards, *further]}  # a corpus's own parts share no document
         if recipe.general_corpus is not None:
             check_same_vocabulary(recipe, tokenizer)
-            held_out["general"] = TokenShards(recipe.general_corpus, "held_out")
+            held_out["general"] = _held_out_shards(recipe.general_corpus)
             if recipe.replay_share > 0:
                 replayed = TokenShards(recipe.general_corpus, "train")
                 others["domain"] = [replayed, *further]
@@ -71,6 +72,10 @@ class TrainingData:
         self.packer = build_packer(documents, tokenizer, recipe)
         unseen = {name: UnseenDocuments(shards, others[name]) for name, shards in held_out.items()}
         self._held_out = {name: (part, build_packer(part, tokenizer, recipe)) for name, part in unseen.items()}
+        self._evaluated = {
+            name: choose_held_out(packer, part.ids, recipe.eval_max_tokens)
+            for name, (part, packer) in self._held_out.items()
+        }
         lengths = self.packer.sequence_lengths.astype(float)
         self.mean_keys = float((lengths**2).sum() / max(1.0, lengths.sum()))
         weights = build_word_weights(recipe, tokenizer, self.shards)
@@ -128,9 +133,25 @@ class TrainingData:
         """Return a process's held-out micro-batches, always with the same masks, and each document's subreddit."""
         shards, packer = self._held_out[name]
         batches = held_out_batches(
-            packer, self._evaluation_masker, self._recipe, rank=rank, world_size=world_size, device=device
+            packer,
+            self._evaluation_masker,
+            self._recipe,
+            chosen=self._evaluated[name],
+            rank=rank,
+            world_size=world_size,
+            device=device,
         )
         return batches, shards.subreddits
+
+
+def _held_out_shards(corpus: Path) -> TokenShards:
+    if not any(split_folder(corpus, "held_out").glob(f"*{DOCUMENTS_SUFFIX}")):
+        raise UserError(
+            "the corpus has no held-out part, on which pretraining measures its loss",
+            where=corpus,
+            fix="Build it with a held_out_share over 0, such as 0.01.",
+        )
+    return TokenShards(corpus, "held_out")
 
 
 def check_same_vocabulary(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -152,11 +173,11 @@ def build_word_weights(
     if recipe.masking_lexicon is None and recipe.masking_contrast is None:
         return None
     check_same_vocabulary(recipe, tokenizer)
-    starts = starting_ids(tokenizer)
-    here = count_words(documents, starts)
+    edges = word_edges(tokenizer)
+    here = count_words(documents, edges)
     found: dict[int, float] = {}
     if recipe.masking_contrast is not None:
-        there = count_words(TokenShards(recipe.masking_contrast, "train"), starts)
+        there = count_words(TokenShards(recipe.masking_contrast, "train"), edges)
         found |= difference_weights(here, there, recipe.masking_strength)
     if recipe.masking_lexicon is not None:
         found = _heavier(found, read_lexicon(recipe.masking_lexicon, tokenizer, recipe.masking_strength))

@@ -328,6 +328,7 @@ class PretrainingRun:
                 line["tokens_per_second"] / self.accelerator.num_processes,
                 mean_keys=self._data.mean_keys,
                 mlm_probability=line["mlm_probability"],
+                encoder_is_frozen=self.recipe.trainable == "head",
             )
         metrics.write(line)
 

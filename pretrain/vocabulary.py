@@ -4,15 +4,17 @@ Words that the tokenizer cuts into pieces and that save most tokens become token
 start as the mean of their pieces' rows, so that the model begins where it was; the corpus is then cut anew by the new
 tokenizer and adaptation goes on from there.
 
-A vocabulary is published with the model. So a word must stand in many documents, and only letters count as a word:
-no names of few people, no numbers, no handles.
+A vocabulary is published with the model. So many people must have written a word, and only letters count as a word: no
+words of few people, no numbers, no handles. A name that many people mention is kept from it by nothing but the corpus's
+own de-identification.
 """
 
 import dataclasses
+import functools
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -27,6 +29,7 @@ from configs.run_folder import finish_run_folder, open_run_folder
 from corpus.chunks import read_rows
 from corpus.shards import documents_path
 from pretrain.encoder import load_masked_lm, load_tokenizer
+from pretrain.words import marks_spaces
 
 WORD = re.compile(r"[^\W\d_]{4,30}")
 log = logging.getLogger(__name__)
@@ -43,7 +46,8 @@ class VocabularyRecipe(StageRecipe):
     new_tokens: int = 2_000
     """Most words to add; the paper added 10,000 on corpora of billions of words."""
     min_documents: int = 50
-    """Documents a word must stand in: what few people write must not show in a published vocabulary."""
+    """Documents a word must stand in, by as many authors; a document whose author is not known counts as one. What few
+    people write must not show in a published vocabulary; without known authors one person's many posts can."""
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
@@ -62,10 +66,11 @@ def main(arguments: Sequence[str], program: str) -> None:
     inputs = {"corpus": recipe.corpus} | model_inputs
     working_dir = open_run_folder(recipe)
     tokenizer = load_tokenizer(source)
-    words = choose_words(read_texts(recipe.corpus), tokenizer, recipe.new_tokens, recipe.min_documents)
+    read = functools.partial(read_texts, recipe.corpus)
+    words = choose_words(read, tokenizer, recipe.new_tokens, recipe.min_documents)
     if not words:
         raise UserError(
-            f"no word of {recipe.min_documents} documents is cut into pieces",
+            f"no word of {recipe.min_documents} authors' documents is cut into pieces",
             where=recipe.corpus,
             fix="Lower min_documents, or leave the vocabulary as it is.",
         )
@@ -87,24 +92,41 @@ def main(arguments: Sequence[str], program: str) -> None:
     log.info("%d words added: %d tokens now", len(words), len(tokenizer))
 
 
-def read_texts(corpus: Path) -> Iterator[str]:
-    """Yield title and body of each training document."""
+def read_texts(corpus: Path) -> Iterable[tuple[str, str]]:
+    """Yield the author of each training document, or its own id if that is not known, and its title and body."""
     for path in sorted(documents_path(corpus, "train", 0).parent.glob("*.jsonl.zst")):
         for row in read_rows(path):
-            yield f"{row['title']}\n{row['text']}"
+            yield row.get("author_hash") or f"document {row['id']}", f"{row['title']}\n{row['text']}"
 
 
-def choose_words(texts: Iterator[str], tokenizer: PreTrainedTokenizerBase, most: int, min_documents: int) -> list[str]:
-    """Return the words that save most tokens: documents they stand in × (pieces − 1), the largest first."""
-    counts: Counter[str] = Counter()
+def choose_words(
+    read: Callable[[], Iterable[tuple[str, str]]], tokenizer: PreTrainedTokenizerBase, most: int, min_documents: int
+) -> list[str]:
+    """Return the words that save most tokens: documents they stand in × (pieces − 1), the largest first.
+
+    Args:
+        read: gives author and text of each document; it is called twice.
+        tokenizer: whose pieces are counted.
+        most: words at most.
+        min_documents: documents, and authors, that a word must have at least.
+    """
     is_cased = tokenizer.tokenize("Aa") != tokenizer.tokenize("aa")
-    for text in texts:
-        counts.update(set(WORD.findall(text if is_cased else text.lower())))
-    frequent = [word for word, count in counts.items() if count >= min_documents]
+    counts = Counter(word for _, text in read() for word in _words_of(text, is_cased=is_cased))
+    # Authors in a pass of their own: sets of them for every rare word would fill the memory.
+    authors: dict[str, set[str]] = {word: set() for word, count in counts.items() if count >= min_documents}
+    for author, text in read():
+        for word in _words_of(text, is_cased=is_cased) & authors.keys():
+            if len(authors[word]) < min_documents:
+                authors[word].add(author)
+    frequent = [word for word, found in authors.items() if len(found) >= min_documents]
     # Behind a space: byte-level BPE has other tokens for a word inside a sentence.
     pieces = tokenizer([" " + word for word in frequent], add_special_tokens=False)["input_ids"] if frequent else []
     saved = {word: counts[word] * (len(ids) - 1) for word, ids in zip(frequent, pieces, strict=True) if len(ids) > 1}
     return sorted(saved, key=lambda word: (-saved[word], word))[:most]
+
+
+def _words_of(text: str, *, is_cased: bool) -> set[str]:
+    return set(WORD.findall(text if is_cased else text.lower()))
 
 
 def extend(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: list[str]) -> PreTrainedModel:
@@ -113,7 +135,10 @@ def extend(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, words: li
 
     pieces = tokenizer([" " + word for word in words], add_special_tokens=False)["input_ids"]
     first = len(tokenizer)
-    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in words])
+    # The space before a word is a part of it where the vocabulary marks spaces; else a bare space would stay before
+    # it. A line break goes with it, as before RoBERTa's own mask token.
+    takes_space = marks_spaces(tokenizer)
+    tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True, lstrip=takes_space) for word in words])
     if model.config.vocab_size < len(tokenizer):
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():

@@ -1,13 +1,16 @@
 """Words in a stream of token ids: where they begin, and what each weighs when tokens are chosen for masking.
 
 Pieces of a word are known by their spelling: `##x` continues one (WordPiece), a leading `Ġ` or `▁` begins one
-(byte-level BPE, SentencePiece). A word is looked up by a hash of its ids, so words of several pieces need no text.
+(byte-level BPE, SentencePiece). The latter mark spaces, not words: punctuation and line breaks are words of their own
+there, and another word begins behind them. A word is looked up by a hash of its ids, so words of several pieces need
+no text.
 
 N = tokens of a micro-batch, W = words in it, V = vocabulary.
 """
 
 import dataclasses
 import math
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,17 +27,51 @@ FloatArray = npt.NDArray[np.float64]
 COUNTED_TOKENS = 5_000_000
 """Word frequencies are counted over at most this many tokens of a corpus."""
 DOCUMENTS_AT_ONCE = 5_000
+SPACE_MARKS = ("Ġ", "▁")
 
 
-def starting_ids(tokenizer: PreTrainedTokenizerBase) -> BoolArray:
-    """Return (V,): whether a token begins a word."""
+@dataclasses.dataclass(frozen=True)
+class WordEdges:
+    """Where the tokens of a vocabulary cut a text into words.
+
+    Attributes:
+        begins: (V,) whether a word begins with the token.
+        ends: (V,) whether a word ends with it, whatever comes behind.
+    """
+
+    begins: BoolArray
+    ends: BoolArray
+
+
+def marks_spaces(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether the space before a word is a part of its first token (byte-level BPE, SentencePiece)."""
+    return any(token.startswith(SPACE_MARKS) for token in tokenizer.get_vocab())
+
+
+def word_edges(tokenizer: PreTrainedTokenizerBase) -> WordEdges:
+    """Return where a tokenizer's words begin and end."""
     spelled = [""] * len(tokenizer)
     for token, number in tokenizer.get_vocab().items():
         spelled[number] = token
-    marked = [token.startswith(("Ġ", "▁")) for token in spelled]
-    starts = np.array(marked if any(marked) else [not token.startswith("##") for token in spelled])
-    starts[list(tokenizer.get_added_vocab().values())] = True  # whole words, and special tokens
-    return starts
+    if marks_spaces(tokenizer):
+        symbols = np.array([_is_symbol(token, tokenizer) for token in spelled])
+        bare_spaces = np.array([not token.strip("".join(SPACE_MARKS)) for token in spelled])
+        begins = np.array([token.startswith(SPACE_MARKS) for token in spelled]) | symbols
+        ends = symbols & ~bare_spaces  # the word of a bare space is still to come
+    else:
+        begins = np.array([not token.startswith("##") for token in spelled])
+        ends = np.zeros(len(spelled), dtype=np.bool_)
+    begins[list(tokenizer.get_added_vocab().values())] = True  # whole words, and special tokens
+    return WordEdges(begins, ends)
+
+
+def _is_symbol(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Return whether a token's text has neither letter nor digit, nor a part of one.
+
+    A byte-level token may be a part of a character, which is decoded to U+FFFD and may belong to a letter.
+    """
+    text = tokenizer.convert_tokens_to_string([token])
+    return not any(sign == "\ufffd" or unicodedata.category(sign)[0] in "LNM" for sign in text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,17 +87,18 @@ class Words:
     word_of: IntArray
 
 
-def find_words(input_ids: IntArray, document_positions: IntArray, starts_word: BoolArray) -> Words:
+def find_words(input_ids: IntArray, document_positions: IntArray, edges: WordEdges) -> Words:
     """Return the words of a flat micro-batch; a word never reaches over a sequence's end.
 
     Args:
         input_ids: (N,) tokens before corruption.
         document_positions: (N,) −1 for special tokens and padding.
-        starts_word: (V,) from `starting_ids`.
+        edges: from `word_edges`.
     """
     ordinary = document_positions >= 0
     first_of_sequence = ordinary & ~np.concatenate([[False], ordinary[:-1]])
-    begins = ordinary & (starts_word[input_ids] | first_of_sequence)
+    behind_an_end = np.concatenate([[False], edges.ends[input_ids[:-1]]])
+    begins = ordinary & (edges.begins[input_ids] | behind_an_end | first_of_sequence)
     return Words(np.flatnonzero(begins), np.where(ordinary, np.cumsum(begins) - 1, -1))
 
 
@@ -111,7 +149,7 @@ def read_lexicon(path: Path, tokenizer: PreTrainedTokenizerBase, default: float)
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the lexicon ({type(error).__name__})", where=path) from error
-    starts = starting_ids(tokenizer)
+    edges = word_edges(tokenizer)
     found: dict[int, float] = {}
     for number, line in enumerate(lines, start=1):
         word, _, given = line.partition("\t")
@@ -125,7 +163,7 @@ def read_lexicon(path: Path, tokenizer: PreTrainedTokenizerBase, default: float)
             raise UserError("the weight behind the tab is no positive number", where=f"{path}:{number}")
         for spelling in (word, " " + word):  # byte-level BPE writes a word inside a sentence differently
             token_ids = np.array(tokenizer(spelling, add_special_tokens=False)["input_ids"], dtype=np.int64)
-            words = find_words(token_ids, np.arange(len(token_ids)), starts)
+            words = find_words(token_ids, np.arange(len(token_ids)), edges)
             if len(words.starts) == 1:
                 found[int(hash_words(token_ids, words)[0])] = weight
     if not found:
@@ -133,19 +171,22 @@ def read_lexicon(path: Path, tokenizer: PreTrainedTokenizerBase, default: float)
     return found
 
 
-def count_words(documents: Documents, starts_word: BoolArray) -> tuple[Uint64Array, IntArray]:
-    """Return (hashes, tokens) of a split's words, hashes ascending, over about its first `COUNTED_TOKENS` tokens.
+def count_words(documents: Documents, edges: WordEdges) -> tuple[Uint64Array, IntArray]:
+    """Return (hashes, tokens) of a split's words, hashes ascending, over about `COUNTED_TOKENS` of its tokens.
 
-    A word is counted by its tokens, so that means over these counts are means over tokens.
+    A word is counted by its tokens, so that means over these counts are means over tokens. Of a larger split every
+    so many documents count: shards follow the dumps' files, so the first of them are of few subreddits.
     """
-    count = 1 + int(np.searchsorted(np.cumsum(documents.lengths, dtype=np.int64), COUNTED_TOKENS))
+    total = max(1, int(documents.lengths.sum(dtype=np.int64)))
+    count = -(-len(documents) * min(total, COUNTED_TOKENS) // total)
+    counted = np.arange(count) * len(documents) // max(1, count)
     found = []
-    for first in range(0, min(count, len(documents)), DOCUMENTS_AT_ONCE):
-        numbers = range(first, min(first + DOCUMENTS_AT_ONCE, count, len(documents)))
+    for first in range(0, count, DOCUMENTS_AT_ONCE):
         # A separator before each document, as a special token would stand there.
+        numbers = counted[first : first + DOCUMENTS_AT_ONCE].tolist()
         parts = [np.concatenate([[-1], documents[number].astype(np.int64)]) for number in numbers]
         token_ids = np.concatenate(parts)
-        words = find_words(np.maximum(token_ids, 0), token_ids, starts_word)
+        words = find_words(np.maximum(token_ids, 0), token_ids, edges)
         found.append(hash_words(token_ids, words)[words.word_of[words.word_of >= 0]])
     digests, counts = np.unique(np.concatenate([np.zeros(0, dtype=np.uint64), *found]), return_counts=True)
     return digests, counts

@@ -1,13 +1,14 @@
-"""Memory that is freed stays with the process; DeepSpeed is told where it runs."""
+"""Memory that is freed stays with the process; its cores are used; DeepSpeed is told where it runs."""
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from configs.processor import tell_deepspeed_of_cpus, usable_cores
+from configs.processor import LAUNCHER_MARKS, tell_deepspeed_of_cpus, usable_cores, use_own_cores
 
 PROGRAM = """
 import resource, sys
@@ -23,6 +24,16 @@ before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(5):
     torch.zeros(16_000_000).add_(1)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+THREADS_PROGRAM = """
+import torch
+from configs import processor
+
+processor.usable_cores = lambda: 6
+processor.use_own_cores()
+print("threads", torch.get_num_threads())
 """
 
 
@@ -59,3 +70,44 @@ def test_deepspeed_is_left_alone_where_there_is_a_gpu(monkeypatch: pytest.Monkey
     monkeypatch.delenv("DS_ACCELERATOR", raising=False)
     tell_deepspeed_of_cpus()
     assert "DS_ACCELERATOR" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("chosen", "options", "threads"),
+    [(None, (), 6), ("1", (), 1), (None, ("--num_cpu_threads_per_process", "1"), 1)],
+    ids=["by nobody", "by variable", "by option"],
+)
+def test_a_launched_process_uses_its_cores_unless_the_user_chose_otherwise(tmp_path, chosen, options, threads) -> None:
+    script = tmp_path / "threads.py"
+    script.write_text(THREADS_PROGRAM)
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    environment |= {"PYTHONPATH": str(Path(__file__).resolve().parents[2]), "CUDA_VISIBLE_DEVICES": ""}
+    environment |= {"OMP_NUM_THREADS": chosen} if chosen else {}
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "1", "--num_machines", "1"]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no", *options, str(script)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.split()[-2:] == ["threads", str(threads)]
+
+
+def test_a_start_without_a_launcher_is_left_alone() -> None:
+    environment = {key: value for key, value in os.environ.items() if key not in LAUNCHER_MARKS}
+    result = subprocess.run(
+        [sys.executable, "-c", THREADS_PROGRAM],
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == ["threads", "1"]
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_to = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch, "set_num_threads", set_to.append)
+    monkeypatch.setattr("configs.processor.has_launchers_thread", lambda: True)
+    monkeypatch.setattr("configs.processor.usable_cores", lambda: 9)
+    for processes in ("2", "100"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        use_own_cores()
+    assert set_to == [4, 1]

@@ -1,4 +1,5 @@
 import errno
+from pathlib import Path
 
 import pytest
 import yaml
@@ -114,3 +115,9 @@ def test_a_full_disk_leaves_the_earlier_file_whole(tmp_path, monkeypatch):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", [".", "..", "/"])
+def test_an_output_folder_without_a_name_is_refused(name):
+    with pytest.raises(UserError, match="needs a name of its own"):
+        open_run_folder(StageRecipe(output_dir=Path(name)))

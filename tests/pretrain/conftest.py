@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from configs.manifest import now, write_manifest
@@ -38,6 +38,32 @@ def build_tokenizer(extra_words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
         cls_token="[CLS]",
         sep_token="[SEP]",
         mask_token="[MASK]",
+    )
+
+
+def build_byte_level_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of all bytes and some words, spelled as its vocabulary spells them."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    pieces, merges = sorted(pre_tokenizers.ByteLevel.alphabet()), []
+    for word in words:
+        for end in range(2, len(word) + 1):  # letter by letter
+            if word[:end] not in pieces:
+                pieces.append(word[:end])
+                merges.append((word[: end - 1], word[end - 1]))
+    vocabulary = {token: number for number, token in enumerate([*special, *pieces])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        cls_token="<s>",
+        sep_token="</s>",
+        mask_token="<mask>",
     )
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pretrain.attention import dropout_factors, matrix_attention, packed_attention
+from pretrain.attention import _has_flash_attention, dropout_factors, matrix_attention, packed_attention
 from pretrain.losses import _SummedCrossEntropy, summed_cross_entropy
 
 LENGTHS = [5, 1, 30, 12]
@@ -102,3 +102,20 @@ def test_cross_entropy_in_bf16_is_as_exact_as_its_logits():
     loss.backward()
     expected.backward()
     torch.testing.assert_close(ours.grad.float(), theirs.grad, rtol=0.01, atol=0.005)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "capability", "runs"),
+    [
+        ("cuda:0", torch.bfloat16, (9, 0), True),
+        ("cuda:0", torch.float16, (8, 0), True),
+        ("cuda:0", torch.float32, (9, 0), False),
+        ("cuda:0", torch.bfloat16, (7, 5), False),  # T4
+        ("cuda:0", torch.bfloat16, (7, 0), False),  # V100
+        ("cpu", torch.bfloat16, (9, 0), False),
+    ],
+)
+def test_flash_attention_is_for_gpus_that_have_it(monkeypatch, device, dtype, capability, runs):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    # Without the cache, which outlives a test.
+    assert _has_flash_attention.__wrapped__(torch.device(device), dtype) is runs

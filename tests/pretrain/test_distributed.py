@@ -75,6 +75,14 @@ def check_equal_to_one_process(workspace, name: str) -> None:
     assert alone_score["loss"] == pytest.approx(together_score["loss"], rel=1e-5)
 
 
+def test_apples_gpu_which_has_no_float64_is_not_taken(monkeypatch):
+    from pretrain.distributed import start_accelerator
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr("accelerate.state.is_mps_available", lambda: True)
+    assert start_accelerator().device.type == "cpu"
+
+
 def test_two_processes_train_the_same_model_as_one(workspace):
     """Also with dropout: its random numbers follow the micro-batch, not the process."""
     run_alone(workspace.arguments("alone", **STEPS))

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForMaskedLM,
     BertConfig,
     DistilBertConfig,
@@ -167,3 +169,21 @@ def test_a_saved_folder_is_a_plain_checkpoint_with_its_own_dropout(family, tmp_p
 def test_an_unknown_model_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot load this masked language model"):
         load_masked_lm(ModelSource(str(tmp_path / "nothing"), is_local=True))
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model."])
+def test_an_encoder_whose_weights_have_other_names_is_refused(tmp_path, prefix):
+    AutoModelForMaskedLM.from_config(CONFIGS["bert"]).save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    renamed = {prefix + name: tensor for name, tensor in load_file(weights).items()}
+    save_file(renamed, weights, metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"weights of the encoder are not in the checkpoint, such as bert\."):
+        load_masked_lm(ModelSource(str(tmp_path), is_local=True))
+
+
+@FAMILIES
+def test_a_head_may_be_missing(family, tmp_path, caplog):
+    AutoModel.from_config(CONFIGS[family]).save_pretrained(tmp_path)
+    with caplog.at_level("INFO"):
+        load_masked_lm(ModelSource(str(tmp_path), is_local=True))
+    assert "start at random: the masked-LM head" in caplog.text

@@ -6,8 +6,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig
 
 from configs.errors import UserError
+from pretrain.encoder import freeze_encoder
 from pretrain.flops import GPUS, flops_per_token, model_size, peak_flops, utilisation
 from pretrain.metrics import read_metrics
+from pretrain.optimization import build_optimizer
 from pretrain.run_estimate import EstimateRecipe, estimate, load_config, main, plan
 from pretrain.run_mlm import main as pretrain
 
@@ -23,6 +25,35 @@ def test_flops_of_a_token_are_those_that_torch_counts():
     counted = counter.get_total_flops() / input_ids.numel()
     expected = flops_per_token(model_size(TINY), mean_keys=128, mlm_probability=1.0)
     assert counted == pytest.approx(expected, rel=0.03)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_flops_of_a_frozen_encoder_are_those_that_torch_counts(tied):
+    config = BertConfig(**TINY.to_diff_dict() | {"tie_word_embeddings": tied})
+    model = AutoModelForMaskedLM.from_config(config, attn_implementation="eager")
+    freeze_encoder(model)
+    input_ids = torch.randint(0, 500, (4, 128))
+    with FlopCounterMode(display=False) as counter:
+        model(input_ids).logits.sum().backward()
+    expected = flops_per_token(model_size(config), mean_keys=128, mlm_probability=1.0, encoder_is_frozen=True)
+    assert counter.get_total_flops() / input_ids.numel() == pytest.approx(expected, rel=0.03)
+
+
+def test_the_head_alone_takes_less_of_everything(workspace, monkeypatch):
+    trained = []
+
+    def spy(module, recipe):
+        trained.append(sum(weight.requires_grad for weight in module.parameters()))
+        return build_optimizer(module, recipe)
+
+    monkeypatch.setattr("pretrain.optimization.build_optimizer", spy)
+    whole, head = (
+        estimate(*_parts(recipe_for(workspace, max_steps=10, trainable=trainable))) for trainable in ("all", "head")
+    )
+    assert trained[1] < trained[0]
+    for more, less in zip(whole, head, strict=True):
+        assert less.memory_gb < more.memory_gb
+        assert less.hours < more.hours or less.basis == "measured here"
 
 
 def test_local_layers_attend_to_fewer_keys():

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from configs.errors import UserError
-from configs.manifest import read_manifest, verify_folder
+from configs.manifest import now, read_manifest, verify_folder, write_manifest
+from configs.recipe import StageRecipe
 from corpus.shards import TokenizedDocument, split_folder, write_shard
 from pretrain.metrics import read_metrics
 from pretrain.run_mlm import main
@@ -290,3 +291,35 @@ def test_all_checkpoints_damaged_is_said(workspace, monkeypatch):
     for checksums in (workspace.folder / "run.partial").rglob("checksums.json"):
         checksums.write_text("{")
     refused(workspace.arguments(), "all 2 checkpoints are damaged")
+
+
+def test_a_missing_lexicon_is_refused(workspace):
+    refused(workspace.arguments(masking_lexicon=workspace.folder / "absent.txt"), "absent.txt: no such lexicon")
+
+
+def test_a_corpus_without_a_held_out_part_is_refused_by_the_key_that_made_it(workspace):
+    corpus = workspace.folder / "corpus"
+    shutil.copytree(workspace.corpus, corpus)
+    shutil.rmtree(corpus / "tokens" / "held_out")
+    (corpus / "manifest.json").unlink()
+    write_manifest(
+        corpus, stage="corpus", recipe=StageRecipe(output_dir=corpus), inputs={}, counts={}, started_at=now()
+    )
+    refused(workspace.arguments(corpus=corpus), "held_out_share over 0")
+
+
+def test_an_interrupted_run_may_begin_to_accept_changes_and_keeps_them_in_its_manifest(workspace, interrupt):
+    corpus = workspace.folder / "corpus"
+    shutil.copytree(workspace.corpus, corpus)
+    interrupt(workspace.arguments(corpus=corpus), at_step=3)
+    shard = corpus / "tokens" / "held_out" / "00000.tokens"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1, 0]))
+    refused(workspace.arguments(corpus=corpus), "pass --accept_changed_inputs true")
+    accepting = workspace.arguments(corpus=corpus, accept_changed_inputs=True)
+    interrupt(accepting, at_step=5)
+    refused(workspace.arguments(corpus=corpus), "changed since its manifest")
+    shard.write_bytes(whole)
+    refused(workspace.arguments(corpus=corpus), "differs in accept_changed_inputs")
+    main(accepting, "mindshift pretrain")
+    assert "00000.tokens: changed" in " ".join(read_manifest(workspace.folder / "run").accepted)

@@ -1,7 +1,11 @@
 """Words, spans and weights: what is masked together, how often, and by whose weight."""
 
+import itertools
+
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from configs.errors import UserError
 from corpus.shards import TokenizedDocument, TokenShards, split_folder, write_shard
@@ -14,11 +18,11 @@ from pretrain.words import (
     find_words,
     hash_words,
     read_lexicon,
-    starting_ids,
     weigh,
+    word_edges,
 )
 
-from .conftest import VOCABULARY, WORDS, build_tokenizer
+from .conftest import VOCABULARY, WORDS, build_byte_level_tokenizer, build_tokenizer
 
 FIRST_PIECE = VOCABULARY.index("##piece0")
 
@@ -60,35 +64,68 @@ def masked_flags(packed: PackedSequences, probability: float, **settings: object
 def test_a_word_is_its_first_token_and_the_pieces_behind_it():
     token_ids = np.array([2, 10, FIRST_PIECE, FIRST_PIECE + 1, 11, 3, 2, FIRST_PIECE, 12, 3, 0])
     document_positions = np.array([-1, 0, 1, 2, 3, -1, -1, 4, 5, -1, -1])
-    words = find_words(token_ids, document_positions, starting_ids(build_tokenizer()))
+    words = find_words(token_ids, document_positions, word_edges(build_tokenizer()))
     assert words.starts.tolist() == [1, 4, 7, 8]  # a piece at a sequence's start begins a word there
     assert words.word_of.tolist() == [-1, 0, 0, 0, 1, -1, -1, 2, 3, -1, -1]
 
 
 def test_the_same_pieces_have_the_same_hash_anywhere_and_their_order_counts():
-    starts = starting_ids(build_tokenizer())
+    edges = word_edges(build_tokenizer())
 
     def digests(*token_ids: int) -> list[int]:
         array = np.array(token_ids)
-        return hash_words(array, find_words(array, np.arange(len(array)), starts)).tolist()
+        return hash_words(array, find_words(array, np.arange(len(array)), edges)).tolist()
 
     one, two, three = FIRST_PIECE, FIRST_PIECE + 1, 10
     assert digests(three, one, two)[0] == digests(11, three, one, two)[1]
     assert digests(three, one, two) != digests(three, two, one)
 
 
-def test_byte_level_vocabularies_mark_the_start_of_words():
-    class Tokenizer:
-        def __len__(self):
-            return 4
+def words_of(text: str, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The words of a text as the vocabulary's edges cut it, spelled by their tokens."""
+    token_ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
+    found = find_words(token_ids, np.arange(len(token_ids)), word_edges(tokenizer))
+    tokens = tokenizer.convert_ids_to_tokens(token_ids.tolist())
+    return ["".join(tokens[first:last]) for first, last in itertools.pairwise([*found.starts.tolist(), len(tokens)])]
 
-        def get_vocab(self):
-            return {"<s>": 0, "Ġhello": 1, "ness": 2, "Ċ": 3}
 
-        def get_added_vocab(self):
-            return {"<s>": 0}
+def test_punctuation_and_line_breaks_are_words_of_their_own_in_byte_level_vocabularies():
+    tokenizer = build_byte_level_tokenizer(["tea", "Ġtea", "Ġgar", "den", "Ċ", 'Ġ"', "ĠâĢĶ"])
+    found = words_of('tea garden, tea\ntea "tea" — 2tea', tokenizer)
+    assert found == ["tea", "Ġgarden", ",", "Ġtea", "Ċ", "tea", 'Ġ"', "tea", '"', "ĠâĢĶ", "Ġ2tea"]
 
-    assert starting_ids(Tokenizer()).tolist() == [True, True, False, False]
+
+def test_the_bytes_of_a_letter_stay_together():
+    tokenizer = build_byte_level_tokenizer(["tea", "Ġtea"])
+    assert words_of("tea té tea", tokenizer) == ["tea", "ĠtÃ©", "Ġtea"]
+
+
+def test_a_bare_space_mark_begins_the_word_behind_it():
+    tokenizer = Tokenizer(models.Unigram([("<unk>", 0.0), ("▁", -1.0), ("tea", -1.0), (",", -1.0)], unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    assert words_of("tea, tea,tea", PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>")) == [
+        "▁tea",
+        ",",
+        "▁tea",
+        ",",
+        "tea",
+    ]
+
+
+def test_a_word_behind_punctuation_is_counted_as_itself_in_byte_level_vocabularies(tmp_path):
+    tokenizer = build_byte_level_tokenizer(["tea", "Ġtea"])
+    path = tmp_path / "lexicon.txt"
+    path.write_text("tea\n")
+    token_ids = tokenizer('"tea" tea', add_special_tokens=False)["input_ids"]
+    digests, _ = count_words(write_documents(tmp_path, [token_ids]), word_edges(tokenizer))
+    assert set(read_lexicon(path, tokenizer, 3.0)) < set(digests.tolist())
+
+
+def test_wordpiece_words_end_where_the_next_begins():
+    edges = word_edges(build_tokenizer())
+    assert not edges.ends.any()
+    assert edges.begins.tolist() == [not token.startswith("##") for token in VOCABULARY]
 
 
 @pytest.mark.parametrize("kind", ["token", "whole_word", "span"])
@@ -103,7 +140,7 @@ def test_the_masked_share_is_the_asked_one(kind, probability):
 def test_a_word_is_masked_as_a_whole(kind):
     packed = stream()
     flags = masked_flags(packed, 0.2, kind=kind)
-    words = find_words(packed.input_ids, packed.document_positions, starting_ids(build_tokenizer()))
+    words = find_words(packed.input_ids, packed.document_positions, word_edges(build_tokenizer()))
     inside = words.word_of >= 0
     sizes = np.bincount(words.word_of[inside])
     masked = np.bincount(words.word_of[inside], weights=flags[inside])
@@ -116,7 +153,7 @@ def test_spans_are_runs_of_words_that_end_with_their_sequence():
     runs = {}
     for kind in ("whole_word", "span"):
         flags = masked_flags(packed, 0.15, kind=kind)
-        words = find_words(packed.input_ids, packed.document_positions, starting_ids(build_tokenizer()))
+        words = find_words(packed.input_ids, packed.document_positions, word_edges(build_tokenizer()))
         of_word = flags[words.starts]
         sequence = packed.documents[words.starts]
         begins = of_word & ~(np.roll(of_word, 1) & (np.roll(sequence, 1) == sequence))
@@ -130,9 +167,9 @@ def test_weighty_words_are_masked_more_often_and_the_share_is_kept(tmp_path):
     path = tmp_path / "lexicon.txt"
     path.write_text("\n".join(WORDS[:20]) + "\n")
     documents = write_documents(tmp_path, [packed.input_ids[packed.document_positions >= 0]])
-    weights = weigh(read_lexicon(path, tokenizer, 4.0), count_words(documents, starting_ids(tokenizer)))
+    weights = weigh(read_lexicon(path, tokenizer, 4.0), count_words(documents, word_edges(tokenizer)))
     flags = masked_flags(packed, 0.15, kind="token", weights=weights)
-    words = find_words(packed.input_ids, packed.document_positions, starting_ids(tokenizer))
+    words = find_words(packed.input_ids, packed.document_positions, word_edges(tokenizer))
     alone = np.append(np.diff(words.starts) == 1, False)  # single-token words
     token_ids = packed.input_ids[words.starts]
     listed = alone & (token_ids >= 5) & (token_ids < 25)
@@ -150,13 +187,13 @@ def write_documents(folder, documents) -> TokenShards:
 
 def test_counting_is_in_tokens_of_a_word_and_never_joins_documents(tmp_path):
     documents = write_documents(tmp_path, [[10, FIRST_PIECE, 11], [FIRST_PIECE, 11], [11]])
-    starts = starting_ids(build_tokenizer())
-    digests, counts = count_words(documents, starts)
+    edges = word_edges(build_tokenizer())
+    digests, counts = count_words(documents, edges)
     found = dict(zip(digests.tolist(), counts.tolist(), strict=True))
 
     def digest(*token_ids: int) -> int:
         array = np.array(token_ids)
-        return int(hash_words(array, find_words(array, np.arange(len(array)), starts))[0])
+        return int(hash_words(array, find_words(array, np.arange(len(array)), edges))[0])
 
     assert found == {digest(10, FIRST_PIECE): 2, digest(FIRST_PIECE): 1, digest(11): 3}
 
@@ -165,16 +202,16 @@ def test_words_that_set_the_domain_apart_weigh_most(tmp_path):
     rng = np.random.default_rng(0)
     general = [rng.integers(5, 150, 4000)]
     domain = [np.concatenate([rng.integers(5, 150, 3000), np.full(300, 170), np.full(40, 30)])]
-    starts = starting_ids(build_tokenizer())
+    edges = word_edges(build_tokenizer())
     here, there = (
-        count_words(write_documents(tmp_path / name, found), starts)
+        count_words(write_documents(tmp_path / name, found), edges)
         for name, found in (("domain", domain), ("general", general))
     )
     weights = difference_weights(here, there, 3.0)
 
     def weight(token_id: int) -> float:
         array = np.array([token_id])
-        return weights.get(int(hash_words(array, find_words(array, np.arange(1), starts))[0]), 1.0)
+        return weights.get(int(hash_words(array, find_words(array, np.arange(1), edges))[0]), 1.0)
 
     assert weight(170) == pytest.approx(3.0)  # 300 times here, never there
     assert 1.2 < weight(30) < 2.6  # about three times as frequent here
@@ -196,3 +233,12 @@ def test_a_broken_lexicon_is_refused(tmp_path, content, message):
         read_lexicon(path, build_tokenizer(), 3.0)
     with pytest.raises(UserError, match="cannot read the lexicon"):
         read_lexicon(tmp_path / "absent.txt", build_tokenizer(), 3.0)
+
+
+def test_counting_a_part_of_the_tokens_reads_every_shard(tmp_path, monkeypatch):
+    monkeypatch.setattr("pretrain.words.COUNTED_TOKENS", 1_000)
+    for number, token_id in enumerate((10, 11)):  # one subreddit's words in each shard
+        rows = [TokenizedDocument(id=f"{number}-{place}", token_ids=[token_id] * 10) for place in range(300)]
+        write_shard(split_folder(tmp_path, "train"), number, rows, len(VOCABULARY))
+    _, counts = count_words(TokenShards(tmp_path, "train"), word_edges(build_tokenizer()))
+    assert counts.tolist() == [500, 500]
