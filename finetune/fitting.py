@@ -20,7 +20,7 @@ from accelerate.utils import set_seed
 from configs.base_models import ModelSource, resolve_model
 from configs.checkpoints import load_best, remove_checkpoints
 from configs.manifest import now, read_manifest, verify_inputs, write_manifest
-from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus
+from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus, use_own_cores
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
 from finetune.augmentation import Augmented, back_off_masking
@@ -177,13 +177,15 @@ def describe(task: Task) -> dict[str, Any]:
 def new_accelerator(recipe: FinetuneRecipe) -> Accelerator:
     """Return an Accelerator with the recipe's number format: bf16, where `auto` was asked, if the processor has it."""
     tell_deepspeed_of_cpus()
+    use_own_cores()
     number_format = recipe.mixed_precision
     if number_format == "auto":
         if torch.cuda.is_available():
             number_format = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         else:
             number_format = "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
-    return Accelerator(mixed_precision=number_format)
+    # Apple's GPU has no float64, which losses and figures are summed in.
+    return Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=number_format)
 
 
 def train_model(
