@@ -16,6 +16,8 @@ from typing import NamedTuple
 from configs.errors import UserError
 
 TABLES_DIR = Path(__file__).parent
+# Whoever has taken something, bleeds or asks for a means is in danger whatever else the sentence tells.
+NEVER_EXPLAINED = frozenset({"overdose_or_injury_now", "self_harm", "method"})
 
 
 class Signal(NamedTuple):
@@ -77,28 +79,32 @@ def strip_harmless(sentence: str) -> tuple[str, list[str]]:
     return " ".join(sentence.split()), removed
 
 
-def explained_by_context(message: str) -> str:
-    """Return `story`, `topic`, `recovered` or `bereaved` if the whole message explains grave words away, else ''."""
-    if in_context("story", message) and not in_context("story_is_mine", message):
+def explained_by_context(sentence: str, message: str = "") -> str:
+    """Return what explains the grave words of one sentence away: `story`, `topic`, `recovered`, `bereaved`, or ''.
+
+    Args:
+        sentence: what may be explained.
+        message: all that was written with it; it can only speak against an explanation, but for the happy end of a
+            past that the sentence itself dates.
+    """
+    whole = message or sentence
+    holds = functools.partial(in_context, text=sentence)
+    if holds("story") and not holds("own_wish") and not in_context("story_is_mine", whole):
         return "story"
-    if in_context("topic", message) and not in_context("third_person", message) and not in_context("wants", message):
+    if holds("topic") and not holds("third_person") and not holds("wants"):
         return "topic"
-    if in_context("past", message) and in_context("recovered", message) and not in_context("relapse", message):
+    has_ended = in_context("recovered", whole if holds("dated_past") else sentence)
+    if holds("past") and has_ended and not in_context("relapse", whole):
         return "recovered"
-    if in_context("died_already", message):
-        rest = _rules().contexts["died_already"].sub(" ", message)
-        if not explicit_signals(strip_harmless(rest)[0]):
-            return "bereaved"
+    mourned = without_context("died_already", sentence)
+    if holds("died_already") and not explicit_signals(strip_harmless(mourned)[0]):
+        return "bereaved"
     return ""
 
 
 def explicit_signals(sentence: str) -> list[Signal]:
-    """Return what the sentence says in so many words; of each label the first reason only."""
-    found: dict[str, Signal] = {}
-    for signal, pattern in _rules().signals:
-        if signal.label not in found and pattern.search(sentence):
-            found[signal.label] = signal
-    return list(found.values())
+    """Return what the sentence says in so many words, every reason once."""
+    return list(dict.fromkeys(signal for signal, pattern in _rules().signals if pattern.search(sentence)))
 
 
 def has_cue(sentence: str) -> bool:
@@ -106,6 +112,19 @@ def has_cue(sentence: str) -> bool:
     return in_context("cue", sentence)
 
 
-def is_about_another(sentence: str) -> bool:
-    """Return whether the one at risk is somebody else than the writer."""
-    return in_context("third_person", sentence)
+def is_about_another(sentence: str, message: str = "") -> bool:
+    """Return whether the one at risk in a sentence is somebody else than the writer, and only they.
+
+    Args:
+        sentence: a sentence; one that speaks of `he` or `she` is about whom the message names.
+        message: all that was written with it.
+    """
+    is_named = in_context("third_person", sentence)
+    if not is_named and not (in_context("they", sentence) and in_context("third_person", message)):
+        return False
+    return not in_context("first_person", without_context("bystander", sentence))
+
+
+def without_context(name: str, text: str) -> str:
+    """Return `text` without what the row `name` of `contexts.tsv` describes."""
+    return " ".join(_rules().contexts[name].sub(" ", text).split())
