@@ -1,7 +1,7 @@
 """Rules over one sentence of plain words: what is said outright, and what only sounds like it.
 
 `spelling.plain_words` comes first. `strip_harmless` takes out what an idiom, a denial, an illness or a game explains;
-`explicit_signals` names what is left in so many words; `explained_by_context` knows stories, recovered pasts and
+`explicit_signals` names what is left in so many words; `explained_sentences` knows stories, recovered pasts and
 mourning; `has_cue` tells whether a sentence touches the subject at all, so that the classifier must be far surer of
 one that does not. The expressions stand in three tables beside this file, one a line. They were written from the
 clinical screening questions (C-SSRS, ASQ) and the confusions that chat filters are known for; none stems from a
@@ -10,6 +10,7 @@ person's post.
 
 import functools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,27 +80,30 @@ def strip_harmless(sentence: str) -> tuple[str, list[str]]:
     return " ".join(sentence.split()), removed
 
 
-def explained_by_context(sentence: str, message: str = "") -> str:
-    """Return what explains the grave words of one sentence away: `story`, `topic`, `recovered`, `bereaved`, or ''.
+def explained_sentences(sentences: Sequence[str]) -> frozenset[str]:
+    """Return the sentences of a message whose grave words a story, a topic, a recovered past or mourning explains.
 
-    Args:
-        sentence: what may be explained.
-        message: all that was written with it; it can only speak against an explanation, but for the happy end of a
-            past that the sentence itself dates.
+    An explanation reaches no further than its sentence. The rest of the message can only speak against it, but for
+    the happy end of a past that the sentence itself dates.
     """
-    whole = message or sentence
-    holds = functools.partial(in_context, text=sentence)
-    if holds("story") and not holds("own_wish") and not in_context("story_is_mine", whole):
-        return "story"
-    if holds("topic") and not holds("third_person") and not holds("wants"):
-        return "topic"
-    has_ended = in_context("recovered", whole if holds("dated_past") else sentence)
-    if holds("past") and has_ended and not in_context("relapse", whole):
-        return "recovered"
-    mourned = without_context("died_already", sentence)
-    if holds("died_already") and not explicit_signals(strip_harmless(mourned)[0]):
-        return "bereaved"
-    return ""
+    message = " . ".join(sentences)
+    speaks_against = {name: in_context(name, message) for name in ("story_is_mine", "relapse")}
+    is_happy_now = in_context("recovered", message)
+    found = set()
+    for sentence in sentences:
+        holds = functools.partial(in_context, text=sentence)
+        is_story = holds("story") and not holds("own_wish") and not speaks_against["story_is_mine"]
+        is_topic = holds("topic") and not holds("third_person") and not holds("wants")
+        has_ended = holds("past") and (holds("recovered") or (is_happy_now and holds("dated_past")))
+        if is_story or is_topic or (has_ended and not speaks_against["relapse"]) or _mourns(sentence):
+            found.add(sentence)
+    return frozenset(found)
+
+
+def _mourns(sentence: str) -> bool:
+    if not in_context("died_already", sentence):
+        return False
+    return not explicit_signals(strip_harmless(without_context("died_already", sentence))[0])
 
 
 def explicit_signals(sentence: str) -> list[Signal]:

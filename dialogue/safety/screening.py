@@ -18,7 +18,7 @@ from dialogue.safety.encoder import Encoder
 from dialogue.safety.rules import (
     NEVER_EXPLAINED,
     Signal,
-    explained_by_context,
+    explained_sentences,
     explicit_signals,
     has_cue,
     in_context,
@@ -139,7 +139,7 @@ def read_message(plain: str, encoder: Encoder | None = None) -> _Reading:
     together; what has just been done, or is asked for, no sentence explains.
     """
     sentences = _sentences(plain)
-    explained = {sentence for sentence in sentences if explained_by_context(sentence, plain)}
+    explained = explained_sentences(sentences)
     pairs = [pair for pair in itertools.pairwise(sentences) if not explained.intersection(pair)]
     together = " . ".join(sentence for sentence in sentences if sentence not in explained)
     joined = [" . ".join(pair) for pair in pairs] + [together] * bool(together)
@@ -148,10 +148,11 @@ def read_message(plain: str, encoder: Encoder | None = None) -> _Reading:
     # The encoder reads what was written; the n-grams what is left of it.
     scored = _scored(windows, [rest for rest, _ in stripped], encoder)
     whole = MESSAGE_THRESHOLD if encoder is None else MESSAGE_THRESHOLD_WITH_ENCODER
+    own = frozenset(sentences)
     reasons: dict[Route, list[str]] = {}
     hint = 0.0
     for window, (rest, removed), scores in zip(windows, stripped, scored, strict=True):
-        signals = explicit_signals(rest) if window in sentences else []
+        signals = explicit_signals(rest) if window in own else []
         threshold = _threshold(rest, whole if window == together else PART_THRESHOLD, was_stripped=bool(removed))
         signals += _classified(scores, threshold, signals)
         for signal in signals:
@@ -250,9 +251,13 @@ def _read_together(messages: Sequence[str], readings: Sequence[_Reading]) -> str
     for last in range(1, len(messages)):
         for first in range(max(0, last - TURNS_READ_TOGETHER + 1), last):
             joined = " ".join(message.strip(" .") for message in messages[first : last + 1])
-            for sentence in _sentences(joined):
+            sentences = _sentences(joined)
+            for sentence in sentences:
                 rest, removed = strip_harmless(sentence)
                 signals = [] if removed else [s for s in explicit_signals(rest) if s.label in CRISIS_LABELS]
-                if any(_stands(signal, is_explained=bool(explained_by_context(sentence))) for signal in signals):
+                if not signals:
+                    continue
+                is_explained = sentence in explained_sentences(sentences)
+                if any(_stands(signal, is_explained=is_explained) for signal in signals):
                     return "split_over_turns"
     return ""
