@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks.chat_safety import half_cases, measure, wilson
 from configs.errors import UserError
+from configs.manifest import CODE_ROOT
 from dialogue import chat
 from dialogue.safety import WITHHELD, Route, Verdict, fixed_reply, helplines, screen_conversation, screen_reply
 from dialogue.safety.cases import read_cases
@@ -254,6 +255,8 @@ def test_every_country_has_a_crisis_line_and_an_emergency_number_with_a_source()
         for kind in ("crisis", "emergency"):
             assert [line for line in helplines(kind, country) if line.country == country], (country, kind)
     assert all(line.source.startswith("https://") for line in all_helplines())
+    countries = {line.country for line in all_helplines()} - {"ANY"}
+    assert f"lines for {len(countries)} countries" in (CODE_ROOT / "docs" / "dialogue.md").read_text(encoding="utf-8")
     assert country_of("de") == "DE"
     assert country_of("C.UTF-8") == "ANY"
 
@@ -303,8 +306,9 @@ def test_training_reads_single_turns_and_texts_the_rules_find_nothing_in(tmp_pat
     )
     assert [row.label for row in case_rows(read_cases(path))] == ["third_person", "crisis", "ok"]
     ordinary = tmp_path / "talk.jsonl"
-    rows = [{"text": "the garden is green"}, {"text": "i want to kill myself"}]
-    ordinary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    # JSON may hold the line separators of Unicode as they are.
+    rows = [{"text": "the garden\u2028is green"}, {"text": "i want to kill myself"}]
+    ordinary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     assert [row.plain for row in ordinary_rows(ordinary, 1)] == ["the garden is green"]
 
 
