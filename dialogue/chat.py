@@ -8,6 +8,7 @@ out, in the same order; nothing else is kept, and no text is ever printed.
 
 import contextlib
 import dataclasses
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any, TextIO
 from configs.errors import UserError
 from configs.recipe import load_recipe
 from configs.run_folder import write_atomically
+from dialogue.conversations import whole_characters
 from dialogue.safety import Turn, load_encoder, screen_conversation
 
 WELCOME = (
@@ -81,6 +83,8 @@ def main(arguments: Sequence[str], program: str) -> None:
     from dialogue.responder import Responder
 
     assert options.model is not None
+    if isinstance(sys.stdin, io.TextIOWrapper):  # a byte that is no UTF-8 must not end a conversation
+        sys.stdin.reconfigure(errors="surrogateescape")
     talk(Responder.load(options.model), options, sys.stdin, sys.stdout)
 
 
@@ -117,7 +121,8 @@ def talk(responder: Any, options: ChatOptions, lines: Iterable[str], output: Tex
             output.flush()
             if transcript is not None:
                 rows = [{"role": turn.role, "text": turn.text} for turn in turns[-2:]]
-                transcript.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+                kept_rows = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                transcript.write(whole_characters(kept_rows))
                 transcript.flush()
     output.write("\n")
 
@@ -157,7 +162,7 @@ def _show(pieces: Iterator[Any], output: TextIO) -> str:
 
 
 def _screen(path: Path, output: Path | None) -> None:
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in screened(path))
+    text = whole_characters("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in screened(path)))
     if output is None:
         sys.stdout.write(text)
         return

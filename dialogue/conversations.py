@@ -264,6 +264,11 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:16]
 
 
+def whole_characters(text: str) -> str:
+    """Return `text` with `?` for half a character (a lone surrogate), which no tokenizer and no file takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _is_unicode(conversation: Conversation) -> bool:
     """Whether UTF-8 can hold it: JSON can spell a lone surrogate, which no tokenizer takes."""
     texts = [conversation.id, conversation.group, conversation.emotion, conversation.situation]

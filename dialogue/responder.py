@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from configs.errors import UserError
 from dialogue.base_responders import load_responder, processor_has_bf16
-from dialogue.conversations import Utterance
+from dialogue.conversations import Utterance, whole_characters
 from dialogue.generation import stream_answer
 from dialogue.safety import WITHHELD, Route, Turn, fixed_reply, load_encoder, screen_conversation, screen_reply
 
@@ -81,7 +81,9 @@ class Responder:
         return self._generate(turns)
 
     def _generate(self, turns: Sequence[Turn]) -> Iterator[Piece]:
-        context = [Utterance(turn.role, " ".join(turn.text.split())) for turn in turns[-CONTEXT_TURNS:]]
+        # Only now: the screening leaves half a character out, so that it hides no word.
+        texts = [(turn.role, whole_characters(turn.text)) for turn in turns[-CONTEXT_TURNS:]]
+        context = [Utterance(role, " ".join(text.split())) for role, text in texts]
         pieces = stream_answer(
             self._model, self._tokenizer, context, max_new_tokens=MAX_NEW_TOKENS, longest_prompt=LONGEST_PROMPT
         )

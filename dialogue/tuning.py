@@ -49,7 +49,7 @@ def tune_responder(recipe: DialogueRecipe) -> str | None:
     parts, counts = load_replies(recipe)
     accelerator = Accelerator(mixed_precision=_number_format())
     if accelerator.is_main_process:
-        open_run_folder(recipe)
+        open_run_folder(recipe, _input_folders(recipe))
     accelerator.wait_for_everyone()
     working = working_folder(recipe.output_dir)
     # The evidence is written last and holds the history of training: a run that has it is only to be finished.

@@ -5,6 +5,7 @@ script only asks the three trying pages' questions and refreshes a running curve
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from configs.errors import UserError
+from dialogue.responder import Piece
 from dialogue.safety import CHECKED_ON, Turn, helplines
 from studio.config import StudioOptions
 from studio.models import MAX_CHARACTERS, Models
@@ -31,7 +33,7 @@ from studio.sessions import OWN_REQUEST_HEADER, Session, Sessions, cookie_argume
 
 HERE = Path(__file__).parent
 MAX_BODY_BYTES = 400_000
-MAX_TURNS = 400
+TURN_START = re.compile(r'\{\s*"(?:role|text)"\s*:')
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
     "form-action 'self'; object-src 'none'",
@@ -195,20 +197,30 @@ class Studio:
         return await self._asked(request, lambda values: self.models.classify(_text(values, "text")))
 
     async def chat(self, request: Request) -> Response:
-        """Stream an answer as JSON lines: `{"kind", "text", "route"}`, or `{"error"}`."""
+        """Stream an answer as JSON lines: `{"kind", "text", "route"}`, or `{"error"}`.
+
+        What is too long for an answer is screened all the same, as far as its latest turns were kept.
+        """
+        body, is_whole = await _body(request)
         try:
-            turns = _turns(await _values(request))
+            turns = _turns(_object(body)) if is_whole else _latest_turns(body)
         except UserError as error:
             return JSONResponse({"error": str(error)}, 400)
 
         def lines() -> Iterator[str]:
             try:
-                for piece in self.models.chat(turns):
+                for piece in self.models.chat(turns) if is_whole else self._screened_only(turns):
                     yield json.dumps({"kind": piece.kind, "text": piece.text, "route": piece.route.value}) + "\n"
             except UserError as error:
                 yield json.dumps({"error": str(error)}) + "\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
+
+    def _screened_only(self, turns: list[Turn]) -> Iterator[Piece]:
+        fixed = self.models.screen(turns)
+        if fixed is None:
+            raise UserError("this conversation is too long", fix="Begin a new one.")
+        yield fixed
 
     async def not_found(self, request: Request, error: Exception) -> Response:
         """Say that there is no such page."""
@@ -246,12 +258,24 @@ def _is_from_own_page(request: Request) -> bool:
     return origin.partition("://")[2] == request.headers.get("host", "")
 
 
-async def _values(request: Request) -> dict[str, Any]:
-    body = b""
+async def _body(request: Request) -> tuple[bytes, bool]:
+    """Return what was sent, or its last `MAX_BODY_BYTES` bytes, and whether it is all of it."""
+    body, is_whole = b"", True
     async for part in request.stream():
         body += part
         if len(body) > MAX_BODY_BYTES:
-            raise UserError("this is too long")
+            body, is_whole = body[-MAX_BODY_BYTES:], False
+    return body, is_whole
+
+
+async def _values(request: Request) -> dict[str, Any]:
+    body, is_whole = await _body(request)
+    if not is_whole:
+        raise UserError("this is too long")
+    return _object(body)
+
+
+def _object(body: bytes) -> dict[str, Any]:
     try:
         values = json.loads(body)
     except ValueError:
@@ -264,16 +288,39 @@ async def _values(request: Request) -> dict[str, Any]:
 def _text(values: dict[str, Any], key: str) -> str:
     if not isinstance(values.get(key), str):
         raise UserError(f"{key} is missing")
-    return str(values[key])
+    text = str(values[key])
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{key} holds half a character (a lone surrogate)", fix="Write it again.") from None
+    return text
 
 
 def _turns(values: dict[str, Any]) -> list[Turn]:
+    # However many there are, and with half a character in them: first of all they must be screened for a crisis.
     turns = values.get("turns")
-    if not isinstance(turns, list) or not 1 <= len(turns) <= MAX_TURNS:
+    if not isinstance(turns, list) or not turns:
         raise UserError("turns is missing")
-    found = []
-    for turn in turns:
-        if not isinstance(turn, dict) or turn.get("role") not in ("user", "assistant"):
-            raise UserError("a turn has no role")
-        found.append(Turn(str(turn["role"]), _text(turn, "text")))
-    return found
+    return [_turn(turn) for turn in turns]
+
+
+def _turn(turn: Any) -> Turn:
+    if not isinstance(turn, dict) or turn.get("role") not in ("user", "assistant"):
+        raise UserError("a turn has no role")
+    if not isinstance(turn.get("text"), str):
+        raise UserError("a turn has no text")
+    return Turn(turn["role"], turn["text"])
+
+
+def _latest_turns(end: bytes) -> list[Turn]:
+    """Return the turns that stand whole in the end of a message that is too long, else all of it as the person's."""
+    text = end.decode("utf-8", "ignore")
+    turns: list[Turn] = []
+    position = 0
+    while start := TURN_START.search(text, position):
+        try:
+            turn, position = json.JSONDecoder().raw_decode(text, start.start())
+            turns.append(_turn(turn))
+        except (ValueError, UserError):
+            position = max(position, start.end())
+    return turns or [Turn("user", text.replace("\\n", "\n"))]

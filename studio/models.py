@@ -95,13 +95,17 @@ class Models:
             explained = self._get(f"classifier {folder}", lambda: _load_classifier(folder))
             return explained(text)  # type: ignore[no-any-return]
 
+    def screen(self, turns: Sequence[Turn]) -> Piece | None:
+        """Return the fixed words where a conversation must not reach a model, else None."""
+        return answer_without_model(turns, self._options.locale)
+
     def chat(self, turns: Sequence[Turn]) -> Iterator[Piece]:
         """Yield the answer to a conversation; a crisis is answered whether or not there is a model.
 
         Raises:
             UserError: no responder, or no message.
         """
-        fixed = answer_without_model(turns, self._options.locale)
+        fixed = self.screen(turns)
         if fixed is not None:
             yield fixed
             return

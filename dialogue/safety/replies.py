@@ -64,7 +64,7 @@ def fixed_reply(verdict: Verdict, locale: str | None = None) -> str:
         first, steps = CRISIS, CRISIS_STEPS
         if any(reason.endswith("harm_others") for reason in verdict.reasons):
             first, steps = HARM_OTHERS, CRISIS_STEPS
-        elif "third_person" in verdict.reasons:
+        elif verdict.reasons and set(verdict.reasons) == {"third_person"}:  # the writer's own danger comes first
             first, steps = THIRD_PERSON, THIRD_PERSON_STEPS
         return "\n".join((first, *_listed(helplines("crisis", locale)), EMERGENCY + emergency + ".", steps))
     if verdict.route == Route.ABUSE:

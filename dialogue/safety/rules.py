@@ -1,7 +1,7 @@
 """Rules over one sentence of plain words: what is said outright, and what only sounds like it.
 
 `spelling.plain_words` comes first. `strip_harmless` takes out what an idiom, a denial, an illness or a game explains;
-`explicit_signals` names what is left in so many words; `explained_by_context` knows stories, recovered pasts and
+`explicit_signals` names what is left in so many words; `explained_sentences` knows stories, recovered pasts and
 mourning; `has_cue` tells whether a sentence touches the subject at all, so that the classifier must be far surer of
 one that does not. The expressions stand in three tables beside this file, one a line. They were written from the
 clinical screening questions (C-SSRS, ASQ) and the confusions that chat filters are known for; none stems from a
@@ -10,12 +10,15 @@ person's post.
 
 import functools
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from configs.errors import UserError
 
 TABLES_DIR = Path(__file__).parent
+# Whoever has taken something, bleeds or asks for a means is in danger whatever else the sentence tells.
+NEVER_EXPLAINED = frozenset({"overdose_or_injury_now", "self_harm", "method"})
 
 
 class Signal(NamedTuple):
@@ -77,28 +80,35 @@ def strip_harmless(sentence: str) -> tuple[str, list[str]]:
     return " ".join(sentence.split()), removed
 
 
-def explained_by_context(message: str) -> str:
-    """Return `story`, `topic`, `recovered` or `bereaved` if the whole message explains grave words away, else ''."""
-    if in_context("story", message) and not in_context("story_is_mine", message):
-        return "story"
-    if in_context("topic", message) and not in_context("third_person", message) and not in_context("wants", message):
-        return "topic"
-    if in_context("past", message) and in_context("recovered", message) and not in_context("relapse", message):
-        return "recovered"
-    if in_context("died_already", message):
-        rest = _rules().contexts["died_already"].sub(" ", message)
-        if not explicit_signals(strip_harmless(rest)[0]):
-            return "bereaved"
-    return ""
+def explained_sentences(sentences: Sequence[str]) -> frozenset[str]:
+    """Return the sentences of a message whose grave words a story, a topic, a recovered past or mourning explains.
+
+    An explanation reaches no further than its sentence. The rest of the message can only speak against it, but for
+    the happy end of a past that the sentence itself dates.
+    """
+    message = " . ".join(sentences)
+    speaks_against = {name: in_context(name, message) for name in ("story_is_mine", "relapse")}
+    is_happy_now = in_context("recovered", message)
+    found = set()
+    for sentence in sentences:
+        holds = functools.partial(in_context, text=sentence)
+        is_story = holds("story") and not holds("own_wish") and not speaks_against["story_is_mine"]
+        is_topic = holds("topic") and not holds("third_person") and not holds("wants")
+        has_ended = holds("past") and (holds("recovered") or (is_happy_now and holds("dated_past")))
+        if is_story or is_topic or (has_ended and not speaks_against["relapse"]) or _mourns(sentence):
+            found.add(sentence)
+    return frozenset(found)
+
+
+def _mourns(sentence: str) -> bool:
+    if not in_context("died_already", sentence):
+        return False
+    return not explicit_signals(strip_harmless(without_context("died_already", sentence))[0])
 
 
 def explicit_signals(sentence: str) -> list[Signal]:
-    """Return what the sentence says in so many words; of each label the first reason only."""
-    found: dict[str, Signal] = {}
-    for signal, pattern in _rules().signals:
-        if signal.label not in found and pattern.search(sentence):
-            found[signal.label] = signal
-    return list(found.values())
+    """Return what the sentence says in so many words, every reason once."""
+    return list(dict.fromkeys(signal for signal, pattern in _rules().signals if pattern.search(sentence)))
 
 
 def has_cue(sentence: str) -> bool:
@@ -106,6 +116,19 @@ def has_cue(sentence: str) -> bool:
     return in_context("cue", sentence)
 
 
-def is_about_another(sentence: str) -> bool:
-    """Return whether the one at risk is somebody else than the writer."""
-    return in_context("third_person", sentence)
+def is_about_another(sentence: str, message: str = "") -> bool:
+    """Return whether the one at risk in a sentence is somebody else than the writer, and only they.
+
+    Args:
+        sentence: a sentence; one that speaks of `he` or `she` is about whom the message names.
+        message: all that was written with it.
+    """
+    is_named = in_context("third_person", sentence)
+    if not is_named and not (in_context("they", sentence) and in_context("third_person", message)):
+        return False
+    return not in_context("first_person", without_context("bystander", sentence))
+
+
+def without_context(name: str, text: str) -> str:
+    """Return `text` without what the row `name` of `contexts.tsv` describes."""
+    return " ".join(_rules().contexts[name].sub(" ", text).split())

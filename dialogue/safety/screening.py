@@ -16,13 +16,15 @@ from collections.abc import Mapping, Sequence
 from dialogue.safety.classifier import LABELS, probabilities
 from dialogue.safety.encoder import Encoder
 from dialogue.safety.rules import (
+    NEVER_EXPLAINED,
     Signal,
-    explained_by_context,
+    explained_sentences,
     explicit_signals,
     has_cue,
     in_context,
     is_about_another,
     strip_harmless,
+    without_context,
 )
 from dialogue.safety.spelling import LAUGH, plain_words
 
@@ -37,7 +39,7 @@ HINT_THRESHOLD = 0.45
 HINTS_FOR_A_CRISIS = 2
 TURNS_READ_TOGETHER = 3
 UNSAFE_ANSWER = r"^(?:no|nope|not|i am not|i do not (?:think so|know|feel safe)|hardly|maybe not|i am unsure)\b"
-SHORTEST_TEXT, PAIR = 2, 2
+SHORTEST_TEXT = 2
 CRISIS_LABELS = ("crisis", "third_person", "harm_others")
 
 
@@ -81,7 +83,6 @@ class _Reading:
 
     reasons: Mapping[Route, tuple[str, ...]]
     hint: float
-    explained: bool
 
 
 def screen_conversation(turns: Sequence[Turn | Mapping[str, str] | str], encoder: Encoder | None = None) -> Verdict:
@@ -96,15 +97,14 @@ def screen_conversation(turns: Sequence[Turn | Mapping[str, str] | str], encoder
     readings: list[_Reading] = []
     found: dict[Route, list[str]] = {}
     for position, (index, plain) in enumerate(users):
-        reading = read_message(plain, encoder)
-        readings.append(reading)
         previous = conversation[index - 1] if index else None
         question = plain_words(previous.text) if previous and previous.role == "assistant" else ""
-        answered = _answer(question, plain, encoder)
+        # A denial answers the question; whatever follows it speaks for itself.
+        reading = read_message(_what_follows_a_denial(question, plain), encoder)
+        readings.append(reading)
         for route, reasons in reading.reasons.items():
-            if not (route == Route.CRISIS and answered == "no"):
-                found.setdefault(route, []).extend(reasons)
-        if answered == "yes":
+            found.setdefault(route, []).extend(reasons)
+        if _is_yes(question, plain):
             found.setdefault(Route.CRISIS, []).append("answered_yes")
         latest = position == len(users) - 1
         if not latest and reading.reasons.keys() - {Route.CRISIS, Route.ABUSE}:
@@ -133,36 +133,52 @@ def as_turn(turn: Turn | Mapping[str, str] | str) -> Turn:
 
 
 def read_message(plain: str, encoder: Encoder | None = None) -> _Reading:
-    """Read one message (in plain words) by itself."""
-    sentences = [part.strip() for part in plain.split(" . ") if part.strip(" .")] or [plain]
-    sentences = [sentence.strip(" .") for sentence in sentences]
-    reasons: dict[Route, list[str]] = {}
-    explanation = explained_by_context(plain)
-    hint = 0.0
-    whole = MESSAGE_THRESHOLD if encoder is None else MESSAGE_THRESHOLD_WITH_ENCODER
-    windows = list(sentences)
-    windows += [f"{first} . {second}" for first, second in itertools.pairwise(sentences)]
-    windows += [" . ".join(sentences)] if len(sentences) > PAIR else []
+    """Read one message (in plain words) by itself.
+
+    What a story, a topic or a past explains is explained for its own sentence only, and is left out of what is read
+    together; what has just been done, or is asked for, no sentence explains.
+    """
+    sentences = _sentences(plain)
+    explained = explained_sentences(sentences)
+    pairs = [pair for pair in itertools.pairwise(sentences) if not explained.intersection(pair)]
+    together = " . ".join(sentence for sentence in sentences if sentence not in explained)
+    joined = [" . ".join(pair) for pair in pairs] + [together] * bool(together)
+    windows = list(dict.fromkeys([*sentences, *joined]))
     stripped = [strip_harmless(window) for window in windows]
     # The encoder reads what was written; the n-grams what is left of it.
     scored = _scored(windows, [rest for rest, _ in stripped], encoder)
-    for number, (window, (rest, removed), scores) in enumerate(zip(windows, stripped, scored, strict=True)):
-        is_sentence = number < len(sentences)
-        signals = explicit_signals(rest) if is_sentence else []
-        least = PART_THRESHOLD if number < len(windows) - 1 else whole
-        threshold = _threshold(rest, least, was_stripped=bool(removed))
+    whole = MESSAGE_THRESHOLD if encoder is None else MESSAGE_THRESHOLD_WITH_ENCODER
+    own = frozenset(sentences)
+    reasons: dict[Route, list[str]] = {}
+    hint = 0.0
+    for window, (rest, removed), scores in zip(windows, stripped, scored, strict=True):
+        signals = explicit_signals(rest) if window in own else []
+        threshold = _threshold(rest, whole if window == together else PART_THRESHOLD, was_stripped=bool(removed))
         signals += _classified(scores, threshold, signals)
         for signal in signals:
-            if signal.label in CRISIS_LABELS and explanation:
+            if signal.label in CRISIS_LABELS and not _stands(signal, is_explained=window in explained):
                 continue
-            route = _route_of(signal)
-            name = "third_person" if route == Route.CRISIS and is_about_another(window) else signal.name
-            reasons.setdefault(route, []).append(name)
-        if not removed and not explanation:
+            reasons.setdefault(_route_of(signal), []).append(_reason(signal, window, plain))
+        if not removed and window not in explained:
             hint = max(hint, _hint(scores))
-    if explanation and not reasons:
-        return _Reading({}, 0.0, explained=True)
-    return _Reading({r: tuple(dict.fromkeys(names)) for r, names in reasons.items()}, hint, explained=False)
+    return _Reading({r: tuple(dict.fromkeys(names)) for r, names in reasons.items()}, hint)
+
+
+def _stands(signal: Signal, *, is_explained: bool) -> bool:
+    return not is_explained or signal.name in NEVER_EXPLAINED
+
+
+def _reason(signal: Signal, window: str, plain: str) -> str:
+    """The signal's name, or `third_person` where only somebody else is in danger; a method is the asker's."""
+    if signal.label == "third_person":
+        return "third_person"
+    is_anybodys = signal.label in CRISIS_LABELS and signal.name != "method"
+    return "third_person" if is_anybodys and is_about_another(window, plain) else signal.name
+
+
+def _sentences(plain: str) -> list[str]:
+    found = [part.strip(" .") for part in plain.split(" . ") if part.strip(" .")]
+    return found or [plain.strip(" .")]
 
 
 def _scored(windows: Sequence[str], rests: Sequence[str], encoder: Encoder | None) -> list[dict[str, float]]:
@@ -211,20 +227,20 @@ def _route_of(signal: Signal) -> Route:
     return Route.CRISIS if signal.label in CRISIS_LABELS else Route(signal.label)
 
 
-def _answer(question: str, plain: str, encoder: Encoder | None) -> str:
-    """`yes` or `no` if the message answers the program's question about suicide or safety, else nothing."""
+def _what_follows_a_denial(question: str, plain: str) -> str:
+    """Return the message without the "no" that answers the program's question about suicide."""
     if in_context("question_about_risk", question):
-        if in_context("no", plain):
-            return (
-                ""
-                if re.search(r"\b(?:but|though|except|just)\b", plain) and read_message(plain, encoder).reasons
-                else "no"
-            )
-        if in_context("yes", plain):
-            return "yes"
-    if in_context("question_about_safety", question) and re.search(UNSAFE_ANSWER, plain):
-        return "yes"
-    return ""
+        return without_context("denial", plain)
+    return plain
+
+
+def _is_yes(question: str, plain: str) -> bool:
+    """Whether the message says yes to the program's question about suicide, or no to that about safety."""
+    if in_context("question_about_risk", question) and in_context("no", plain):
+        return False
+    if in_context("question_about_risk", question) and in_context("yes", plain):
+        return True
+    return in_context("question_about_safety", question) and re.search(UNSAFE_ANSWER, plain) is not None
 
 
 def _read_together(messages: Sequence[str], readings: Sequence[_Reading]) -> str:
@@ -235,9 +251,13 @@ def _read_together(messages: Sequence[str], readings: Sequence[_Reading]) -> str
     for last in range(1, len(messages)):
         for first in range(max(0, last - TURNS_READ_TOGETHER + 1), last):
             joined = " ".join(message.strip(" .") for message in messages[first : last + 1])
-            rest, removed = strip_harmless(joined)
-            if removed or explained_by_context(joined):
-                continue
-            if any(signal.label in CRISIS_LABELS for signal in explicit_signals(rest)):
-                return "split_over_turns"
+            sentences = _sentences(joined)
+            for sentence in sentences:
+                rest, removed = strip_harmless(sentence)
+                signals = [] if removed else [s for s in explicit_signals(rest) if s.label in CRISIS_LABELS]
+                if not signals:
+                    continue
+                is_explained = sentence in explained_sentences(sentences)
+                if any(_stands(signal, is_explained=is_explained) for signal in signals):
+                    return "split_over_turns"
     return ""

@@ -86,7 +86,9 @@ def ordinary_rows(path: Path, seed: int, most: int = ORDINARY_TEXTS) -> list[Row
         UserError: the file cannot be read.
     """
     try:
-        texts = [str(json.loads(line)["text"]) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        # Not splitlines: JSON may hold U+2028 and its like as they are.
+        lines = path.read_text(encoding="utf-8").split("\n")
+        texts = [str(json.loads(line)["text"]) for line in lines if line.strip()]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"cannot be read as JSON lines with `text` ({type(error).__name__})", where=path) from error
     chosen = random.Random(f"{seed} {path.name}").sample(texts, min(most, len(texts)))

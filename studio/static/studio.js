@@ -145,6 +145,8 @@ for (const form of document.querySelectorAll("form[data-ask]")) {
   });
 }
 
+class Refused extends Error {}
+
 const chat = document.querySelector("#chat");
 if (chat) {
   const talk = document.querySelector("#talk");
@@ -171,7 +173,7 @@ if (chat) {
       waiting = lines.pop();
       for (const line of lines) {
         const piece = JSON.parse(line);
-        if (piece.error) throw new Error(piece.error);
+        if (piece.error) throw new Refused(piece.error);
         if (piece.kind === "words") words.textContent += words.textContent ? piece.text : piece.text.trimStart();
         else words.textContent = piece.text;
         if (piece.kind === "fixed") made.classList.add("fixed", piece.route);
@@ -192,17 +194,20 @@ if (chat) {
     message.value = "";
     say(status, "Reading.");
     const made = bubble("assistant", "");
+    let answer;
     try {
       const response = await post("/api/chat", { turns });
-      if (!response.ok) throw new Error((await response.json()).error);
-      turns.push({ role: "assistant", text: await read(response, made) });
+      if (!response.ok) throw new Refused((await response.json()).error);
+      answer = await read(response, made);
       say(status, "");
     } catch (error) {
-      made.remove();
-      turns.pop();
-      message.value = text;
-      say(status, error.message || "The studio did not answer. Is it still running?", true);
+      // What was written stays: its later screening may need it, and so may whoever wrote it, now.
+      answer = error instanceof Refused && error.message ? error.message : "The studio did not answer. Is it still running?";
+      made.querySelector("p").textContent = answer;
+      document.querySelector("details.lines").open = true;
+      say(status, "No answer. If you need a person now, the numbers stand above.", true);
     }
+    turns.push({ role: "assistant", text: answer });
     button.disabled = false;
     message.focus();
   });

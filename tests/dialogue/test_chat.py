@@ -88,6 +88,24 @@ def test_the_conversation_goes_on_after_a_message_that_is_too_long(
     assert [row["role"] for row in rows] == ["user", "assistant"] * 2
 
 
+def test_a_byte_that_is_no_utf_8_ends_no_conversation(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_decoder: Path
+) -> None:
+    transcript, output = tmp_path / "kept.jsonl", io.StringIO()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"my caf\xe9 was cold\nit rained\n\n"), "utf-8"))
+    monkeypatch.setattr("sys.stdout", output)
+    chat.main(["--model", str(tiny_decoder), "--transcript", str(transcript)], "mindshift chat")
+    rows = [json.loads(line) for line in transcript.read_text(encoding="utf-8").splitlines()]
+    assert [row["text"] for row in rows if row["role"] == "user"] == ["my caf? was cold", "it rained"]
+
+
+def test_half_a_character_reaches_no_tokenizer_and_hides_no_crisis(tiny_decoder: Path) -> None:
+    talker = Responder.load(tiny_decoder)
+    assert list(talker.answer([Turn("user", "my day was \ud83d long")]))
+    (piece,) = talker.answer([Turn("user", "i want to ki\ud83dll myself")])
+    assert piece.route == Route.CRISIS
+
+
 def test_a_transcript_that_cannot_be_written_is_told_before_the_welcome(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

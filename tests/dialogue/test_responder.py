@@ -226,6 +226,28 @@ def test_a_run_from_end_to_end_and_the_same_after_a_kill(
     assert not list(whole.glob("checkpoint*"))
 
 
+def test_an_interrupted_run_does_not_go_on_with_other_conversations(
+    tmp_path: Path, tiny_decoder: Path, conversations_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    data, output = tmp_path / "data.jsonl", tmp_path / "run"
+    data.write_bytes(conversations_file.read_bytes())
+    command = arguments(tiny_decoder, data, output, "--max_steps", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(tuning, "remove_checkpoints", die)
+        with pytest.raises(KeyboardInterrupt):
+            run_dialogue.main(command, "run")
+    lines = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    data.write_text("".join(lines[:-5]), encoding="utf-8")
+    with pytest.raises(UserError, match="began with another conversations_0"):
+        run_dialogue.main(command, "run")
+    data.write_text("".join(lines), encoding="utf-8")
+    run_dialogue.main(command, "run")
+    assert verify_folder(output, stage="dialogue") == []
+
+
 @pytest.mark.parametrize("last_step", ["remove_checkpoints", "write_manifest", "finish_run_folder"])
 def test_a_run_killed_at_its_very_end_is_only_finished(
     tmp_path: Path, tiny_decoder: Path, conversations_file: Path, monkeypatch: pytest.MonkeyPatch, last_step: str

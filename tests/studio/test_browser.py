@@ -126,6 +126,30 @@ def test_chat_answers_and_a_crisis_shows_the_helplines(page: Any, studio: Any) -
     assert page.locator(".turn").count() == 0
 
 
+def test_a_chat_that_fails_opens_the_helplines_and_keeps_what_was_written(page: Any, studio: Any) -> None:
+    asked: list[Any] = []
+
+    def refuse(route: Any) -> None:
+        asked.append(route.request.post_data_json["turns"])
+        route.fulfill(status=400, json={"error": "this conversation is too long"})
+
+    page.route("**/api/chat", refuse)
+    page.goto(f"{studio.url}/chat")
+    lines = page.locator("details.lines")
+    assert lines.get_attribute("open") is None
+    message = page.get_by_label("Your message")
+    for text in ("my day was long", "it rained"):
+        message.fill(text)
+        message.press("Enter")
+        page.locator("#chat button:first-child:not([disabled])").wait_for()
+    assert lines.get_attribute("open") is not None
+    assert page.get_by_text("116 123").is_visible()
+    assert page.locator(".turn.user p").all_inner_texts() == ["my day was long", "it rained"]
+    assert page.locator(".turn.assistant p").all_inner_texts() == ["this conversation is too long"] * 2
+    assert [turn["text"] for turn in asked[-1]] == ["my day was long", "this conversation is too long", "it rained"]
+    page.problems.clear()  # the browser reports the answer 400 itself
+
+
 def test_a_wrong_password_lets_nobody_in(page: Any, locked_studio: Any) -> None:
     for name in PAGES:
         page.goto(f"{locked_studio.url}/{name}")

@@ -174,6 +174,50 @@ def test_chat_streams_and_a_crisis_gets_helplines_even_without_a_model(runs: Pat
         assert client(runs).post("/api/chat", json={"turns": turns}, headers=OWN).status_code == 400
 
 
+def long_talk(exchanges: int, words: str = "my day was long") -> list[dict[str, str]]:
+    """A made-up conversation about nothing."""
+    return [{"role": role, "text": words} for _ in range(exchanges) for role in ("user", "assistant")]
+
+
+def test_a_crisis_gets_helplines_however_long_the_conversation_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dialogue.responder.load_encoder", lambda: None)
+    monkeypatch.setattr("studio.app.MAX_BODY_BYTES", 30_000)
+    browser = client(tmp_path)
+
+    def answer(turns: list[dict[str, str]]) -> dict[str, Any]:
+        body = json.dumps({"turns": turns}, ensure_ascii=False).encode()
+        (line,) = lines(browser.post("/api/chat", content=body, headers=OWN).text)
+        return line
+
+    crisis = {"role": "user", "text": "I want to kill myself"}
+    many, huge = long_talk(205, "hm"), long_talk(30, "my day was long \U0001f327 " * 50)
+    # One message that is longer than all that is kept is read to its end, too.
+    endless = {"role": "user", "text": "my day was long. " * 2_000 + "\nI want to kill myself"}
+    for turns in ([*many, crisis], [*huge, crisis], [endless]):
+        line = answer(turns)
+        assert (line["kind"], line["route"]) == ("fixed", "crisis")
+        assert "116 123" in line["text"]
+    assert "no responder" in answer([*many, many[0]])["error"]
+    assert "too long" in answer([*huge, huge[0]])["error"]
+
+
+def test_half_a_character_ends_nothing(runs: Path) -> None:
+    """JSON can spell a lone surrogate; no tokenizer takes one."""
+    browser = client(runs)
+    browser.post("/acknowledge", data={"diagnosis": "on", "people": "on", "sharing": "on"}, headers=OWN)
+    for page in ("classify", "fill-mask"):
+        response = browser.post(f"/api/{page}", content=b'{"text": "i feel \\ud83d ___"}', headers=OWN)
+        assert response.status_code == 400
+        assert "half a character" in response.json()["error"]
+    for text, route in (("my day was \ud83d long", "ok"), ("i want to ki\ud83dll myself", "crisis")):
+        body = {"turns": [{"role": "user", "text": text}]}
+        pieces = lines(browser.post("/api/chat", content=json.dumps(body), headers=OWN).text)
+        assert pieces
+        assert all(piece["route"] == route for piece in pieces)
+
+
 def test_no_text_is_logged_or_written(
     runs: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
