@@ -47,7 +47,9 @@ def tune_responder(recipe: DialogueRecipe) -> str | None:
     started_at = now()
     accepted = _verify_inputs(recipe)
     parts, counts = load_replies(recipe)
-    accelerator = Accelerator(mixed_precision=_number_format())
+    use_own_cores()
+    # Apple's GPU has no float64, which losses are summed in.
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=_number_format())
     if accelerator.is_main_process:
         open_run_folder(recipe, _input_folders(recipe))
     accelerator.wait_for_everyone()
