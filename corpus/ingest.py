@@ -5,11 +5,14 @@ One task a file. What is dropped never reaches the disk, nor does an author's na
 
 import os
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
@@ -22,7 +25,7 @@ from corpus.document import MalformedRecord, parse_record, stored_row
 from corpus.dumps import BYTE_ORDER_MARK, DamagedInput, Line, read_lines
 from corpus.vault import Vault
 
-QUARANTINE_NAME = "quarantine.jsonl"
+QUARANTINE_NAME, WITHDRAWN_NAME = "quarantine.jsonl", "withdrawn.ids"
 SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 SIZE_NAME = "size.json"
 
@@ -186,6 +189,17 @@ def list_chunks(folder: Path) -> tuple[list[Path], list[int]]:
             paths.append(task / f"{number:05d}{CHUNK_SUFFIX}")
             sizes.append(size)
     return paths, sizes
+
+
+def write_withdrawn(folder: Path, rank: int, ids: "array[int]") -> None:
+    """Write the hashes of the ids that one file calls deleted or removed, beside its chunks."""
+    (task_folder(folder, rank) / WITHDRAWN_NAME).write_bytes(np.unique(np.array(ids, dtype="<u8")).tobytes())
+
+
+def read_withdrawn(folder: Path) -> npt.NDArray[np.uint64]:
+    """Return the hashes of the ids that any file calls deleted or removed, sorted."""
+    parts = [np.fromfile(path, dtype="<u8") for path in folder.glob(f"[0-9]*[0-9]/{WITHDRAWN_NAME}")]
+    return np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.uint64)
 
 
 def _why_not_json(content: bytes) -> str:

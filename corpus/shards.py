@@ -95,6 +95,15 @@ def write_shard(folder: Path, number: int, documents: Iterable[TokenizedDocument
     return start
 
 
+def remove_shard(corpus_dir: Path, number: int) -> None:
+    """Remove a shard and its text from both splits."""
+    for split in SPLITS:
+        folder = split_folder(corpus_dir, split)
+        for suffix in (DOCUMENTS_SUFFIX, TOKENS_SUFFIX):
+            (folder / f"{number:05d}{suffix}").unlink(missing_ok=True)
+        documents_path(corpus_dir, split, number).unlink(missing_ok=True)
+
+
 def read_shard(corpus_dir: Path, split: str, number: int) -> list[TokenizedDocument]:
     """Read one shard back into its documents."""
     path = split_folder(corpus_dir, split) / f"{number:05d}{DOCUMENTS_SUFFIX}"

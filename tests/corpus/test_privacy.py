@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 import stat
 import sys
 from collections.abc import Callable
@@ -303,6 +304,54 @@ def test_a_later_build_never_brings_erased_posts_back(build: Build, tmp_path: Pa
     later = build([path], "later")
     assert not {"t3_p3", "t3_repost"} & all_ids(later)  # its copy does not take its place
     assert len(all_ids(later)) == 199
+
+
+@pytest.mark.parametrize("where", ["Build._seal_canaries", "Build._report", "write_manifest", "finish_run_folder"])
+def test_what_is_erased_while_a_build_waits_to_be_continued_stays_out(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "RS.jsonl"
+    repost = make_post(3, id="repost", created_utc=1_700_000_000, title="again")
+    path.write_bytes(pack_lines([*(make_post(number) for number in range(200)), repost]))
+    keys = {name: tmp_path / name for name in ("keys", "keys_of_expected")}
+    author = hash_author(load_author_key(keys["keys"]), "writer_5")
+    shutil.copytree(keys["keys"], keys["keys_of_expected"])
+    Tombstones(keys["keys_of_expected"]).add(["t3_p3", author])
+    expected = build([path], "expected", chunk_documents=40, keys_dir=str(keys["keys_of_expected"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"corpus.build_corpus.{where}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build([path], chunk_documents=40)
+    Tombstones(keys["keys"]).add(["t3_p3", author])
+    corpus = build([path], chunk_documents=40)
+    assert "t3_p3" not in all_ids(corpus)
+    assert author not in {row["author_hash"] for row in all_rows(corpus)}
+    assert verify_folder(corpus, stage="corpus") == []
+    if where.startswith("Build."):  # later there is nothing to decide anew with: copies by others stay
+        assert all_rows(corpus) == all_rows(expected)
+        assert read_manifest(corpus).counts["dropped"] == read_manifest(expected).counts["dropped"]
+
+
+def test_a_post_that_one_file_calls_deleted_goes_from_every_file(build: Build, tmp_path: Path) -> None:
+    posts = [make_post(number) for number in range(200)]
+    marks = [
+        {"selftext": "[deleted]"},
+        {"selftext": "[removed]", "removed_by_category": "moderator"},
+        {"_meta": {"was_deleted_later": True}},
+        {"author": "[deleted]"},
+        {"selftext": "short"},  # dropped for what it is: its other copy stays
+    ]
+    repost = make_post(0, id="repost", created_utc=1_700_000_000)
+    first, second = tmp_path / "RS_1.jsonl", tmp_path / "RS_2.jsonl"
+    first.write_bytes(pack_lines([*posts, repost]))
+    second.write_bytes(pack_lines(post | mark for post, mark in zip(posts, marks, strict=False)))
+    kept = all_ids(build([first, second], chunk_documents=40))
+    assert {post["id"] for post in posts} - {name.removeprefix("t3_") for name in kept} == {"p0", "p1", "p2", "p3"}
+    assert "t3_repost" not in kept
+    assert "t3_p3" in all_ids(build([first, second], "accounts", deleted_accounts="keep"))
 
 
 def test_the_proof_is_signed_and_chained(corpus: Path, tmp_path: Path) -> None:
