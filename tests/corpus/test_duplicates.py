@@ -1,4 +1,5 @@
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,17 @@ from corpus.decide import CODES, DecisionRules, decide
 from corpus.decontaminate import LONG_WORDS, build_index, one_edit_keys, read_tasks, task_texts
 from corpus.deduplicate import drop_near_duplicates, hash_words, normalized_words, words_that_count
 from corpus.describe import FACTS, UNDATED
-from corpus.minhash import BANDS, ROWS, candidate_pairs, hash_shingles, sign
+from corpus.minhash import (
+    BANDS,
+    ROWS,
+    FindPairs,
+    candidate_pairs,
+    hash_shingles,
+    read_pairs,
+    sign,
+    write_signatures,
+)
+from corpus.shards import TokenizedDocument, TokenShards, write_shard
 from tests.corpus.conftest import make_post, pack_lines
 
 VOCABULARY = [f"w{number}" for number in range(3000)]
@@ -75,6 +86,41 @@ def test_signatures_estimate_the_similarity_of_3_grams() -> None:
         errors.append((sign(words) == sign(other)).mean() - len(grams[0] & grams[1]) / len(grams[0] | grams[1]))
     assert abs(float(np.mean(errors))) < 0.01
     assert float(np.std(errors)) < 0.07
+
+
+def test_more_chunks_than_files_may_be_open(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    texts = [random_words(random, 30) for _ in range(240)]
+    texts[239] = texts[0]
+    for chunk in range(120):
+        signatures = [sign(words) for words in texts[2 * chunk : 2 * chunk + 2]]
+        write_signatures(tmp_path / f"{chunk:05d}.signatures", signatures)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, hard))
+    try:
+        list(FindPairs(tmp_path, [2] * 120, tmp_path / "pairs", 0.42).run(iter([])))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert read_pairs(tmp_path / "pairs").tolist() == [[0, 239]]
+
+
+@pytest.mark.parametrize("may_raise", [True, False])
+def test_more_shards_than_files_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_raise: bool) -> None:
+    for number in range(120):
+        write_shard(tmp_path / "tokens" / "train", number, [TokenizedDocument("t3_a", [number])], 1000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, hard))
+    try:
+        if may_raise:
+            shards = TokenShards(tmp_path, "train")
+            assert [shards[place].tolist() for place in range(120)] == [[number] for number in range(120)]
+        else:
+            with monkeypatch.context() as patch:
+                patch.setattr("corpus.shards._allow_open_files", lambda _: None)
+                with pytest.raises(UserError, match="120 shards are more files than a program may open"):
+                    TokenShards(tmp_path, "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_signature_is_the_same_on_every_machine_and_day() -> None:
