@@ -4,9 +4,11 @@ import pickle
 import shutil
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -146,6 +148,37 @@ def test_a_tampered_locked_dump_stops_the_build(build: Build, dump: Path, key: P
     locked.write_bytes(content)
     with pytest.raises(UserError, match="cut or was changed"):
         build([locked], vault_key=str(key))
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_a_locked_file_that_fails_to_open_does_not_hang_its_reader(
+    tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch, died: bool
+) -> None:
+    vault, path = Vault(key), tmp_path / "a.jsonl"
+    path.write_bytes(os.urandom(300_000))
+    locked = vault.lock_file(path)
+    if died:
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        monkeypatch.setattr(
+            vault, "_pyrage", mock.Mock(DecryptError=OSError, decrypt_io=mock.Mock(side_effect=ValueError))
+        )
+    else:
+        locked.unlink()
+    failure: list[UserError] = []
+
+    def read() -> None:
+        with pytest.raises(UserError) as caught:
+            list(vault.unlock_blocks(locked))
+        failure.append(caught.value)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(timeout=20)
+    assert [error.what for error in failure] == [
+        "this locked file is cut or was changed; nothing of it is used"
+        if died
+        else "cannot be opened (No such file or directory)"
+    ]
 
 
 def test_another_key_is_told_from_damage(tmp_path: Path, key: Path) -> None:
@@ -456,6 +489,34 @@ def test_bad_requests(corpus: Path, arguments: list[str], message: str) -> None:
         erase_program.main(["--corpus", str(corpus), *arguments], "erase")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mistyped", "keys folder of this corpus is not here"),
+        ("empty", "holds no keys"),
+        ("other", "keys of other corpora"),
+    ],
+)
+@pytest.mark.parametrize("program", [erase_program.main, erase_program.resync])
+def test_tombstones_go_where_later_builds_look(
+    corpus: Path, tmp_path: Path, name: str, message: str, program: Callable[[list[str], str], None]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    load_author_key(tmp_path / "other")
+    what = [] if program is erase_program.resync else ["--author_hash", "0" * 32]
+    with pytest.raises(UserError, match=message):
+        program(["--corpus", str(corpus), "--keys_dir", str(tmp_path / name), *what], "erase")
+    assert not (tmp_path / "mistyped").exists()
+    assert not list(tmp_path.glob("*/tombstones.jsonl"))
+
+
+def test_an_author_key_that_was_removed_does_not_end_erasure(corpus: Path, tmp_path: Path) -> None:
+    erase(corpus, tmp_path / "keys", ids=["t3_p45"])
+    (tmp_path / "keys" / "author.key").unlink()
+    erase_program.main(["--corpus", str(corpus), "--author_hash", "0" * 32], "erase")
+    assert len(Tombstones(tmp_path / "keys")) == 2
+
+
 def test_a_bad_line_of_ids_is_named(tmp_path: Path) -> None:
     (tmp_path / "ids").write_text("t3_a\nhttps://example.org\n")
     with pytest.raises(UserError, match="ids:2: not a post id"):
@@ -490,13 +551,16 @@ def test_a_corpus_that_is_not_there_is_named(tmp_path: Path, program: Callable[[
         program(["--corpus", str(tmp_path / "mistyped"), "--keys_dir", str(tmp_path), *what], "erase")
 
 
-def stand_in_for_reddit(monkeypatch: pytest.MonkeyPatch, gone: list[str]) -> list[str]:
+def stand_in_for_reddit(monkeypatch: pytest.MonkeyPatch, gone: list[str], failing_at: str = "") -> list[str]:
     """Answer `find_gone`; returns the list that will hold what was asked."""
     asked: list[str] = []
 
-    def find_gone(ids: list[str]) -> list[str]:
+    def find_gone(ids: list[str], *, accounts: bool) -> list[str]:
+        assert accounts  # as the corpus was built
         asked.extend(ids)
-        return gone
+        if failing_at in ids:
+            raise UserError("Reddit has not answered for 60 minutes")
+        return [name for name in ids if name in gone]
 
     reddit_api = type(sys)("corpus.reddit_api")
     reddit_api.find_gone = find_gone  # type: ignore[attr-defined]
@@ -510,3 +574,13 @@ def test_resync_erases_what_is_gone(corpus: Path, monkeypatch: pytest.MonkeyPatc
     erase_program.resync(["--corpus", str(corpus)], "resync")
     assert set(asked) == ids
     assert all_ids(corpus) == ids - {"t3_p45"}
+
+
+def test_what_resync_found_before_a_failure_is_erased(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = erase_program.list_ids(corpus)
+    monkeypatch.setattr(erase_program, "RESYNC_POSTS", 50)
+    stand_in_for_reddit(monkeypatch, gone=[ids[10], ids[60], ids[120]], failing_at=ids[110])
+    with pytest.raises(UserError, match="has not answered"):
+        erase_program.resync(["--corpus", str(corpus)], "resync")
+    assert all_ids(corpus) == set(ids) - {ids[10], ids[60]}
+    assert verify_folder(corpus, stage="corpus") == []
