@@ -31,7 +31,7 @@ from corpus.canaries import make_canaries, seal_canaries
 from corpus.card import write_card
 from corpus.config import CorpusRecipe
 from corpus.decide import Decide, DecisionRules
-from corpus.decontaminate import build_index, read_tasks, task_texts
+from corpus.decontaminate import build_index, read_tasks, task_files, task_texts
 from corpus.deidentify import check_backend
 from corpus.describe import Describe, MarkErased
 from corpus.dumps import find_inputs
@@ -42,13 +42,15 @@ from corpus.finish import Finish, FinishSettings
 from corpus.ingest import QUARANTINE_NAME, ChunkWriter, DumpReader, file_state, list_chunks
 from corpus.minhash import BANDS, FindPairs
 from corpus.report import render_report
-from corpus.shards import remove_shard
+from corpus.shards import TokenShards, remove_shard
 from corpus.tombstones import tombstones_size
 from corpus.vault import open_vault
 
 STEPS = ("ingest", "describe", "pairs", "decide", "finish")
 WRITTEN = ("intermediate/chunks", "intermediate/facts", "intermediate/pairs", "documents", "tokens")
 REPORT_NAME, TOMBSTONES_NOTED = "report.json", "tombstones.size"
+AUDITED_HELD_OUT = 3000
+"""Held-out posts that the membership audit wants: 2,000 that were never seen, 1,000 for its shadow model."""
 logger = logging.getLogger("corpus")
 
 
@@ -79,6 +81,8 @@ def main(arguments: Sequence[str], program: str) -> None:
     if report.get("tombstones") != tombstones_size(recipe.keys_dir):
         erase_entombed(recipe.output_dir, recipe.keys_dir)
     _print_summary(recipe.output_dir, report["counts"])
+    if recipe.canaries_per_band:
+        _warn_of_few_held_out(recipe.output_dir)
 
 
 class Build:
@@ -220,6 +224,7 @@ class Build:
         path = self.intermediate / "inputs.json"
         present: dict[str, Any] = {
             "files": {str(file): file_state(file) for file in self.inputs},
+            "task_files": {str(file): file_state(file) for task in self.tasks.values() for file in task_files(task)},
             "author_key": key_fingerprint(self.author_key),
         }
         if path.exists():
@@ -231,9 +236,10 @@ class Build:
                         where=name,
                         fix=f"Remove {self.working} and run the build again.",
                     )
-            if {key: recalled[key] for key in present} != present:
+            names = {"files": "inputs", "task_files": "tasks of decontaminate_against", "author_key": "author key"}
+            if changed := [name for key, name in names.items() if recalled.get(key) != present[key]]:
                 raise UserError(
-                    "the inputs or the author key are not those of the interrupted build",
+                    f"the {' and the '.join(changed)} are not those of the interrupted build",
                     where=self.working,
                     fix="Remove this folder and run the build again.",
                 )
@@ -340,6 +346,18 @@ def _collect_quarantine(chunks: Path, folder: Path) -> None:
     for path in sorted(chunks.glob(f"*/{QUARANTINE_NAME}")):
         if path.stat().st_size and not path.parent.name.endswith(".tmp"):
             shutil.copyfile(path, folder / f"{path.parent.name}.jsonl")
+
+
+def _warn_of_few_held_out(corpus_dir: Path) -> None:
+    """Tell now what the release audit would tell when the model is trained: the corpus cannot be cut again then."""
+    authors = Counter(TokenShards(corpus_dir, "held_out").read_author_hashes())
+    units = authors[""] + len(authors.keys() - {""})
+    if units < AUDITED_HELD_OUT:
+        logger.warning(
+            "only %s held-out posts of different authors: the release audit wants %s; raise held_out_share",
+            f"{units:,}",
+            f"{AUDITED_HELD_OUT:,}",
+        )
 
 
 def _print_summary(output_dir: Path, counts: dict[str, Any]) -> None:

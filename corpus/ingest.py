@@ -70,7 +70,8 @@ class DumpReader(PipelineStep):
         path = self.paths[rank]
         self._check_unchanged(path, rank)
         quarantined: Counter[str] = Counter()
-        read = 0
+        lines = posts = 0
+        damaged = False
         with (task_folder(self.folder, rank) / QUARANTINE_NAME).open("wb") as quarantine:
 
             def set_aside(line: int, offset: int, reason: str) -> None:
@@ -83,28 +84,33 @@ class DumpReader(PipelineStep):
                 for line in read_lines(path, self.max_line_bytes, self.vault):
                     if line.content is not None and not line.content.strip():
                         continue
-                    read += 1
+                    lines += 1
                     try:
-                        yield decode_line(line)
+                        document = decode_line(line)
                     except MalformedRecord as error:
                         set_aside(line.number, line.offset, error.reason)
+                    else:
+                        posts += 1
+                        yield document
             except DamagedInput as error:
                 self._refuse_damage(path, error.reason, line)
                 set_aside(line.number + 1, line.offset, f"{error.reason}_stream")
+                damaged = True
         self._check_unchanged(path, rank)
-        if not read and not quarantined:
+        if not lines and not damaged:
             raise UserError(
                 "holds not a single line (a failed download?)",
                 where=path,
                 fix="Fetch the file again, or take it out of `inputs`.",
             )
-        if read and sum(quarantined.values()) >= read:
+        if not posts:
             raise UserError(
-                f"none of its {read:,} lines is a Reddit post ({', '.join(sorted(quarantined))})",
+                f"none of its {lines:,} readable lines is a Reddit post ({', '.join(sorted(quarantined))})",
                 where=path,
                 fix="Take it out of `inputs`: a dump has one JSON object a line, with id and selftext or body.",
             )
-        self.stat_update("read", value=read)
+        # The record that the damage cut is one that was read: what is read is kept, dropped or quarantined.
+        self.stat_update("read", value=lines + damaged)
         for reason, count in sorted(quarantined.items()):
             self.stat_update(f"quarantined_{reason}", value=count)
 

@@ -1,3 +1,4 @@
+import gzip
 import json
 import resource
 from collections.abc import Callable
@@ -306,6 +307,50 @@ def test_a_task_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_bytes(b'{"text": "fine"}\n{"text": "caf\xe9"}\n')
     with pytest.raises(UserError, match=r"test\.jsonl:2: not a JSON object"):
         list(task_texts(tmp_path))
+
+
+def test_a_task_of_any_splits_is_compared_with_and_none_is_passed_over(tmp_path: Path) -> None:
+    whole, cut, packed, other = (tmp_path / name for name in ("whole", "cut", "packed", "other"))
+    for task in (whole, cut, packed, other):
+        task.mkdir()
+    (whole / "test.jsonl").write_text('{"text": "one"}\n')
+    (cut / "train.jsonl").write_text('{"text": "two"}\n')  # fine-tuning cuts its test split from it
+    (packed / "train.ndjson.gz").write_bytes(gzip.compress(b'{"text": "three"}\n'))
+    (other / "notes.txt").write_text("no task")
+    (tmp_path / "README.md").write_text("no task")
+    tasks = read_tasks([str(tmp_path / "*")])
+    assert tasks == {"whole": whole, "cut": cut, "packed": packed}
+    assert [text for task in tasks.values() for text in task_texts(task)] == ["two", "three", "one"]
+    for name in ("train.csv", "test.parquet", "validation.tsv.gz", "train.json"):
+        (other / name).write_text("text,labels\n")
+        with pytest.raises(UserError, match=rf"{name}: texts are compared with .jsonl"):
+            read_tasks([str(tmp_path / "*")])
+        (other / name).unlink()
+    with pytest.raises(UserError, match="no task folder"):
+        read_tasks([str(other)])
+
+
+@pytest.mark.parametrize("change", ["added", "edited"])
+def test_a_build_goes_on_with_the_tasks_that_it_began_with(
+    build: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / "tasks" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tasks" / name / "train.jsonl").write_text(json.dumps({"text": text}) + "\n")
+
+    write("first", "some words of a task")
+    (tmp_path / "RS.jsonl").write_bytes(pack_lines(make_post(number) for number in range(40)))
+    options = {"decontaminate_against": [str(tmp_path / "tasks" / "*")]}
+    with monkeypatch.context() as patch:
+        patch.setattr("corpus.build_corpus.Finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build([tmp_path / "RS.jsonl"], **options)
+    write("first" if change == "edited" else "second", "other words of another task")
+    with pytest.raises(UserError, match="tasks of decontaminate_against are not those of the interrupted build"):
+        build([tmp_path / "RS.jsonl"], **options)
 
 
 def test_tasks_of_one_name_are_told_apart_and_none_is_left_out(tmp_path: Path) -> None:
