@@ -35,7 +35,7 @@ from corpus.decontaminate import build_index, read_tasks, task_files, task_texts
 from corpus.deidentify import check_backend
 from corpus.describe import Describe, MarkErased
 from corpus.dumps import find_inputs
-from corpus.engine import forget_tasks, lock_folder, run_step, step_counts, step_usage
+from corpus.engine import forget_tasks, lock_folder, run_step, step_counts, step_usage, unlock_folder
 from corpus.erasure import erase_entombed
 from corpus.filters import RuleChain, rules_of
 from corpus.finish import Finish, FinishSettings
@@ -79,7 +79,9 @@ def main(arguments: Sequence[str], program: str) -> None:
         finish_run_folder(recipe)
     # The last word: a build that was killed after its report may go on days later.
     if report.get("tombstones") != tombstones_size(recipe.keys_dir):
-        erase_entombed(recipe.output_dir, recipe.keys_dir)
+        with lock_folder(recipe.output_dir):
+            erase_entombed(recipe.output_dir, recipe.keys_dir)
+            unlock_folder(recipe.output_dir)
     _print_summary(recipe.output_dir, report["counts"])
     if recipe.canaries_per_band:
         _warn_of_few_held_out(recipe.output_dir)
