@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
@@ -29,21 +31,26 @@ from corpus.canaries import make_canaries, seal_canaries
 from corpus.card import write_card
 from corpus.config import CorpusRecipe
 from corpus.decide import Decide, DecisionRules
-from corpus.decontaminate import build_index, read_tasks, task_texts
+from corpus.decontaminate import build_index, read_tasks, task_files, task_texts
 from corpus.deidentify import check_backend
-from corpus.describe import Describe
+from corpus.describe import Describe, MarkErased
 from corpus.dumps import find_inputs
-from corpus.engine import lock_folder, run_step, step_counts, step_usage
+from corpus.engine import forget_tasks, lock_folder, run_step, step_counts, step_usage, unlock_folder
+from corpus.erasure import erase_entombed
 from corpus.filters import RuleChain, rules_of
 from corpus.finish import Finish, FinishSettings
 from corpus.ingest import QUARANTINE_NAME, ChunkWriter, DumpReader, file_state, list_chunks
 from corpus.minhash import BANDS, FindPairs
 from corpus.report import render_report
+from corpus.shards import TokenShards, remove_shard
+from corpus.tombstones import tombstones_size
 from corpus.vault import open_vault
 
 STEPS = ("ingest", "describe", "pairs", "decide", "finish")
 WRITTEN = ("intermediate/chunks", "intermediate/facts", "intermediate/pairs", "documents", "tokens")
-REPORT_NAME = "report.json"
+REPORT_NAME, TOMBSTONES_NOTED = "report.json", "tombstones.size"
+AUDITED_HELD_OUT = 3000
+"""Held-out posts that the membership audit wants: 2,000 that were never seen, 1,000 for its shadow model."""
 logger = logging.getLogger("corpus")
 
 
@@ -70,7 +77,14 @@ def main(arguments: Sequence[str], program: str) -> None:
             started_at=report["started_at"],
         )
         finish_run_folder(recipe)
+    # The last word: a build that was killed after its report may go on days later.
+    if report.get("tombstones") != tombstones_size(recipe.keys_dir):
+        with lock_folder(recipe.output_dir):
+            erase_entombed(recipe.output_dir, recipe.keys_dir)
+            unlock_folder(recipe.output_dir)
     _print_summary(recipe.output_dir, report["counts"])
+    if recipe.canaries_per_band:
+        _warn_of_few_held_out(recipe.output_dir)
 
 
 class Build:
@@ -96,7 +110,10 @@ class Build:
                 where=", ".join(self.recipe.inputs),
                 fix=f"Look at the reasons: {self._reasons_text()}.",
             )
-        decisions = self._decide(chunks, sizes)
+        self._describe(chunks, sizes)
+        decisions = self._decide(sizes)
+        # Other corpora of the project are erased from while a build takes days or waits to be continued.
+        self._take_out_erased(chunks, sizes)
         settings = FinishSettings(
             decisions=decisions,
             chunk_starts=[sum(sizes[:chunk]) for chunk in range(len(sizes))],
@@ -107,6 +124,8 @@ class Build:
             vault=self.vault,
         )
         self._run("finish", [Finish(chunks, settings)], sizes, "posts")
+        while self._take_out_erased(chunks, sizes):
+            self._run("finish", [Finish(chunks, settings)], sizes, "posts")
         self._report()
 
     def _ingest(self) -> None:
@@ -121,12 +140,14 @@ class Build:
             vault=self.vault,
         )
         writer = ChunkWriter(chunks, self.recipe.chunk_documents, self.recipe.keys_dir, self.vault)
-        pipeline = [reader, RuleChain(rules_of(self.recipe)), writer]
+        pipeline = [reader, RuleChain(rules_of(self.recipe), chunks), writer]
         self._run("ingest", pipeline, [size for size, _ in self.states], "bytes")
 
-    def _decide(self, chunks: list[Path], sizes: list[int]) -> Path:
-        recipe = self.recipe
-        facts, pairs, decisions = (self.intermediate / name for name in ("facts", "pairs", "decisions"))
+    def _describe(self, chunks: list[Path], sizes: list[int]) -> None:
+        recipe, facts = self.recipe, self.intermediate / "facts"
+        noted = self.intermediate / TOMBSTONES_NOTED
+        if not noted.exists():
+            write_atomically(noted, str(tombstones_size(recipe.keys_dir)))
         index = self._index_tasks()
         describe = Describe(
             chunks,
@@ -138,8 +159,14 @@ class Build:
         )
         self._run("describe", [describe], sizes, "posts")
         if recipe.near_duplicates:
-            find = FindPairs(facts, sizes, pairs, recipe.near_duplicate_similarity)
+            find = FindPairs(facts, sizes, self.intermediate / "pairs", recipe.near_duplicate_similarity)
             self._run("pairs", [find], [1] * BANDS, "bands")
+
+    def _decide(self, sizes: list[int]) -> Path:
+        recipe = self.recipe
+        chunks, facts, pairs, decisions = (
+            self.intermediate / name for name in ("chunks", "facts", "pairs", "decisions")
+        )
         rules = DecisionRules(
             seed=recipe.seed,
             held_out_share=recipe.held_out_share,
@@ -147,9 +174,31 @@ class Build:
             max_posts_per_author=recipe.max_posts_per_author,
             tasks=list(self.tasks),
         )
-        self._run("decide", [Decide(facts, pairs, sizes, decisions, rules, self.vault)], [sum(sizes)], "posts")
+        self._run("decide", [Decide(chunks, facts, pairs, sizes, decisions, rules, self.vault)], [sum(sizes)], "posts")
         self._check_splits()
         return decisions
+
+    def _take_out_erased(self, chunks: list[Path], sizes: list[int]) -> bool:
+        """Decide anew if posts were erased since they were described, and undo the shards that this changes."""
+        noted, decisions = self.intermediate / TOMBSTONES_NOTED, self.intermediate / "decisions"
+        before, size = self.intermediate / "decisions_before", tombstones_size(self.recipe.keys_dir)
+        if int(noted.read_text()) == size:
+            return False
+        facts = self.intermediate / "facts"
+        self._run(f"erased_{size}", [MarkErased(chunks, facts, self.recipe.keys_dir, self.vault)], sizes, "posts")
+        if not before.exists():  # one is here if an earlier try was killed: what it decided was not acted upon
+            write_atomically(before, decisions.read_bytes())
+        forget_tasks(self.intermediate / "steps" / "decide", [0])
+        self._decide(sizes)
+        starts = np.cumsum([0, *sizes])[:-1]
+        differ = np.fromfile(before, dtype=np.uint8) != np.fromfile(decisions, dtype=np.uint8)
+        changed = np.flatnonzero(np.add.reduceat(differ, starts, dtype=np.int64)).tolist()
+        forget_tasks(self.intermediate / "steps" / "finish", changed)
+        for chunk in changed:
+            remove_shard(self.working, chunk)
+        write_atomically(noted, str(size))
+        before.unlink()
+        return bool(changed)
 
     def _index_tasks(self) -> Path | None:
         path = self.intermediate / "task_index.npz"
@@ -177,6 +226,7 @@ class Build:
         path = self.intermediate / "inputs.json"
         present: dict[str, Any] = {
             "files": {str(file): file_state(file) for file in self.inputs},
+            "task_files": {str(file): file_state(file) for task in self.tasks.values() for file in task_files(task)},
             "author_key": key_fingerprint(self.author_key),
         }
         if path.exists():
@@ -188,9 +238,10 @@ class Build:
                         where=name,
                         fix=f"Remove {self.working} and run the build again.",
                     )
-            if {key: recalled[key] for key in present} != present:
+            names = {"files": "inputs", "task_files": "tasks of decontaminate_against", "author_key": "author key"}
+            if changed := [name for key, name in names.items() if recalled.get(key) != present[key]]:
                 raise UserError(
-                    "the inputs or the author key are not those of the interrupted build",
+                    f"the {' and the '.join(changed)} are not those of the interrupted build",
                     where=self.working,
                     fix="Remove this folder and run the build again.",
                 )
@@ -240,7 +291,12 @@ class Build:
             "peak_memory_mb": {step: peak for step, (_, peak) in usage.items()},
             "megabytes": {name: folder_megabytes(self.working / name) for name in WRITTEN},
         }
-        report = {"started_at": self.started_at, "recipe": dataclasses.asdict(self.recipe), "counts": counts}
+        report = {
+            "started_at": self.started_at,
+            "tombstones": int((self.intermediate / TOMBSTONES_NOTED).read_text()),
+            "recipe": dataclasses.asdict(self.recipe),
+            "counts": counts,
+        }
         write_atomically(self.working / "report.html", render_report(counts))
         write_card(self.working, self.recipe, counts, self.started_at)
         write_atomically(self.working / REPORT_NAME, json.dumps(report, indent=2, default=str) + "\n")
@@ -292,6 +348,18 @@ def _collect_quarantine(chunks: Path, folder: Path) -> None:
     for path in sorted(chunks.glob(f"*/{QUARANTINE_NAME}")):
         if path.stat().st_size and not path.parent.name.endswith(".tmp"):
             shutil.copyfile(path, folder / f"{path.parent.name}.jsonl")
+
+
+def _warn_of_few_held_out(corpus_dir: Path) -> None:
+    """Tell now what the release audit would tell when the model is trained: the corpus cannot be cut again then."""
+    authors = Counter(TokenShards(corpus_dir, "held_out").read_author_hashes())
+    units = authors[""] + len(authors.keys() - {""})
+    if units < AUDITED_HELD_OUT:
+        logger.warning(
+            "only %s held-out posts of different authors: the release audit wants %s; raise held_out_share",
+            f"{units:,}",
+            f"{AUDITED_HELD_OUT:,}",
+        )
 
 
 def _print_summary(output_dir: Path, counts: dict[str, Any]) -> None:

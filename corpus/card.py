@@ -138,7 +138,8 @@ Texts are otherwise unchanged: emoji, elongation, casing and profanity stay. Raw
 
 - *Erasure*: `mindshift corpus resync` asks Reddit what is gone and erases it (recommended every 48 hours);
   `mindshift corpus erase` takes ids or an author's hash. The manifest keeps a signed record of each erasure.
-- *Older versions*: must be erased or destroyed too; a corpus built with a vault key dies with the key.
+- *Older versions*: must be erased or destroyed too. A destroyed vault key makes locked dumps and intermediate files
+  unreadable, not this corpus: its documents and token shards are not encrypted, so delete them.
 """
 
 

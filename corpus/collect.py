@@ -228,7 +228,7 @@ class Collector:
         for item in items:
             if not _is_record(item):
                 counts["malformed"] += 1
-            elif is_gone(item):
+            elif is_gone(item, accounts=False):  # posts of deleted accounts are for the build's recipe to judge
                 counts["gone"] += 1
             elif _fullname(item) in self._collection.seen or _fullname(item) in fresh:
                 counts["seen_before"] += 1

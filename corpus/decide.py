@@ -19,6 +19,7 @@ from datatrove.pipeline.base import PipelineStep
 from configs.run_folder import write_atomically
 from corpus.deduplicate import drop_near_duplicates, first_of_each
 from corpus.describe import FactArray, read_facts
+from corpus.ingest import read_withdrawn
 from corpus.minhash import read_pairs
 from corpus.vault import Vault
 
@@ -53,6 +54,7 @@ class Decide(PipelineStep):
     """Decide about all posts in one task.
 
     Args:
+        chunks: folder of the chunks, where each file's task has noted which posts are withdrawn.
         facts: folder of the facts.
         pairs: folder of the verified near-duplicate pairs.
         chunk_sizes: posts per chunk.
@@ -66,6 +68,7 @@ class Decide(PipelineStep):
 
     def __init__(
         self,
+        chunks: Path,
         facts: Path,
         pairs: Path,
         chunk_sizes: Sequence[int],
@@ -74,12 +77,13 @@ class Decide(PipelineStep):
         vault: Vault | None,
     ) -> None:
         super().__init__()
-        self.facts, self.pairs, self.chunks, self.path, self.rules = facts, pairs, len(chunk_sizes), path, rules
-        self.vault = vault
+        self.chunks, self.facts, self.pairs, self.path, self.rules = chunks, facts, pairs, path, rules
+        self.count, self.vault = len(chunk_sizes), vault
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Read all facts, decide, write, count."""
-        facts = read_facts(self.facts, self.chunks, self.vault)
+        facts = read_facts(self.facts, self.count, self.vault)
+        mark_withdrawn(facts, read_withdrawn(self.chunks))
         decisions, clusters = decide(facts, read_pairs(self.pairs), self.rules)
         write_atomically(self.path, decisions.tobytes())
         for name, code in CODES.items():
@@ -90,6 +94,16 @@ class Decide(PipelineStep):
         for size, count in zip(*np.unique(clusters, return_counts=True), strict=True):
             self.stat_update(f"cluster:{size}", value=int(count))
         yield from ()
+
+
+def mark_withdrawn(facts: FactArray, withdrawn: npt.NDArray[np.uint64], batch: int = 1_000_000) -> None:
+    """Mark the posts that another file calls deleted or removed as erased, a batch at a time to bound memory."""
+    if not len(withdrawn):
+        return
+    for start in range(0, len(facts), batch):
+        part = facts[start : start + batch]
+        places = np.minimum(np.searchsorted(withdrawn, part["id"]), len(withdrawn) - 1)
+        part["erased"] |= withdrawn[places] == part["id"]
 
 
 def decide(

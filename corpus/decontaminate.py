@@ -13,6 +13,7 @@ A 3-gram that stands in many task texts ("i want to") says nothing and is left o
 
 import dataclasses
 import functools
+import gzip
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -32,7 +33,10 @@ MIN_SHARE = 0.5
 WINDOW_FACTOR, WINDOW_SLACK = 1.5, 5
 COMMON_GRAM_TEXTS = 60
 MIN_RARE_GRAMS, NOT_COPIED_BY_GRAMS = 6, 2**30
-SPLIT_FILES = ("train.jsonl", "validation.jsonl", "test.jsonl")
+SPLITS = ("train", "validation", "test")
+READ_TYPES, OTHER_TABLES = (".jsonl", ".ndjson"), (".csv", ".tsv", ".parquet")
+SPLIT_TYPES = (*READ_TYPES, *OTHER_TABLES, ".json", ".txt")
+"""What fine-tuning reads a split from: a task in a type that is not read here is refused, never passed over."""
 Words = list[str]
 
 
@@ -165,14 +169,14 @@ def read_tasks(patterns: list[str]) -> dict[str, Path]:
     """Find task folders or single .jsonl files by path or glob, each once; name → path.
 
     Raises:
-        UserError: nothing there, or a folder that is no task.
+        UserError: nothing there, a folder that is no task, or a task in another type of file.
     """
     found: dict[Path, Path] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser()
         base = Path(path.anchor) if path.is_absolute() else Path()
         matches = [path] if path.exists() else sorted(base.glob(str(path.relative_to(base) if path.anchor else path)))
-        tasks = [match for match in matches if match.suffix == ".jsonl" or (match / "test.jsonl").is_file()]
+        tasks = [match for match in matches if task_files(match)]
         if not tasks:
             raise UserError(
                 "no task folder or .jsonl file here", where=pattern, fix="Check `decontaminate_against` in the recipe."
@@ -182,15 +186,39 @@ def read_tasks(patterns: list[str]) -> dict[str, Path]:
     return {_name_among(list(found.values()), task): task for task in found.values()}
 
 
+def task_files(path: Path) -> list[Path]:
+    """Return the files of a task folder's splits, or the one .jsonl file; none if it is no task.
+
+    Raises:
+        UserError: a task in a type of file that is not read here.
+    """
+    if path.is_dir():
+        found = [file for split in SPLITS for file in sorted(path.glob(f"{split}.*")) if _type(file) in SPLIT_TYPES]
+    else:
+        found = [path] if _type(path) in (*READ_TYPES, *OTHER_TABLES) else []
+    for file in found:
+        if _type(file) not in READ_TYPES:
+            raise UserError(
+                f"texts are compared with {' and '.join(READ_TYPES)} files only",
+                where=file,
+                fix='Write it as .jsonl with a "text", or keep it out of `decontaminate_against`.',
+            )
+    return found
+
+
+def _type(file: Path) -> str:
+    """Return the type of a file by its name, `.gz` behind it left out."""
+    return Path(file.name.lower().removesuffix(".gz")).suffix
+
+
 def task_texts(path: Path) -> Iterator[str]:
     """Yield the texts of a task folder's splits, or of one .jsonl file.
 
     Raises:
         UserError: a line without a text, or not in UTF-8.
     """
-    files = [path / name for name in SPLIT_FILES if (path / name).is_file()] if path.is_dir() else [path]
-    for file in files:
-        with file.open("rb") as lines:
+    for file in task_files(path):
+        with gzip.open(file) if file.name.lower().endswith(".gz") else file.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
                     text = json.loads(line)["text"]

@@ -90,6 +90,34 @@ class Describe(PipelineStep):
         yield from ()
 
 
+class MarkErased(PipelineStep):
+    """Look up the posts of one chunk again, per task, when posts were erased after they had been described.
+
+    Args:
+        chunks: the chunks of all dumps.
+        folder: the facts, which are changed in place; a task that is killed may be run again.
+        keys_dir: where the tombstones are.
+        vault: opens the chunks and the facts.
+    """
+
+    type = "🫂 - DEDUP"
+    name = "tombstones"
+
+    def __init__(self, chunks: list[Path], folder: Path, keys_dir: Path, vault: Vault | None) -> None:
+        super().__init__()
+        self.chunks, self.folder, self.keys_dir, self.vault = chunks, folder, keys_dir, vault
+
+    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
+        """Mark what was erased since."""
+        tombstones, path = Tombstones(self.keys_dir), self.folder / f"{rank:05d}.facts"
+        rows = read_rows(self.chunks[rank], self.vault)
+        erased = [row["id"] in tombstones or row["author_hash"] in tombstones for row in rows]
+        facts = np.frombuffer(read_content(path, self.vault), dtype=FACTS).copy()
+        facts["erased"] |= np.array(erased, dtype=np.uint8)
+        write_content(path, facts.tobytes(), self.vault)
+        yield from ()
+
+
 def read_facts(folder: Path, chunks: int, vault: Vault | None) -> FactArray:
     """Return the facts of all posts, (N,), in the order of the chunks."""
     contents = (read_content(folder / f"{chunk:05d}.facts", vault) for chunk in range(chunks))

@@ -47,6 +47,13 @@ def step_counts(logging_dir: Path) -> Counter[str]:
     return totals
 
 
+def forget_tasks(logging_dir: Path, ranks: list[int]) -> None:
+    """Have tasks of a step done anew by its next run."""
+    for rank in ranks:
+        (logging_dir / "completions" / f"{rank:05d}").unlink(missing_ok=True)
+        (logging_dir / "stats" / f"{rank:05d}.json").unlink(missing_ok=True)
+
+
 def step_usage(logging_dir: Path) -> tuple[float, int]:
     """Return the CPU seconds of a step's tasks, summed, and the peak memory in MB of the process that took most."""
     usages = [json.loads(path.read_text(encoding="ascii")) for path in (logging_dir / USAGE_FOLDER).glob("*.json")]

@@ -13,12 +13,16 @@ import pyarrow.parquet as pq
 
 from configs.errors import UserError
 from configs.recipe import load_recipe
+from corpus.authors import AUTHOR_KEY_NAME, key_fingerprint, load_author_key
 from corpus.document import COMMENT_PREFIX, SUBMISSION_PREFIX
 from corpus.engine import lock_folder, unlock_folder
-from corpus.erasure import Erasure, erase, finish_earlier, read_corpus_manifest
+from corpus.erasure import SIGNING_KEY_NAME, Erasure, erase, finish_earlier, read_corpus_manifest
 from corpus.shards import DOCUMENTS_SUFFIX, SPLITS, split_folder
+from corpus.tombstones import TOMBSTONES_NAME
 
 POST_ID = re.compile(r"(?:t[13]_)?[0-9a-zA-Z]{1,32}|text_[0-9a-zA-Z_-]{1,64}")
+RESYNC_POSTS = 50_000
+"""Posts asked about, some minutes long, before those that are gone are erased: every erasure rewrites shards."""
 AUTHOR_HASH = re.compile(r"[0-9a-f]{32}")
 logger = logging.getLogger("corpus")
 
@@ -68,13 +72,18 @@ def resync(arguments: Sequence[str], program: str) -> None:
 
     request = load_recipe(ResyncRequest, arguments, program)
     keys_dir = _keys_dir(request.corpus, request.keys_dir)
+    # As the build did: what the recipe keeps of deleted accounts is not taken out behind its back.
+    accounts = read_corpus_manifest(request.corpus).recipe.get("deleted_accounts") != "keep"
     with lock_folder(request.corpus):
         finish_earlier(request.corpus)
-        ids = list_ids(request.corpus)
-        gone = find_gone(ids)
-        logger.info("%s of %s posts are gone from Reddit", f"{len(gone):,}", f"{len(ids):,}")
-        if gone:
-            _report(erase(request.corpus, keys_dir, ids=gone))
+        ids, gone = list_ids(request.corpus), set[str]()
+        # Millions of questions take days: what is found is erased before the next failure can lose it.
+        for start in range(0, len(ids), RESYNC_POSTS):
+            found = find_gone(ids[start : start + RESYNC_POSTS], accounts=accounts)
+            gone.update(found)
+            if found:
+                _report(erase(request.corpus, keys_dir, ids=found))
+        logger.info("%s of %s posts were gone from Reddit", f"{len(gone):,}", f"{len(ids):,}")
         unlock_folder(request.corpus)
 
 
@@ -105,15 +114,29 @@ def list_ids(corpus_dir: Path) -> list[str]:
 
 
 def _keys_dir(corpus_dir: Path, given: Path | None) -> Path:
+    """Return the keys folder that this corpus was built with: tombstones anywhere else are read by no later build."""
     manifest = read_corpus_manifest(corpus_dir)
-    if given is not None:
-        return given
-    keys_dir = Path(manifest.recipe["keys_dir"])
+    keys_dir = given if given is not None else Path(manifest.recipe["keys_dir"])
+    fingerprint = manifest.counts.get("author_key")
     if not keys_dir.is_dir():
         raise UserError(
             "the keys folder of this corpus is not here",
             where=keys_dir,
             fix="Run the command from where the corpus was built, or name the folder by --keys_dir.",
+        )
+    # The key itself may have been removed, to cut the link to the names; the tombstones stay in use.
+    if (keys_dir / AUTHOR_KEY_NAME).exists():
+        if fingerprint not in (None, key_fingerprint(load_author_key(keys_dir))):
+            raise UserError(
+                "this folder holds the keys of other corpora, not of this one",
+                where=keys_dir,
+                fix="Name the folder that this corpus was built with by --keys_dir.",
+            )
+    elif not (keys_dir / TOMBSTONES_NAME).exists() and not (keys_dir / SIGNING_KEY_NAME).exists():
+        raise UserError(
+            "this folder holds no keys (no author.key, no tombstones)",
+            where=keys_dir,
+            fix="Name the folder that this corpus was built with by --keys_dir.",
         )
     return keys_dir
 

@@ -103,6 +103,18 @@ def erase(corpus_dir: Path, keys_dir: Path, *, ids: Iterable[str] = (), author_h
     return Erasure(erased, shards, len(names - found) if names else 0)
 
 
+def erase_entombed(corpus_dir: Path, keys_dir: Path) -> None:
+    """Erase the posts of a corpus that are on the list of tombstones."""
+    tombstones = Tombstones(keys_dir)
+    ids, authors = set[str](), set[str]()
+    for path in (corpus_dir / "tokens").glob(f"*/*{DOCUMENTS_SUFFIX}"):
+        table = pq.read_table(path, columns=["id", "author_hash"])
+        ids.update(name for name in table["id"].to_pylist() if name in tombstones)
+        authors.update(name for name in set(table["author_hash"].to_pylist()) if name in tombstones)
+    if ids or authors:
+        erase(corpus_dir, keys_dir, ids=ids, author_hashes=authors)
+
+
 def read_corpus_manifest(corpus_dir: Path) -> Manifest:
     """Read the manifest of a corpus.
 

@@ -37,6 +37,8 @@ loguru.logger.disable("datatrove")
 USAGE_FOLDER = "usage"
 SECONDS_BETWEEN_CHECKS = 1.0
 SECONDS_BETWEEN_QUEUE_CHECKS = 5.0
+ABSENCES_BELIEVED = 3
+"""Answers in a row without the job before it counts as ended: a restarted controller forgets its queue for a moment."""
 PRELOADED_MODULES = ["corpus.ingest", "corpus.filters", "corpus.finish", "corpus.decide"]
 RAY_INSTALL = "pip install -e '.[ray]'"
 
@@ -99,7 +101,8 @@ def run_tasks(
     Raises:
         UserError: a worker was killed, jobs ended before their tasks were complete, or the cluster is not there.
     """
-    ranks = [rank for rank in range(tasks) if rank not in completed_tasks(logging_dir)]
+    completed = completed_tasks(logging_dir)
+    ranks = [rank for rank in range(tasks) if rank not in completed]
     if not ranks:
         return
     run = {"local": _run_locally, "slurm": _run_on_slurm, "ray": _run_on_ray}[recipe.executor]
@@ -196,7 +199,9 @@ def _run_on_slurm(
             f"sbatch refused the job ({reason})", where="executor", fix="Check the slurm_ keys of the recipe."
         ) from None
     with _report_completions(logging_dir, set(ranks), on_task) as left:
-        while left() and _in_queue(str(executor.job_id)):
+        absent = 0
+        while left() and absent < ABSENCES_BELIEVED:
+            absent = 0 if _in_queue(str(executor.job_id)) else absent + 1
             time.sleep(SECONDS_BETWEEN_QUEUE_CHECKS)
         time.sleep(SECONDS_BETWEEN_CHECKS)  # a shared file system may show the last marks late
     if missing := set(ranks) - completed_tasks(logging_dir):
@@ -208,7 +213,10 @@ def _run_on_slurm(
 
 
 def _in_queue(job: str) -> bool:
+    """Whether a job waits or runs; a controller that is busy or down does not say that it has ended."""
     queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
+    if queue.returncode:
+        return "Invalid job id" not in queue.stderr  # what SLURM says of a job that it has forgotten
     return bool(queue.stdout.strip())
 
 
@@ -220,6 +228,8 @@ def _run_on_ray(
     ranks: list[int],
     on_task: Callable[[int], None],
 ) -> None:
+    # Ray would report its use to its makers: no network unless asked.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         import ray
     except ImportError:

@@ -6,8 +6,10 @@ the emotion, so no rule looks at them, and no rule changes a text. The first rul
 
 import re
 from abc import abstractmethod
+from array import array
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import ClassVar
 
 from datatrove.data import Document, DocumentsPipeline
@@ -15,7 +17,9 @@ from datatrove.pipeline.base import PipelineStep
 from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from corpus.config import CorpusRecipe
+from corpus.deduplicate import hash_string
 from corpus.document import full_text
+from corpus.ingest import write_withdrawn
 from corpus.language import is_foreign
 
 WORD = re.compile(r"\w+(?:['’]\w+)*")
@@ -32,6 +36,8 @@ class Rule(BaseFilter):
 
     name = "rule"
     reason: ClassVar[str]
+    withdraws: ClassVar[bool] = False
+    """Whether the post was taken back, so that every other copy of it must go too."""
 
     @abstractmethod
     def keep(self, document: Document) -> bool:
@@ -43,25 +49,36 @@ class Rule(BaseFilter):
 
 
 class RuleChain(PipelineStep):
-    """Apply rules in order; the same as one datatrove filter after another, without their cost per post."""
+    """Apply rules in order; the same as one datatrove filter after another, without their cost per post.
+
+    Args:
+        rules: the rules.
+        folder: where a task notes which posts are withdrawn, since another file may hold them as they were before.
+            None: nowhere.
+    """
 
     type = "🔻 - FILTER"
     name = "rules"
 
-    def __init__(self, rules: Iterable[Rule]) -> None:
+    def __init__(self, rules: Iterable[Rule], folder: Path | None = None) -> None:
         super().__init__()
-        self.rules = list(rules)
+        self.rules, self.folder = list(rules), folder
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Yield the posts that break no rule."""
         dropped: Counter[str] = Counter()
+        withdrawn = array("Q")  # 8 bytes a post: a year of dumps has tens of millions of deleted ones
         for document in data or ():
             for rule in self.rules:
                 if not rule.keep(document):
                     dropped[rule.reason] += 1
+                    if rule.withdraws:
+                        withdrawn.append(hash_string(document.id))
                     break
             else:
                 yield document
+        if self.folder is not None:
+            write_withdrawn(self.folder, rank, withdrawn)
         for reason, count in sorted(dropped.items()):
             self.stat_update(f"dropped_{reason}", value=count)
 
@@ -109,6 +126,7 @@ class Deleted(Rule):
     """Posts that their author deleted."""
 
     reason = "deleted"
+    withdraws = True
     placeholders = frozenset(("[deleted]", "[ deleted by user ]", "[deleted by user]"))
 
     def keep(self, document: Document) -> bool:
@@ -122,6 +140,7 @@ class Removed(Rule):
     """Posts that moderators or Reddit removed."""
 
     reason = "removed"
+    withdraws = True
     fields = ("removed_by_category", "removed_by", "removal_reason", "banned_by")
     placeholders = frozenset(("[removed]", "[ removed by reddit ]", "[removed by reddit]", "[ removed by moderator ]"))
 
@@ -136,6 +155,7 @@ class Restored(Rule):
     """Posts whose deleted text the archive put back (Arctic Shift's `_meta`): their authors wanted them gone."""
 
     reason = "restored"
+    withdraws = True
     fields = ("was_deleted_later", "was_initially_deleted", "removal_type")
 
     def keep(self, document: Document) -> bool:
@@ -148,6 +168,7 @@ class DeletedAccount(Rule):
     """Posts left behind by an account that is gone."""
 
     reason = "deleted_account"
+    withdraws = True
 
     def keep(self, document: Document) -> bool:
         """An absent author field says nothing; `[deleted]` does."""

@@ -5,11 +5,14 @@ One task a file. What is dropped never reaches the disk, nor does an author's na
 
 import os
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import orjson
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
@@ -22,7 +25,7 @@ from corpus.document import MalformedRecord, parse_record, stored_row
 from corpus.dumps import BYTE_ORDER_MARK, DamagedInput, Line, read_lines
 from corpus.vault import Vault
 
-QUARANTINE_NAME = "quarantine.jsonl"
+QUARANTINE_NAME, WITHDRAWN_NAME = "quarantine.jsonl", "withdrawn.ids"
 SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 SIZE_NAME = "size.json"
 
@@ -67,7 +70,8 @@ class DumpReader(PipelineStep):
         path = self.paths[rank]
         self._check_unchanged(path, rank)
         quarantined: Counter[str] = Counter()
-        read = 0
+        lines = posts = 0
+        damaged = False
         with (task_folder(self.folder, rank) / QUARANTINE_NAME).open("wb") as quarantine:
 
             def set_aside(line: int, offset: int, reason: str) -> None:
@@ -80,28 +84,33 @@ class DumpReader(PipelineStep):
                 for line in read_lines(path, self.max_line_bytes, self.vault):
                     if line.content is not None and not line.content.strip():
                         continue
-                    read += 1
+                    lines += 1
                     try:
-                        yield decode_line(line)
+                        document = decode_line(line)
                     except MalformedRecord as error:
                         set_aside(line.number, line.offset, error.reason)
+                    else:
+                        posts += 1
+                        yield document
             except DamagedInput as error:
                 self._refuse_damage(path, error.reason, line)
                 set_aside(line.number + 1, line.offset, f"{error.reason}_stream")
+                damaged = True
         self._check_unchanged(path, rank)
-        if not read and not quarantined:
+        if not lines and not damaged:
             raise UserError(
                 "holds not a single line (a failed download?)",
                 where=path,
                 fix="Fetch the file again, or take it out of `inputs`.",
             )
-        if read and sum(quarantined.values()) >= read:
+        if not posts:
             raise UserError(
-                f"none of its {read:,} lines is a Reddit post ({', '.join(sorted(quarantined))})",
+                f"none of its {lines:,} readable lines is a Reddit post ({', '.join(sorted(quarantined))})",
                 where=path,
                 fix="Take it out of `inputs`: a dump has one JSON object a line, with id and selftext or body.",
             )
-        self.stat_update("read", value=read)
+        # The record that the damage cut is one that was read: what is read is kept, dropped or quarantined.
+        self.stat_update("read", value=lines + damaged)
         for reason, count in sorted(quarantined.items()):
             self.stat_update(f"quarantined_{reason}", value=count)
 
@@ -186,6 +195,17 @@ def list_chunks(folder: Path) -> tuple[list[Path], list[int]]:
             paths.append(task / f"{number:05d}{CHUNK_SUFFIX}")
             sizes.append(size)
     return paths, sizes
+
+
+def write_withdrawn(folder: Path, rank: int, ids: "array[int]") -> None:
+    """Write the hashes of the ids that one file calls deleted or removed, beside its chunks."""
+    (task_folder(folder, rank) / WITHDRAWN_NAME).write_bytes(np.unique(np.array(ids, dtype="<u8")).tobytes())
+
+
+def read_withdrawn(folder: Path) -> npt.NDArray[np.uint64]:
+    """Return the hashes of the ids that any file calls deleted or removed, sorted."""
+    parts = [np.fromfile(path, dtype="<u8") for path in folder.glob(f"[0-9]*[0-9]/{WITHDRAWN_NAME}")]
+    return np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.uint64)
 
 
 def _why_not_json(content: bytes) -> str:

@@ -67,8 +67,15 @@ def write_signatures(path: Path, signatures: list[Signature]) -> None:
 
 
 def map_signatures(path: Path, posts: int) -> npt.NDArray[np.uint32]:
-    """Map the signatures of a chunk, (B, N, R)."""
+    """Map the signatures of a chunk, (B, N, R); each map that is kept holds an open file."""
     return np.memmap(path, dtype=np.uint32, mode="r", shape=(BANDS, posts, ROWS))
+
+
+def read_band(path: Path, posts: int, band: int) -> npt.NDArray[np.uint32]:
+    """Read one band of a chunk's signatures, (N, R)."""
+    size = posts * ROWS
+    rows = np.fromfile(path, dtype=np.uint32, count=size, offset=band * size * np.dtype(np.uint32).itemsize)
+    return rows.reshape(posts, ROWS)
 
 
 class FindPairs(PipelineStep):
@@ -90,28 +97,36 @@ class FindPairs(PipelineStep):
 
     def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
         """Group equal bands, compare every post of a group with its first and with its neighbour."""
-        chunks = [
-            map_signatures(self.folder / f"{number:05d}.signatures", size)
-            for number, size in enumerate(self.chunk_sizes)
-        ]
-        candidates = candidate_pairs(np.concatenate([chunk[rank] for chunk in chunks]))
-        pairs = candidates[self._agreement(chunks, candidates) >= self.similarity]
+        bands = [read_band(self._path(chunk), size, rank) for chunk, size in enumerate(self.chunk_sizes)]
+        candidates = candidate_pairs(np.concatenate(bands))
+        pairs = candidates[self._agreement(candidates) >= self.similarity]
         self.output.mkdir(parents=True, exist_ok=True)
         write_atomically(self.output / f"{rank:02d}.pairs", pairs.tobytes())
         self.stat_update("candidates", value=len(candidates))
         self.stat_update("pairs", value=len(pairs))
         yield from ()
 
-    def _agreement(
-        self, chunks: list[npt.NDArray[np.uint32]], pairs: npt.NDArray[np.int64], batch: int = 200_000
-    ) -> npt.NDArray[np.float64]:
+    def _path(self, chunk: int) -> Path:
+        return self.folder / f"{chunk:05d}.signatures"
+
+    def _agreement(self, pairs: npt.NDArray[np.int64], batch: int = 200_000) -> npt.NDArray[np.float64]:
         starts = np.cumsum([0, *self.chunk_sizes])
         shares = np.empty(len(pairs))
         for first in range(0, len(pairs), batch):
             part = pairs[first : first + batch]
-            left, right = (_gather(chunks, starts, part[:, side]) for side in (0, 1))
+            left, right = (self._gather(starts, part[:, side]) for side in (0, 1))
             shares[first : first + batch] = (left == right).mean(axis=(1, 2))
         return shares
+
+    def _gather(self, starts: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]) -> npt.NDArray[np.uint32]:
+        """Return the signatures of posts, (len(positions), B, R); one chunk is open at a time."""
+        found = np.empty((len(positions), BANDS, ROWS), dtype=np.uint32)
+        owners = np.searchsorted(starts, positions, side="right") - 1
+        for chunk in np.unique(owners).tolist():
+            rows = np.flatnonzero(owners == chunk)
+            signatures = map_signatures(self._path(chunk), self.chunk_sizes[chunk])
+            found[rows] = signatures[:, positions[rows] - starts[chunk]].swapaxes(0, 1)
+        return found
 
 
 def candidate_pairs(band: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
@@ -143,15 +158,3 @@ def read_pairs(folder: Path) -> npt.NDArray[np.int64]:
     """Return the pairs of all bands, each once, (pairs, 2)."""
     parts = [np.fromfile(path, dtype=np.int64).reshape(-1, 2) for path in sorted(folder.glob("*.pairs"))]
     return np.unique(np.concatenate(parts), axis=0) if parts else np.empty((0, 2), dtype=np.int64)
-
-
-def _gather(
-    chunks: list[npt.NDArray[np.uint32]], starts: npt.NDArray[np.int64], positions: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint32]:
-    """Return the signatures of posts, (len(positions), B, R)."""
-    found = np.empty((len(positions), BANDS, ROWS), dtype=np.uint32)
-    owners = np.searchsorted(starts, positions, side="right") - 1
-    for chunk in np.unique(owners):
-        rows = np.flatnonzero(owners == chunk)
-        found[rows] = chunks[chunk][:, positions[rows] - starts[chunk]].swapaxes(0, 1)
-    return found

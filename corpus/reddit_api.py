@@ -25,6 +25,7 @@ CREDENTIALS_FIX = "Set PRAW_CLIENT_ID and PRAW_CLIENT_SECRET, or write them into
 ITEMS_PER_REQUEST = 100
 LONGEST_WAIT_SECONDS = 300.0
 GONE_TEXTS = ("[deleted]", "[removed]", "[deleted by user]", "[ Removed by Reddit ]")
+DELETED_ACCOUNTS = ("[deleted]", "[removed]")
 PASSING = (errors.ServerError, errors.TooManyRequests, errors.RequestException, errors.BadJSON)
 LASTING = (errors.Forbidden, errors.NotFound, errors.Redirect, errors.UnavailableForLegalReasons)
 logger = logging.getLogger(__name__)
@@ -151,8 +152,13 @@ def open_reddit(session: requests.Session | None = None) -> praw.Reddit:
         raise UserError(f"not readable ({type(error).__name__})", where="praw.ini") from None
 
 
-def find_gone(fullnames: Sequence[str], reddit: praw.Reddit | None = None) -> set[str]:
+def find_gone(fullnames: Sequence[str], reddit: praw.Reddit | None = None, *, accounts: bool = True) -> set[str]:
     """Ask `/api/info` which posts and comments (`t3_…`, `t1_…`) are deleted, removed or unknown by now.
+
+    Args:
+        fullnames: whom to ask about.
+        reddit: signed in; None signs in.
+        accounts: a post whose author's account is deleted is gone too.
 
     Raises:
         UserError: no credentials, no permission, or no answer.
@@ -170,17 +176,24 @@ def find_gone(fullnames: Sequence[str], reddit: praw.Reddit | None = None) -> se
                 where="api/info",
                 fix="Check that your application may read posts (see docs/collect.md).",
             ) from None
-        there = {item.get("name") for item in _page(answer, "api/info").items if not is_gone(item)}
+        there = {item.get("name") for item in _page(answer, "api/info").items if not is_gone(item, accounts=accounts)}
         gone |= set(batch) - there
     return gone
 
 
-def is_gone(item: dict[str, Any]) -> bool:
-    """Whether a post or comment has been deleted by its author or removed."""
+def is_gone(item: dict[str, Any], *, accounts: bool = True) -> bool:
+    """Whether a post or comment has been deleted or removed or, with `accounts`, its author's account deleted.
+
+    The same as a build drops, with and without `deleted_accounts: drop`.
+    """
     if item.get("removed_by_category") or item.get("removal_reason") or item.get("banned_by"):
         return True
     text = item.get("body", item.get("selftext"))
-    return text in GONE_TEXTS or (item.get("author") in (None, "[deleted]") and not text and not item.get("url"))
+    if text in GONE_TEXTS:
+        return True
+    no_author = item.get("author") in (None, *DELETED_ACCOUNTS)
+    # Some answers give a deleted account as null; a field that is absent says nothing.
+    return no_author and ((accounts and "author" in item) or (not text and not item.get("url")))
 
 
 def _sign_in(session: requests.Session | None, given: dict[str, str]) -> praw.Reddit:

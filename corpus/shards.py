@@ -11,8 +11,10 @@ D = documents of a split.
 """
 
 import dataclasses
+import errno
 import io
 import os
+import resource
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,6 +30,8 @@ TOKENS_SUFFIX = ".tokens"
 DOCUMENTS_SUFFIX = ".documents.parquet"
 TokenArray = npt.NDArray[np.uint16] | npt.NDArray[np.uint32]
 SPLITS = ("train", "held_out")
+SPARE_FILES = 256
+"""Files that a program may open later, beside the shards: data loaders, checkpoints, sockets."""
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -95,6 +99,15 @@ def write_shard(folder: Path, number: int, documents: Iterable[TokenizedDocument
     return start
 
 
+def remove_shard(corpus_dir: Path, number: int) -> None:
+    """Remove a shard and its text from both splits."""
+    for split in SPLITS:
+        folder = split_folder(corpus_dir, split)
+        for suffix in (DOCUMENTS_SUFFIX, TOKENS_SUFFIX):
+            (folder / f"{number:05d}{suffix}").unlink(missing_ok=True)
+        documents_path(corpus_dir, split, number).unlink(missing_ok=True)
+
+
 def read_shard(corpus_dir: Path, split: str, number: int) -> list[TokenizedDocument]:
     """Read one shard back into its documents."""
     path = split_folder(corpus_dir, split) / f"{number:05d}{DOCUMENTS_SUFFIX}"
@@ -131,7 +144,17 @@ class TokenShards:
         self._tables = tables
         self._starts: npt.NDArray[np.int64] = table["start"].to_numpy()
         self._shard_of = np.repeat(np.arange(len(tables)), [len(column) for column in columns])
-        self._tokens = [_map_tokens(path, column) for path, column in zip(tables, columns, strict=True)]
+        _allow_open_files(len(tables))
+        try:
+            self._tokens = [_map_tokens(path, column) for path, column in zip(tables, columns, strict=True)]
+        except OSError as error:
+            if error.errno != errno.EMFILE:
+                raise
+            raise UserError(
+                f"its {len(tables):,} shards are more files than a program may open here",
+                where=folder,
+                fix="Raise the limit (`ulimit -n`, or ask the administrator), or build with larger chunk_documents.",
+            ) from None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -152,6 +175,14 @@ class TokenShards:
     def total_tokens(self) -> int:
         """Tokens of the split, without special tokens."""
         return int(self.lengths.sum(dtype=np.int64))
+
+
+def _allow_open_files(count: int) -> None:
+    """Raise this process's limit on open files as far as it may, if so many more come near it: a map holds one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = len(list(Path("/dev/fd").iterdir())) + count + SPARE_FILES
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if hard == resource.RLIM_INFINITY else hard, hard))
 
 
 def _map_tokens(table_path: Path, table: pa.Table) -> TokenArray:

@@ -18,6 +18,12 @@ TOMBSTONES_NAME = "tombstones.jsonl"
 HASH_HEX_DIGITS = 32
 
 
+def tombstones_size(keys_dir: Path) -> int:
+    """Return the size of the list in bytes, 0 without one: since it only grows, this tells whether it has changed."""
+    path = keys_dir / TOMBSTONES_NAME
+    return path.stat().st_size if path.exists() else 0
+
+
 class Tombstones:
     """The erased posts and authors of a project.
 

@@ -1,4 +1,4 @@
-"""The vault: raw and intermediate files encrypted at rest, so that destroying one key makes a snapshot unreadable.
+"""The vault: raw and intermediate files encrypted at rest, so that destroying one key makes all of them unreadable.
 
 Files are in the age format (age-encryption.org/v1, X25519 and ChaCha20-Poly1305 over 64 KiB pieces) by `pyrage`:
 a wrong key, a cut file and a changed byte are each told apart from content. The key file is an age identity, as
@@ -70,17 +70,24 @@ class Vault:
         Raises:
             UserError: another key, or the file is cut or changed.
         """
+        try:
+            source = path.open("rb")
+        except OSError as error:
+            raise UserError(f"cannot be opened ({error.strerror})", where=path) from error
         read_end, write_end = os.pipe()
-        failure: list[UserError] = []
+        outcome: list[UserError | None] = []
 
         def decrypt() -> None:
-            with path.open("rb") as source, os.fdopen(write_end, "wb") as target:
+            # Whatever fails here, closing the pipe's end is what lets the reader go on.
+            with source, os.fdopen(write_end, "wb") as target:
                 try:
                     self._pyrage.decrypt_io(source, target, [self._identity])
                 except BrokenPipeError:
                     return
                 except (self._pyrage.DecryptError, OSError) as error:
-                    failure.append(_explain(error, path))
+                    outcome.append(_explain(error, path))
+                else:
+                    outcome.append(None)
 
         thread = threading.Thread(target=decrypt, daemon=True)
         with os.fdopen(read_end, "rb") as unlocked:
@@ -88,8 +95,8 @@ class Vault:
             while block := unlocked.read(READ_BYTES):
                 yield block
         thread.join()
-        if failure:
-            raise failure[0]
+        if outcome != [None]:  # an empty one: the thread died, and half a file must not pass for a whole one
+            raise outcome[0] if outcome and outcome[0] else _broken(path)
 
     def lock_file(self, path: Path) -> Path:
         """Replace a file by its locked form, `NAME.age`; returns that."""
@@ -165,6 +172,10 @@ def _import_pyrage() -> Any:
 def _explain(error: Exception, where: Path) -> UserError:
     if "No matching keys" in str(error):
         return UserError("locked with another key", where=where, fix="Name the key it was locked with.")
+    return _broken(where)
+
+
+def _broken(where: Path) -> UserError:
     return UserError(
         "this locked file is cut or was changed; nothing of it is used", where=where, fix="Restore it from a copy."
     )

@@ -4,8 +4,9 @@ import datetime
 import ipaddress
 import re
 
-from corpus.deidentify.words import is_common
+from corpus.deidentify.words import is_common, keep_words
 
+SHORTEST_CLEAR_HANDLE = 5
 _NOT_PHONES = re.compile(
     # years and ranges of them, 24/7-like counts, decimals, thousands, scores, amounts written with points
     r"(?:19|20)\d\d[\s.-](?:19|20)\d\d|\d{1,3}(?:\.\d{3})+|\d+\.\d+|\d{1,2}-\d{1,2}(?:-\d{1,2})?"
@@ -69,6 +70,24 @@ def is_handle(word: str) -> bool:
     if any(character.isdecimal() or character in "_." for character in word.strip(".")):
         return not word.replace(".", "").replace("-", "").isdecimal()
     return len(word) >= 4 and not is_common(word)
+
+
+def is_clear_handle(word: str) -> bool:
+    """Say whether a word is a handle although nothing announces one: "discord moonchild99", not "discord lost.i am"."""
+    word = word.strip("._-")  # underscores around a word are Markdown
+    letters = re.sub(r"[^A-Za-z]", "", word)
+    if len(word) < SHORTEST_CLEAR_HANDLE or len(letters) < 3 or letters.lower() in keep_words():
+        return False
+    if "_" in word:
+        return True
+    if numbered := re.fullmatch(r"([A-Za-z]+)(\d+)", word):
+        base, digits = numbered.groups()
+        counts = len(digits) <= 2 or re.fullmatch(r"(?:19|20)\d\d", digits) is not None
+        return not (counts and is_common(base))  # "week12", "march2020"
+    if re.search(r"[A-Za-z]\d|\d[A-Za-z]", word):
+        return True
+    parts = word.split(".")  # a full stop without a space behind it is no dot of a handle
+    return len(parts) > 1 and not any(is_common(part) for part in parts if not part.isdecimal())
 
 
 def _exists(year: int, month: int, day: int) -> bool:

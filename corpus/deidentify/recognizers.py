@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 
 from corpus.deidentify import checks
 from corpus.deidentify.spans import Span
+from corpus.deidentify.typography import plain_spelling
 
 _MONTH = (
     r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|"
@@ -21,9 +22,15 @@ _MONTH = (
 _DAY = r"(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th)?"
 _YEAR = r"(?:19|20)\d\d"
 _NUMERIC_DATE = rf"(?:{_YEAR}[-/.]\d{{1,2}}[-/.]\d{{1,2}}|\d{{1,2}}[-/.]\d{{1,2}}[-/.](?:{_YEAR}|\d\d))"
-_DATE = rf"(?:{_NUMERIC_DATE}|{_MONTH}\s+{_DAY}(?:,?\s+{_YEAR})?|{_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+{_YEAR})?)"
-_SURE_DOMAIN = r"(?:com|org|net|edu|gov|info|io|co\.uk|org\.uk|ac\.uk|nhs\.uk|gov\.uk)"
-_DOMAIN = rf"(?:{_SURE_DOMAIN}|app|dev|blog|me|tv|ly|gg|be|ca|de|fr|nl|se|au|nz|eu|it|es|ie|in|us|uk|ch|at)"
+_HYPHENED_DATE = rf"(?:{_DAY}-{_MONTH}-(?:{_YEAR}|\d\d)|{_MONTH}-{_DAY}-{_YEAR}|{_YEAR}-{_MONTH}-{_DAY})"
+_DATE = (
+    rf"(?:{_NUMERIC_DATE}|{_HYPHENED_DATE}|{_MONTH}\s+{_DAY}(?:,?\s+{_YEAR})?|"
+    rf"{_DAY}\s+(?:of\s+)?{_MONTH}(?:,?\s+{_YEAR})?)"
+)
+_SURE_DOMAIN = r"(?:com|org|net|edu|gov|info|io|carrd\.co|co\.uk|org\.uk|ac\.uk|nhs\.uk|gov\.uk)"
+_DOMAIN = (
+    rf"(?:{_SURE_DOMAIN}|app|dev|blog|me|tv|ly|gg|be|ca|de|fr|nl|se|au|nz|eu|it|es|ie|in|us|uk|ch|at|ee|co|ai|bio)"
+)
 _LINK_PART = r"[^\s<>()\[\]\"'`]"
 _STREET_KIND = (
     r"(?:street|st|avenue|ave|road|rd|boulevard|blvd|drive|dr|lane|ln|court|ct|place|pl|square|sq|terrace|"
@@ -34,6 +41,9 @@ _PLATFORM = (
     r"(?:insta(?:gram)?|ig|snap(?:chat)?|discord|twitter|tik\s?tok|kik|skype|telegram|steam|psn|xbox|gamertag|tumblr|"
     r"twitch|whatsapp|user\s?name|youtube)"
 )
+_ACCOUNT = r"(?:facebook|fb|venmo|cash\s?app|paypal|linkedin|onlyfans|bluesky)"
+_ANY_ACCOUNT = rf"\b(?:{_PLATFORM}|{_ACCOUNT})\b"
+_MAIL_HOST = r"(?:g(?:oogle)?mail|hotmail|yahoo|ymail|outlook|proton(?:mail)?|icloud|aol|gmx|msn|live)"
 _STATES = (
     r"(?-i:A[KLRZ]|C[AOT]|D[CE]|FL|GA|HI|I[ADLN]|K[SY]|LA|M[ADEINOST]|N[CDEHJMVY]|O[HKR]|PA|RI|S[CD]|T[NX]|UT|V[AT]|"
     r"W[AIVY]|AA|AE|AP)"
@@ -43,7 +53,7 @@ _EXTENSION = r"(?:\s?(?:x|ext\.?)\s?\d{1,6})?"
 
 @dataclasses.dataclass(frozen=True)
 class Recognizer:
-    """One row of the table."""
+    """One row of the table. Rows with the same trigger share the search for it."""
 
     name: str
     label: str
@@ -56,9 +66,7 @@ class Recognizer:
     """Whose label wins where rows overlap."""
 
     def find(self, text: str) -> Iterator[tuple[Span, int]]:
-        """Yield spans with this row's priority."""
-        if not self.trigger.search(text):
-            return
+        """Yield spans with this row's priority; the trigger is the caller's to try."""
         group = "it" if "it" in self.pattern.groupindex else 0
         for match in self.pattern.finditer(text):
             start, end = match.span(group)
@@ -76,7 +84,20 @@ def _row(
 
 RECOGNIZERS: tuple[Recognizer, ...] = (
     # --- ways to reach a person ---
-    _row("e-mail", "EMAIL", 90, "@", r"(?<![\w.+-])[\w.+'-]{1,64}@(?:[a-z0-9-]{1,63}\.){1,5}[a-z]{2,24}\b"),
+    _row(  # letters of any script, and their accents written apart
+        "e-mail",
+        "EMAIL",
+        90,
+        "@",
+        r"(?u:(?<![\w.+-])[\w\u0300-\u036f.+'-]{1,64}@(?:[\w\u0300-\u036f-]{1,63}\.){1,5})[a-z]{2,24}\b",
+    ),
+    _row(
+        "spaced e-mail",
+        "EMAIL",
+        90,
+        r"[ ]@|@[ ]",
+        rf"(?<![\w.+-])[\w.+-]{{1,64}}(?:[ ]@[ ]?|@[ ]){_MAIL_HOST}\.(?:co\.uk|com|net|org|me|[a-z]{{2}})\b",
+    ),
     _row(
         "spelled e-mail",
         "EMAIL",
@@ -100,7 +121,7 @@ RECOGNIZERS: tuple[Recognizer, ...] = (
         rf"""(?<![\w@./-])(?:[a-z0-9][a-z0-9-]{{0,62}}\.){{1,4}}
         (?:{_SURE_DOMAIN}(?:/{_LINK_PART}{{0,2000}})?|{_DOMAIN}/{_LINK_PART}{{1,2000}})(?<![.,;:!?*])(?![\w-])""",
     ),
-    _row("Reddit user", "USERNAME", 85, r"u/", r"(?<![\w/])/?u/[\w-]{2,32}"),
+    _row("Reddit user", "USERNAME", 85, r"u/|/user/|r/u_", r"(?<![\w/])(?:/?u/|/user/|/?r/u_)[\w-]{2,32}"),
     _row(
         "profile link", "USERNAME", 86, r"reddit\.com/u", r"(?:https?://)?(?:\w+\.)?reddit\.com/u(?:ser)?/[\w-]{2,32}/?"
     ),
@@ -110,16 +131,34 @@ RECOGNIZERS: tuple[Recognizer, ...] = (
         "platform handle",
         "USERNAME",
         61,
-        rf"\b{_PLATFORM}\b",
+        _ANY_ACCOUNT,
         rf"""\b{_PLATFORM}(?:\s(?:name|handle|tag|id|account|user|username|called))?\s?(?::|=|\bis\b|-|@)\s?["'@]?
         (?P<it>[a-z0-9_][\w.-]{{1,30}}\w)(?!\w|'|\s(?:of|for|to|and|but|so|because)\b)""",
         checks.is_handle,
     ),
     _row(
+        "account",
+        "USERNAME",
+        61,
+        _ANY_ACCOUNT,
+        rf"""\b{_ACCOUNT}(?:\s(?:name|handle|tag|id|account|user|username))?\s?[:=@]\s?["'@$]?
+        (?P<it>[a-z0-9_][\w.-]{{1,30}}\w)(?!\w|'|/)""",
+        checks.is_handle,
+    ),
+    _row(  # no colon says that a handle follows, so it must look like one by itself
+        "bare handle",
+        "USERNAME",
+        61,
+        _ANY_ACCOUNT,
+        rf"""\b(?:{_PLATFORM}|{_ACCOUNT})(?:\s(?:me|us|name|handle|tag|id|account|user|username))?
+        (?:\s(?:is|at|on|as|under|called)|\s?-)?\s["'@$]?(?P<it>[a-z_][\w.-]{{2,30}}\w)(?!\w|'|@)""",
+        checks.is_clear_handle,
+    ),
+    _row(
         "add me",
         "USERNAME",
         61,
-        rf"\b{_PLATFORM}\b",
+        _ANY_ACCOUNT,
         rf"""\b(?:add|follow|find|dm|message)\s(?:me|us)\s(?:up\s)?(?:on|at)\s{_PLATFORM}\s?[:,-]?\s?(?:@|at\s|as\s|under\s)?
         (?P<it>[a-z0-9_][\w.-]{{1,30}}\w)(?!\w|')""",
         checks.is_handle,
@@ -131,6 +170,7 @@ RECOGNIZERS: tuple[Recognizer, ...] = (
         r"\d{3}",
         rf"""(?<![\w.,$£€/+-])(?:
         \+?1?[\s.-]?\(\d{{3}}\)\s?\d{{3}}[\s.-]\d{{4}}
+        |(?:\+?1[ ])?(?:\([2-9]\d{{2}}\)|[2-9]\d{{2}})[ ]?-[ ]?[2-9]\d{{2}}[ ]?-[ ]?\d{{4}}
         |(?:\+\d{{1,3}}[\s.-]?)?(?:\(\d{{1,5}}\)[\s.-]?)?\d{{1,5}}(?:[\s.-]\d{{2,5}}){{1,5}}
         |\+\d{{1,3}}\s?\(\d{{1,4}}\)\s?\d{{2,4}}(?:[\s.-]?\d{{2,4}}){{1,4}}
         |\+\d{{8,15}}|0\d{{2,4}}[-/ ]\d{{5,8}}
@@ -231,10 +271,26 @@ RECOGNIZERS: tuple[Recognizer, ...] = (
         (?:,?\s{_YEAR})?|{_DAY}\s(?:of\s)?{_MONTH}(?!\w)(?:,?\s{_YEAR})?)(?!\w)""",
         checks.is_written_date,
     ),
+    _row("hyphened date", "DATE", 70, r"\d-[a-z]|[a-z]-\d", rf"(?<![\w/.-]){_HYPHENED_DATE}(?![\w-])"),
 )
+
+_ROWS_BY_TRIGGER = {
+    trigger: [row for row in RECOGNIZERS if row.trigger == trigger]
+    for trigger in dict.fromkeys(row.trigger for row in RECOGNIZERS)
+}
 
 
 def find_exact(text: str) -> Iterator[tuple[Span, int]]:
     """Yield every row's spans with their priorities; they may overlap."""
-    for recognizer in RECOGNIZERS:
-        yield from recognizer.find(text)
+    plain, places = plain_spelling(text)
+    found = (
+        hit
+        for trigger, rows in _ROWS_BY_TRIGGER.items()
+        if trigger.search(plain)
+        for row in rows
+        for hit in row.find(plain)
+    )
+    for span, priority in found:
+        if places is not None:
+            span = Span(places[span.start], places[span.end - 1] + 1, span.label)
+        yield span, priority

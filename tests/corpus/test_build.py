@@ -17,6 +17,7 @@ from configs.manifest import read_manifest, verify_folder
 from corpus.chunks import read_rows
 from corpus.erase import list_ids
 from corpus.erasure import erase
+from corpus.report import funnel
 from corpus.shards import SPLITS, TokenShards, documents_path
 from tests.corpus.conftest import make_comment, make_post, pack_lines, pack_zstd
 
@@ -146,13 +147,46 @@ def test_a_truncated_dump_is_refused_or_used_up_to_the_damage(build: Build, tmp_
     counts = json.loads((folder / "report.json").read_text())["counts"]
     assert counts["quarantined"] == {"truncated_stream": 1}
     assert counts["kept"] > 0
+    assert list(funnel(counts).values())[-1] == counts["kept"]
+
+
+@pytest.mark.parametrize(("lines", "refused"), [(0, True), (1, False)])
+def test_a_damaged_dump_is_refused_only_without_a_post_before_the_damage(
+    build: Build, tmp_path: Path, lines: int, refused: bool
+) -> None:
+    good, damaged = tmp_path / "RS_2020.jsonl", tmp_path / "RS_2021.zst"
+    good.write_bytes(pack_lines(make_post(number) for number in range(60)))
+    packed = pack_zstd(pack_lines(make_post(100 + number) for number in range(lines)))
+    damaged.write_bytes((packed if lines else b"") + pack_zstd(pack_lines([make_post(200)]))[:-20])
+    if refused:
+        with pytest.raises(UserError, match=r"none of its 0 readable lines is a Reddit post \(truncated_stream\)"):
+            build([good, damaged], damaged_inputs="keep_readable")
+    else:
+        counts = read_manifest(build([good, damaged], damaged_inputs="keep_readable")).counts
+        assert (counts["read"], counts["kept"], counts["quarantined"]) == (62, 61, {"truncated_stream": 1})
+
+
+@pytest.mark.parametrize(("canaries", "wanted", "warns"), [(4, 3000, True), (0, 3000, False), (4, 5, False)])
+def test_too_few_held_out_posts_for_the_audit_are_told_at_once(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    canaries: int, wanted: int, warns: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("corpus.build_corpus.AUDITED_HELD_OUT", wanted)
+    dump = tmp_path / "RS_2020.jsonl"
+    dump.write_bytes(pack_lines(make_post(number, author=f"writer_{number // 2}") for number in range(100)))
+    folder = build([dump], canaries_per_band=canaries)
+    authors = len(set(TokenShards(folder, "held_out").read_author_hashes()))
+    told = f"only {authors} held-out posts of different authors: the release audit wants 3,000; raise held_out_share"
+    assert (told in caplog.text) == warns
 
 
 def test_a_file_of_another_schema_is_refused(build: Build, tmp_path: Path) -> None:
     good, other = tmp_path / "RS_2020.jsonl", tmp_path / "other.jsonl"
     good.write_bytes(pack_lines(make_post(number) for number in range(60)))
     other.write_bytes(pack_lines([{"user": "a", "tweet": "b"}] * 5))
-    with pytest.raises(UserError, match=r"other\.jsonl: none of its 5 lines is a Reddit post \(no_text_field\)"):
+    with pytest.raises(
+        UserError, match=r"other\.jsonl: none of its 5 readable lines is a Reddit post \(no_text_field\)"
+    ):
         build([good, other])
 
 

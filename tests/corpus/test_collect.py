@@ -538,6 +538,23 @@ def test_find_gone_asks_a_hundred_at_a_time():
     assert [len(query["id"].split(",")) for _, query in adapter.asked] == [100, 100, 50]
 
 
+@pytest.mark.parametrize(
+    ("item", "gone", "gone_with_accounts"),
+    [
+        ({"author": "someone", "body": "words"}, False, False),
+        ({"body": "words"}, False, False),
+        ({"author": "[deleted]", "body": "words"}, False, True),
+        ({"author": None, "selftext": "words"}, False, True),
+        ({"author": None, "selftext": "", "url": "https://example.com"}, False, True),
+        ({"author": None, "selftext": ""}, True, True),
+        ({"author": "someone", "selftext": "[removed]"}, True, True),
+    ],
+)
+def test_a_deleted_account_is_taken_as_withdrawal_as_a_build_takes_it(item, gone, gone_with_accounts):
+    assert is_gone(item, accounts=False) == gone
+    assert is_gone(item) == gone_with_accounts
+
+
 def test_an_application_that_may_not_ask_what_is_gone_is_told():
     adapter = FakeReddit(lambda path, query: answer({"reason": "forbidden"}, 403))
     with pytest.raises(UserError, match=r"api/info: Reddit does not say which posts are gone \(forbidden\)"):

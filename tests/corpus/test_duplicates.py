@@ -1,4 +1,6 @@
+import gzip
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +14,17 @@ from corpus.decide import CODES, DecisionRules, decide
 from corpus.decontaminate import LONG_WORDS, build_index, one_edit_keys, read_tasks, task_texts
 from corpus.deduplicate import drop_near_duplicates, hash_words, normalized_words, words_that_count
 from corpus.describe import FACTS, UNDATED
-from corpus.minhash import BANDS, ROWS, candidate_pairs, hash_shingles, sign
+from corpus.minhash import (
+    BANDS,
+    ROWS,
+    FindPairs,
+    candidate_pairs,
+    hash_shingles,
+    read_pairs,
+    sign,
+    write_signatures,
+)
+from corpus.shards import TokenizedDocument, TokenShards, write_shard
 from tests.corpus.conftest import make_post, pack_lines
 
 VOCABULARY = [f"w{number}" for number in range(3000)]
@@ -75,6 +87,41 @@ def test_signatures_estimate_the_similarity_of_3_grams() -> None:
         errors.append((sign(words) == sign(other)).mean() - len(grams[0] & grams[1]) / len(grams[0] | grams[1]))
     assert abs(float(np.mean(errors))) < 0.01
     assert float(np.std(errors)) < 0.07
+
+
+def test_more_chunks_than_files_may_be_open(tmp_path: Path) -> None:
+    random = np.random.default_rng(4)
+    texts = [random_words(random, 30) for _ in range(240)]
+    texts[239] = texts[0]
+    for chunk in range(120):
+        signatures = [sign(words) for words in texts[2 * chunk : 2 * chunk + 2]]
+        write_signatures(tmp_path / f"{chunk:05d}.signatures", signatures)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, hard))
+    try:
+        list(FindPairs(tmp_path, [2] * 120, tmp_path / "pairs", 0.42).run(iter([])))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert read_pairs(tmp_path / "pairs").tolist() == [[0, 239]]
+
+
+@pytest.mark.parametrize("may_raise", [True, False])
+def test_more_shards_than_files_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, may_raise: bool) -> None:
+    for number in range(120):
+        write_shard(tmp_path / "tokens" / "train", number, [TokenizedDocument("t3_a", [number])], 1000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 20, hard))
+    try:
+        if may_raise:
+            shards = TokenShards(tmp_path, "train")
+            assert [shards[place].tolist() for place in range(120)] == [[number] for number in range(120)]
+        else:
+            with monkeypatch.context() as patch:
+                patch.setattr("corpus.shards._allow_open_files", lambda _: None)
+                with pytest.raises(UserError, match="120 shards are more files than a program may open"):
+                    TokenShards(tmp_path, "train")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_a_signature_is_the_same_on_every_machine_and_day() -> None:
@@ -260,6 +307,50 @@ def test_a_task_file_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_bytes(b'{"text": "fine"}\n{"text": "caf\xe9"}\n')
     with pytest.raises(UserError, match=r"test\.jsonl:2: not a JSON object"):
         list(task_texts(tmp_path))
+
+
+def test_a_task_of_any_splits_is_compared_with_and_none_is_passed_over(tmp_path: Path) -> None:
+    whole, cut, packed, other = (tmp_path / name for name in ("whole", "cut", "packed", "other"))
+    for task in (whole, cut, packed, other):
+        task.mkdir()
+    (whole / "test.jsonl").write_text('{"text": "one"}\n')
+    (cut / "train.jsonl").write_text('{"text": "two"}\n')  # fine-tuning cuts its test split from it
+    (packed / "train.ndjson.gz").write_bytes(gzip.compress(b'{"text": "three"}\n'))
+    (other / "notes.txt").write_text("no task")
+    (tmp_path / "README.md").write_text("no task")
+    tasks = read_tasks([str(tmp_path / "*")])
+    assert tasks == {"whole": whole, "cut": cut, "packed": packed}
+    assert [text for task in tasks.values() for text in task_texts(task)] == ["two", "three", "one"]
+    for name in ("train.csv", "test.parquet", "validation.tsv.gz", "train.json"):
+        (other / name).write_text("text,labels\n")
+        with pytest.raises(UserError, match=rf"{name}: texts are compared with .jsonl"):
+            read_tasks([str(tmp_path / "*")])
+        (other / name).unlink()
+    with pytest.raises(UserError, match="no task folder"):
+        read_tasks([str(other)])
+
+
+@pytest.mark.parametrize("change", ["added", "edited"])
+def test_a_build_goes_on_with_the_tasks_that_it_began_with(
+    build: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / "tasks" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tasks" / name / "train.jsonl").write_text(json.dumps({"text": text}) + "\n")
+
+    write("first", "some words of a task")
+    (tmp_path / "RS.jsonl").write_bytes(pack_lines(make_post(number) for number in range(40)))
+    options = {"decontaminate_against": [str(tmp_path / "tasks" / "*")]}
+    with monkeypatch.context() as patch:
+        patch.setattr("corpus.build_corpus.Finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build([tmp_path / "RS.jsonl"], **options)
+    write("first" if change == "edited" else "second", "other words of another task")
+    with pytest.raises(UserError, match="tasks of decontaminate_against are not those of the interrupted build"):
+        build([tmp_path / "RS.jsonl"], **options)
 
 
 def test_tasks_of_one_name_are_told_apart_and_none_is_left_out(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from datatrove.pipeline.base import PipelineStep
 
 from configs.errors import UserError
 from configs.manifest import read_manifest
+from corpus import executors
 from corpus.config import CorpusRecipe
 from corpus.engine import run_step, step_counts, step_usage
 from corpus.executors import completed_tasks, run_tasks
@@ -94,6 +95,67 @@ def test_a_refused_job_is_told_in_two_lines(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     with pytest.raises(UserError, match="sbatch refused the job"):
         run_tasks(recipe(executor="slurm"), [Count()], 2, tmp_path / "log", lambda _: None)
+
+
+def test_a_busy_slurm_controller_is_not_taken_for_the_end_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`squeue` fails, then forgets the job once, then knows it again; the tasks end after that."""
+    log, calls = tmp_path / "log", tmp_path / "calls"
+    squeue = tmp_path / "squeue"
+    squeue.write_text(
+        f"""#!/bin/sh
+        echo >> {calls}
+        case $(wc -l < {calls}) in
+            1|2|3|4) echo "slurm_load_jobs error: Unable to contact slurm controller" >&2; exit 1;;
+            5) exit 0;;
+            6) echo "42 main";;
+            *) mkdir -p {log}/completions; touch {log}/completions/00000 {log}/completions/00001; exit 0;;
+        esac
+        """
+    )
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(executors.SlurmTasks, "launch_job", lambda self: setattr(self, "job_id", "42"))
+    for name in ("SECONDS_BETWEEN_QUEUE_CHECKS", "SECONDS_BETWEEN_CHECKS"):
+        monkeypatch.setattr(executors, name, 0.05)
+    run_tasks(recipe(executor="slurm"), [Count()], 2, log, lambda _: None)
+    assert completed_tasks(log) == {0, 1}
+    assert len(calls.read_text()) >= 7
+
+
+@pytest.mark.parametrize("script", ["exit 0", "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1"])
+def test_a_job_that_slurm_forgets_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\n{script}\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(executors.SlurmTasks, "launch_job", lambda self: setattr(self, "job_id", "42"))
+    for name in ("SECONDS_BETWEEN_QUEUE_CHECKS", "SECONDS_BETWEEN_CHECKS"):
+        monkeypatch.setattr(executors, name, 0.01)
+    with pytest.raises(UserError, match="2 of 2 tasks ended without being complete"):
+        run_tasks(recipe(executor="slurm"), [Count()], 2, tmp_path / "log", lambda _: None)
+
+
+def test_ray_is_told_to_report_its_use_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise RuntimeError(os.environ["RAY_USAGE_STATS_ENABLED"])
+
+    ray = type(sys)("ray")
+    ray.is_initialized, ray.init = lambda: False, init  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
+    with pytest.raises(RuntimeError, match="1"):  # whoever asks for it gets it
+        run_tasks(recipe(executor="ray"), [Count()], 2, tmp_path, lambda _: None)
+    monkeypatch.delenv("RAY_USAGE_STATS_ENABLED")
+    with pytest.raises(RuntimeError, match="0"):
+        run_tasks(recipe(executor="ray"), [Count()], 2, tmp_path, lambda _: None)
+
+
+def test_finished_tasks_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(executors, "completed_tasks", lambda folder: calls.append(folder) or set(range(50)))
+    run_tasks(recipe(), [Count()], 50, tmp_path, lambda _: None)
+    assert len(calls) == 1
 
 
 def test_without_ray_the_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

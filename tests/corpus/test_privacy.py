@@ -1,11 +1,14 @@
 import json
 import os
 import pickle
+import shutil
 import stat
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -146,6 +149,37 @@ def test_a_tampered_locked_dump_stops_the_build(build: Build, dump: Path, key: P
     locked.write_bytes(content)
     with pytest.raises(UserError, match="cut or was changed"):
         build([locked], vault_key=str(key))
+
+
+@pytest.mark.parametrize("died", [False, True])
+def test_a_locked_file_that_fails_to_open_does_not_hang_its_reader(
+    tmp_path: Path, key: Path, monkeypatch: pytest.MonkeyPatch, died: bool
+) -> None:
+    vault, path = Vault(key), tmp_path / "a.jsonl"
+    path.write_bytes(os.urandom(300_000))
+    locked = vault.lock_file(path)
+    if died:
+        monkeypatch.setattr(threading, "excepthook", lambda _: None)
+        monkeypatch.setattr(
+            vault, "_pyrage", mock.Mock(DecryptError=OSError, decrypt_io=mock.Mock(side_effect=ValueError))
+        )
+    else:
+        locked.unlink()
+    failure: list[UserError] = []
+
+    def read() -> None:
+        with pytest.raises(UserError) as caught:
+            list(vault.unlock_blocks(locked))
+        failure.append(caught.value)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(timeout=20)
+    assert [error.what for error in failure] == [
+        "this locked file is cut or was changed; nothing of it is used"
+        if died
+        else "cannot be opened (No such file or directory)"
+    ]
 
 
 def test_another_key_is_told_from_damage(tmp_path: Path, key: Path) -> None:
@@ -324,6 +358,54 @@ def test_a_later_build_never_brings_erased_posts_back(build: Build, tmp_path: Pa
     assert len(all_ids(later)) == 199
 
 
+@pytest.mark.parametrize("where", ["Build._seal_canaries", "Build._report", "write_manifest", "finish_run_folder"])
+def test_what_is_erased_while_a_build_waits_to_be_continued_stays_out(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    path = tmp_path / "RS.jsonl"
+    repost = make_post(3, id="repost", created_utc=1_700_000_000, title="again")
+    path.write_bytes(pack_lines([*(make_post(number) for number in range(200)), repost]))
+    keys = {name: tmp_path / name for name in ("keys", "keys_of_expected")}
+    author = hash_author(load_author_key(keys["keys"]), "writer_5")
+    shutil.copytree(keys["keys"], keys["keys_of_expected"])
+    Tombstones(keys["keys_of_expected"]).add(["t3_p3", author])
+    expected = build([path], "expected", chunk_documents=40, keys_dir=str(keys["keys_of_expected"]))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"corpus.build_corpus.{where}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build([path], chunk_documents=40)
+    Tombstones(keys["keys"]).add(["t3_p3", author])
+    corpus = build([path], chunk_documents=40)
+    assert "t3_p3" not in all_ids(corpus)
+    assert author not in {row["author_hash"] for row in all_rows(corpus)}
+    assert verify_folder(corpus, stage="corpus") == []
+    if where.startswith("Build."):  # later there is nothing to decide anew with: copies by others stay
+        assert all_rows(corpus) == all_rows(expected)
+        assert read_manifest(corpus).counts["dropped"] == read_manifest(expected).counts["dropped"]
+
+
+def test_a_post_that_one_file_calls_deleted_goes_from_every_file(build: Build, tmp_path: Path) -> None:
+    posts = [make_post(number) for number in range(200)]
+    marks = [
+        {"selftext": "[deleted]"},
+        {"selftext": "[removed]", "removed_by_category": "moderator"},
+        {"_meta": {"was_deleted_later": True}},
+        {"author": "[deleted]"},
+        {"selftext": "short"},  # dropped for what it is: its other copy stays
+    ]
+    repost = make_post(0, id="repost", created_utc=1_700_000_000)
+    first, second = tmp_path / "RS_1.jsonl", tmp_path / "RS_2.jsonl"
+    first.write_bytes(pack_lines([*posts, repost]))
+    second.write_bytes(pack_lines(post | mark for post, mark in zip(posts, marks, strict=False)))
+    kept = all_ids(build([first, second], chunk_documents=40))
+    assert {post["id"] for post in posts} - {name.removeprefix("t3_") for name in kept} == {"p0", "p1", "p2", "p3"}
+    assert "t3_repost" not in kept
+    assert "t3_p3" in all_ids(build([first, second], "accounts", deleted_accounts="keep"))
+
+
 def test_the_proof_is_signed_and_chained(corpus: Path, tmp_path: Path) -> None:
     erase(corpus, tmp_path / "keys", ids=["t3_p45"])
     erase(corpus, tmp_path / "keys", ids=["t3_p99"])
@@ -426,6 +508,34 @@ def test_bad_requests(corpus: Path, arguments: list[str], message: str) -> None:
         erase_program.main(["--corpus", str(corpus), *arguments], "erase")
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mistyped", "keys folder of this corpus is not here"),
+        ("empty", "holds no keys"),
+        ("other", "keys of other corpora"),
+    ],
+)
+@pytest.mark.parametrize("program", [erase_program.main, erase_program.resync])
+def test_tombstones_go_where_later_builds_look(
+    corpus: Path, tmp_path: Path, name: str, message: str, program: Callable[[list[str], str], None]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    load_author_key(tmp_path / "other")
+    what = [] if program is erase_program.resync else ["--author_hash", "0" * 32]
+    with pytest.raises(UserError, match=message):
+        program(["--corpus", str(corpus), "--keys_dir", str(tmp_path / name), *what], "erase")
+    assert not (tmp_path / "mistyped").exists()
+    assert not list(tmp_path.glob("*/tombstones.jsonl"))
+
+
+def test_an_author_key_that_was_removed_does_not_end_erasure(corpus: Path, tmp_path: Path) -> None:
+    erase(corpus, tmp_path / "keys", ids=["t3_p45"])
+    (tmp_path / "keys" / "author.key").unlink()
+    erase_program.main(["--corpus", str(corpus), "--author_hash", "0" * 32], "erase")
+    assert len(Tombstones(tmp_path / "keys")) == 2
+
+
 def test_a_bad_line_of_ids_is_named(tmp_path: Path) -> None:
     (tmp_path / "ids").write_text("t3_a\nhttps://example.org\n")
     with pytest.raises(UserError, match="ids:2: not a post id"):
@@ -460,13 +570,16 @@ def test_a_corpus_that_is_not_there_is_named(tmp_path: Path, program: Callable[[
         program(["--corpus", str(tmp_path / "mistyped"), "--keys_dir", str(tmp_path), *what], "erase")
 
 
-def stand_in_for_reddit(monkeypatch: pytest.MonkeyPatch, gone: list[str]) -> list[str]:
+def stand_in_for_reddit(monkeypatch: pytest.MonkeyPatch, gone: list[str], failing_at: str = "") -> list[str]:
     """Answer `find_gone`; returns the list that will hold what was asked."""
     asked: list[str] = []
 
-    def find_gone(ids: list[str]) -> list[str]:
+    def find_gone(ids: list[str], *, accounts: bool) -> list[str]:
+        assert accounts  # as the corpus was built
         asked.extend(ids)
-        return gone
+        if failing_at in ids:
+            raise UserError("Reddit has not answered for 60 minutes")
+        return [name for name in ids if name in gone]
 
     reddit_api = type(sys)("corpus.reddit_api")
     reddit_api.find_gone = find_gone  # type: ignore[attr-defined]
@@ -480,3 +593,13 @@ def test_resync_erases_what_is_gone(corpus: Path, monkeypatch: pytest.MonkeyPatc
     erase_program.resync(["--corpus", str(corpus)], "resync")
     assert set(asked) == ids
     assert all_ids(corpus) == ids - {"t3_p45"}
+
+
+def test_what_resync_found_before_a_failure_is_erased(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = erase_program.list_ids(corpus)
+    monkeypatch.setattr(erase_program, "RESYNC_POSTS", 50)
+    stand_in_for_reddit(monkeypatch, gone=[ids[10], ids[60], ids[120]], failing_at=ids[110])
+    with pytest.raises(UserError, match="has not answered"):
+        erase_program.resync(["--corpus", str(corpus)], "resync")
+    assert all_ids(corpus) == set(ids) - {ids[10], ids[60]}
+    assert verify_folder(corpus, stage="corpus") == []
