@@ -19,6 +19,7 @@ from configs.checkpoints import load_best, remove_checkpoints
 from configs.console import Progress
 from configs.errors import UserError
 from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
+from configs.processor import use_own_cores
 from configs.run_folder import finish_run_folder, open_run_folder, working_folder, write_atomically
 from dialogue.base_responders import load_responder, processor_has_bf16
 from dialogue.config import DialogueRecipe

@@ -13,7 +13,7 @@ import torch
 
 from configs.manifest import now, write_manifest
 from configs.recipe import StageRecipe, dump_recipe
-from release.evidence import AuditResult, Evidence, Measure, evidence_text
+from release.evidence import FORMAT, AuditResult, Evidence, Measure, evidence_text
 from studio.config import StudioOptions
 
 WORDS = [
@@ -115,7 +115,7 @@ def make_audits(folder: Path) -> None:
     measures += [Measure(f"exposure_{band}x_excess", 0, -1, 1, 0.95, 64) for band in (1, 4)]
     counts = {"canaries_0x": 64, "canaries_1x": 64, "canaries_4x": 64}
     evidence = Evidence(
-        format=1, kind="encoder", fingerprint="0", weights={}, model_manifest_sha256="0", base_model="base",
+        format=FORMAT, kind="encoder", fingerprint="0", weights={}, model_manifest_sha256="0", base_model="base",
         base_fingerprint="0", data_sha256=["0"], code_revision="0", audit_code_sha256="0", measured_at=now(),
         audits=[AuditResult("canary_exposure", "measured", measures=measures, counts=counts)],
     )  # fmt: skip
