@@ -47,7 +47,7 @@ def make_older(run: Path) -> dict[str, Any]:
 
 def several_processes(patch: pytest.MonkeyPatch) -> None:
     """Make a step twice as large, as a second process would."""
-    patch.setattr("pretrain.training_loop.accumulation_steps", lambda recipe, world_size: 2)
+    patch.setattr("pretrain.config.PretrainRecipe.accumulation_steps", lambda recipe, world_size: 2)
 
 
 @pytest.mark.parametrize(
