@@ -4,6 +4,8 @@ A user can mend a wrong key, a missing file or a full disk; a defect of ours kee
 """
 
 import errno
+import os
+import select
 import sys
 from collections.abc import Callable
 
@@ -32,14 +34,17 @@ class UserError(Exception):
 def run_program(program: Callable[[], None]) -> int:
     """Run `program` and return the process's exit code: 0, 2 (user error, disk full) or 130 (Ctrl-C).
 
-    Anything else propagates with its traceback.
+    Whoever reads standard output may go before its end, as `head` does. Anything else propagates with its traceback.
     """
     try:
         program()
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return USER_ERROR_EXIT_CODE
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_gone():
+            return 0
         if error.errno not in DISK_FULL_ERRNOS:
             raise
         where = f"{error.filename}: " if error.filename else ""
@@ -49,6 +54,18 @@ def run_program(program: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         return INTERRUPTED_EXIT_CODE
-    except BrokenPipeError:
-        return 0
     return 0
+
+
+def _reader_has_gone() -> bool:
+    """Whether nobody reads standard output any more (the broken pipe may be another); drops what still waits for it."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):  # no file
+        return False
+    look = select.poll()
+    look.register(output, 0)
+    has_gone = any(event & (select.POLLERR | select.POLLHUP) for _, event in look.poll(0))
+    if has_gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # or Python's own flush at the end would fail
+    return has_gone

@@ -1,4 +1,7 @@
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +36,21 @@ def test_a_defect_of_ours_keeps_its_traceback():
 
 def test_success_is_zero():
     assert run_program(lambda: None) == 0
+
+
+@pytest.mark.parametrize(("unbuffered", "rows"), [("", 1), ("", 100_000), ("1", 1)])
+def test_a_reader_that_goes_early_ends_without_a_traceback(monkeypatch, unbuffered, rows):
+    """As `head` does: when all that was printed is flushed at the end, or at a print in the middle."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    program = f"for _ in range({rows}): print('a line')"
+    code = f"import sys; from configs.errors import run_program; sys.exit(run_program(lambda: exec({program!r})))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run([sys.executable, "-c", code], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (process.returncode, process.stderr) == (0, b"")
+
+
+def test_another_broken_pipe_keeps_its_traceback():
+    with pytest.raises(BrokenPipeError):
+        run_program(lambda: raise_(BrokenPipeError(errno.EPIPE, "a worker has gone")))
