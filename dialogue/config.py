@@ -25,10 +25,10 @@ class DialogueRecipe(StageRecipe):
     """Part of the conversations without an official split that the evidence is measured on."""
     context_turns: int = 5
     """Turns before a reply that the model reads."""
-    condition_on_emotion: bool = True
-    """Put the emotion label, where a data set has one, before the conversation."""
+    condition_on_emotion: bool = False
+    """Train with the emotion label, where a data set has one, before the conversation; evidence and chat go without."""
     condition_on_situation: bool = False
-    """Put the situation, where a data set has one, before the conversation."""
+    """Train with the situation, where a data set has one, before the conversation; evidence and chat go without."""
     max_seq_length: int = 256
     """Longest example in tokens; the oldest turns give way first."""
     tuning: Tuning = "full"

@@ -5,7 +5,8 @@
 - `esconv`: the JSON of ESConv (arXiv:2106.01144). The supporter is the responder; `emotion_type` and `situation`.
 - `counsel_chat`: counsel-chat as CSV or JSONL. A question and its answers; answers to one question stay together.
 - `jsonl`: `{"id", "turns": [{"role": "user" | "assistant", "text"}], "emotion"?, "situation"?, "split"?, "group"?}`
-  a line, or `{"id", "context": [texts], "response": text, ...}`, whose last context turn is the user's.
+  a line, or `{"id", "context": [texts], "response": text, ...}`, whose last context turn is the user's; earlier replies
+  stand in rows of their own.
 
 Unreadable records are counted by reason and line, never quoted.
 """
@@ -17,7 +18,7 @@ import itertools
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,17 @@ class Utterance(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Conversation:
-    """A conversation and what is known about it; `group` names what must not be torn between splits."""
+    """A conversation and what is known about it.
+
+    Attributes:
+        id: its name in the data set.
+        group: what must not be torn between splits.
+        turns: what was said, oldest first.
+        emotion: the data set's label, if it has one.
+        situation: the data set's description, if it has one.
+        split: the official split, if there is one.
+        answers_last_only: whether its earlier replies stand in conversations of their own.
+    """
 
     id: str
     group: str
@@ -47,6 +58,7 @@ class Conversation:
     emotion: str = ""
     situation: str = ""
     split: str = ""
+    answers_last_only: bool = False
 
 
 @dataclasses.dataclass
@@ -84,7 +96,7 @@ def read_conversations(specification: str) -> Reading:
                 continue
             turns = tuple(Utterance(turn.role, " ".join(turn.text.split())) for turn in conversation.turns)
             turns = tuple(turn for turn in turns if turn.text)
-            if not any(turn.role == "assistant" for turn in turns[1:]):
+            if not any(turn.role == "assistant" for turn in from_the_person(turns)):
                 reading.left_out["no reply to anything"] += 1
                 continue
             reading.conversations.append(dataclasses.replace(conversation, turns=turns))
@@ -97,13 +109,25 @@ def read_conversations(specification: str) -> Reading:
     return reading
 
 
+def from_the_person(context: Sequence[Utterance]) -> tuple[Utterance, ...]:
+    """Return the turns from the person's first on: many chat templates refuse a conversation that begins otherwise."""
+    return tuple(itertools.dropwhile(lambda turn: turn.role == "assistant", context))
+
+
 def split_conversations(
     conversations: list[Conversation], *, validation_fraction: float, test_fraction: float, seed: int
 ) -> dict[str, list[Conversation]]:
-    """Keep official splits; put the rest into splits by a hash of seed and group, so no group is torn apart."""
+    """Keep official splits; put the rest into splits by a hash of seed and group, so no group is torn apart.
+
+    A group that several official splits claim goes to the first of them in `SPLITS`: what is trained on is no test.
+    """
+    official: dict[str, str] = {}
+    for conversation in conversations:
+        claims = {conversation.split, official.get(conversation.group, "")}
+        official[conversation.group] = next((name for name in SPLITS if name in claims), "")
     splits: dict[str, list[Conversation]] = {name: [] for name in SPLITS}
     for conversation in conversations:
-        split = conversation.split
+        split = official[conversation.group]
         if not split:
             digest = hashlib.sha256(f"{seed} {conversation.group}".encode()).digest()
             place = int.from_bytes(digest[:8]) / 2**64
@@ -203,7 +227,8 @@ def _counsel_chat(path: Path, left_out: Counter[str]) -> Iterator[Conversation]:
 
 def _jsonl(path: Path, left_out: Counter[str]) -> Iterator[Conversation]:
     for number, row in _rows(path, left_out):
-        turns = _generic_turns(row)
+        in_rows = _context_and_response(row)
+        turns = in_rows or _generic_turns(row)
         if turns is None:
             left_out["neither turns nor context and response"] += 1
             continue
@@ -216,15 +241,20 @@ def _jsonl(path: Path, left_out: Counter[str]) -> Iterator[Conversation]:
             emotion=str(row.get("emotion") or ""),
             situation=str(row.get("situation") or ""),
             split=SPLIT_NAMES.get(str(row.get("split") or ""), ""),
+            answers_last_only=in_rows is not None,
         )
 
 
-def _generic_turns(row: dict[str, Any]) -> tuple[Utterance, ...] | None:
+def _context_and_response(row: dict[str, Any]) -> tuple[Utterance, ...] | None:
     context, response = row.get("context"), row.get("response")
-    if isinstance(context, list) and context and isinstance(response, str):
-        texts = [str(text) for text in context]
-        roles = ["assistant" if (len(texts) - index) % 2 == 0 else "user" for index in range(len(texts))]
-        return (*map(Utterance, roles, texts), Utterance("assistant", response))
+    if not isinstance(context, list) or not context or not isinstance(response, str) or not response.strip():
+        return None
+    texts = [str(text) for text in context]
+    roles = ["assistant" if (len(texts) - index) % 2 == 0 else "user" for index in range(len(texts))]
+    return (*map(Utterance, roles, texts), Utterance("assistant", response))
+
+
+def _generic_turns(row: dict[str, Any]) -> tuple[Utterance, ...] | None:
     turns = row.get("turns")
     if not isinstance(turns, list) or not turns:
         return None

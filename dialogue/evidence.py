@@ -83,7 +83,7 @@ def answer_metrics(
         metrics["similarity"] = float(np.mean(similarity(answers, references)))
     if emotions is not None:
         wanted = [
-            reply.emotion or found
+            reply.labelled_emotion or found
             for reply, found in zip(replies, emotions([r.context[-1].text for r in replies]), strict=True)
         ]
         metrics["emotion_match"] = float(np.mean([a == b for a, b in zip(wanted, emotions(answers), strict=True)]))

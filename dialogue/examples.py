@@ -1,8 +1,8 @@
 """Turn conversations into training examples: what the model reads, and the one reply it is asked for.
 
-Every turn of the responder but an opening one is an example: the turns before it (at most `context_turns`), under a
-line that says who speaks and, where known, the emotion and the situation. Only the reply's tokens (and its end mark)
-are labels; everything before is -100, so that the model learns to answer, not to complain.
+Every turn of the responder but an opening one is an example: the turns before it (at most `context_turns`, the first
+of them the person's), under a line that says who speaks and, if asked, the emotion and the situation. Only the reply's
+tokens (and its end mark) are labels; everything before is -100, so that the model learns to answer, not to complain.
 
 B = examples in a batch, T = tokens of the longest of them.
 """
@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 
+from configs.errors import UserError
 from dialogue.config import DialogueRecipe
-from dialogue.conversations import Conversation, Utterance
+from dialogue.conversations import Conversation, Utterance, from_the_person
 
 IGNORED = -100
 INSTRUCTION = (
@@ -25,13 +27,23 @@ INSTRUCTION = (
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reply:
-    """One reply to learn or to measure, with what came before it."""
+    """One reply to learn or to measure, with what came before it.
+
+    Attributes:
+        id: the conversation's and the reply's place in it.
+        context: the turns before it.
+        text: what was really answered.
+        emotion: what the prompt says of the emotion.
+        situation: what the prompt says of the situation.
+        labelled_emotion: the data set's emotion, whether or not the prompt says it.
+    """
 
     id: str
     context: tuple[Utterance, ...]
     text: str
     emotion: str = ""
     situation: str = ""
+    labelled_emotion: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,18 +59,26 @@ def replies(conversations: Sequence[Conversation], recipe: DialogueRecipe) -> li
     """Return every reply of the responder that answers something."""
     found = []
     for conversation in conversations:
+        last = len(conversation.turns) - 1
         for place, turn in enumerate(conversation.turns):
-            if turn.role == "assistant" and place > 0:
+            context = from_the_person(conversation.turns[max(0, place - recipe.context_turns) : place])
+            if turn.role == "assistant" and context and (place == last or not conversation.answers_last_only):
                 found.append(
                     Reply(
                         id=f"{conversation.id}/{place}",
-                        context=conversation.turns[max(0, place - recipe.context_turns) : place],
+                        context=context,
                         text=turn.text,
                         emotion=conversation.emotion if recipe.condition_on_emotion else "",
                         situation=conversation.situation if recipe.condition_on_situation else "",
+                        labelled_emotion=conversation.emotion,
                     )
                 )
     return found
+
+
+def as_served(reply: Reply) -> Reply:
+    """Return a reply asked for as in a chat, where nobody names the emotion or the situation."""
+    return dataclasses.replace(reply, emotion="", situation="")
 
 
 def messages(context: Sequence[Utterance], emotion: str = "", situation: str = "") -> list[dict[str, str]]:
@@ -75,25 +95,28 @@ def messages(context: Sequence[Utterance], emotion: str = "", situation: str = "
 def prompt_ids(
     tokenizer: Any, context: Sequence[Utterance], longest: int, *, emotion: str = "", situation: str = ""
 ) -> list[int]:
-    """Return the ids of a prompt of at most `longest` tokens; the oldest turns give way first, then their starts."""
-    kept = list(context)
+    """Return the ids of a prompt of at most `longest` tokens; the oldest turns give way first, then their starts.
+
+    Raises:
+        UserError: the tokenizer's chat template refuses the conversation.
+    """
+    kept = from_the_person(context)
     while True:
-        text = tokenizer.apply_chat_template(
-            messages(kept, emotion, situation), tokenize=False, add_generation_prompt=True
-        )
+        text = _written(tokenizer, messages(kept, emotion, situation), asks=True)
         ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) <= longest:
             return ids
-        if len(kept) <= 1:
+        shorter = from_the_person(kept[1:])
+        if not shorter:
             return ids[-longest:]
-        kept = kept[1:]
+        kept = shorter
 
 
 def encode_reply(tokenizer: Any, reply: Reply, max_seq_length: int) -> EncodedReply:
     """Encode prompt and reply into at most `max_seq_length` tokens; a reply cut short gets no end mark."""
     turn = Utterance("assistant", reply.text)
-    with_reply = tokenizer.apply_chat_template(messages([*reply.context, turn]), tokenize=False)
-    prompt = tokenizer.apply_chat_template(messages(reply.context), tokenize=False, add_generation_prompt=True)
+    with_reply = _written(tokenizer, messages([*reply.context, turn]), asks=False)
+    prompt = _written(tokenizer, messages(reply.context), asks=True)
     answer = with_reply[len(prompt) :].rstrip("\n")
     all_ids = tokenizer(answer, add_special_tokens=False)["input_ids"]
     answer_ids = all_ids[: max_seq_length // 2]
@@ -116,3 +139,15 @@ def collate(encoded: Sequence[EncodedReply], pad_token_id: int) -> dict[str, tor
         attention_mask_BT[row, :length] = 1
         labels_BT[row, example.reply_start : length] = ids[example.reply_start :]
     return {"input_ids": input_ids_BT, "attention_mask": attention_mask_BT, "labels": labels_BT}
+
+
+def _written(tokenizer: Any, conversation: list[dict[str, str]], *, asks: bool) -> str:
+    """Return a conversation in the tokenizer's chat format, with the beginning of a reply if one is asked for."""
+    try:
+        text: str = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=asks)
+    except TemplateError as error:  # its message is the template's own
+        raise UserError(
+            f"the tokenizer's chat template refuses a conversation ({error})",
+            fix="Choose a model whose template takes instructions (a system message).",
+        ) from error
+    return text

@@ -1,11 +1,13 @@
 """Generate answers: one at a time with its tokens as they come, or many at once for the evidence."""
 
+import queue
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from configs.errors import UserError
 from dialogue.conversations import Utterance
 from dialogue.examples import Reply, prompt_ids
 
@@ -25,6 +27,9 @@ def stream_answer(
         context: the conversation so far, the person's turn last.
         max_new_tokens: longest answer.
         longest_prompt: longest prompt in tokens; the oldest turns give way first.
+
+    Raises:
+        UserError: the model failed or gave no word for two minutes, or its chat template refuses the conversation.
     """
     from transformers import TextIteratorStreamer
 
@@ -37,28 +42,39 @@ def stream_answer(
         "pad_token_id": tokenizer.pad_token_id, "streamer": streamer, **SAMPLING,
     }  # fmt: skip
 
+    failures: list[Exception] = []
+
     def work() -> None:
         try:
             with torch.inference_mode():
                 model.generate(**arguments)
+        except Exception as error:  # noqa: BLE001  # nobody hears of an exception in a thread
+            failures.append(error)
         finally:
             streamer.end()  # a failure must not leave the reader waiting
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    yield from streamer
-    thread.join()
+    try:
+        yield from streamer
+    except queue.Empty as error:
+        failures.append(error)
+    else:
+        thread.join()
+    if failures:
+        raise UserError(
+            f"the model gave no answer ({type(failures[0]).__name__})", fix="Try again, or begin a new conversation."
+        ) from failures[0]
 
 
 def generate_answers(
     model: Any, tokenizer: Any, replies: Sequence[Reply], *, batch_size: int, max_new_tokens: int, longest_prompt: int
 ) -> Iterator[list[str]]:
-    """Yield greedy answers to the contexts of `replies`, one batch after the other."""
+    """Yield greedy answers to the contexts of `replies` as a chat would ask, one batch after the other."""
     device = next(model.parameters()).device
     for start in range(0, len(replies), batch_size):
         prompts = [
-            prompt_ids(tokenizer, reply.context, longest_prompt, emotion=reply.emotion, situation=reply.situation)
-            for reply in replies[start : start + batch_size]
+            prompt_ids(tokenizer, reply.context, longest_prompt) for reply in replies[start : start + batch_size]
         ]
         longest = max(map(len, prompts))
         # Padded on the left: generation goes on at the right end.

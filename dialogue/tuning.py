@@ -25,7 +25,7 @@ from dialogue.base_responders import load_responder, processor_has_bf16
 from dialogue.config import DialogueRecipe
 from dialogue.conversations import Conversation, choose, read_conversations, split_conversations
 from dialogue.evidence import answer_metrics, load_emotions, load_similarity, perplexity_per_word
-from dialogue.examples import EncodedReply, Reply, encode_reply, replies
+from dialogue.examples import EncodedReply, Reply, as_served, encode_reply, replies
 from dialogue.generation import generate_answers
 from dialogue.report import render_html, render_markdown
 from dialogue.training import Trainer
@@ -89,6 +89,7 @@ def load_replies(recipe: DialogueRecipe) -> tuple[dict[str, list[Reply]], dict[s
     parts = {split: replies(found, recipe) for split, found in splits.items()}
     # Which replies a smaller evaluation takes must not depend on the order of the files.
     for split in ("validation", "test"):
+        parts[split] = [as_served(reply) for reply in parts[split]]
         random.Random(f"{recipe.seed} {split}").shuffle(parts[split])
     parts["validation"] = parts["validation"][: recipe.validation_replies]
     parts["test"] = parts["test"][: PERPLEXITY_REPLIES * recipe.evidence_replies]

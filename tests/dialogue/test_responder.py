@@ -21,6 +21,7 @@ from dialogue.config import DialogueRecipe
 from dialogue.conversations import Conversation, Utterance, choose, read_conversations, split_conversations
 from dialogue.evidence import answer_metrics, perplexity_per_word
 from dialogue.examples import IGNORED, Reply, collate, encode_reply, replies
+from dialogue.generation import generate_answers
 from dialogue.training import Trainer
 
 RECIPES = sorted((CODE_ROOT / "configs" / "dialogue").glob("*.yaml"))
@@ -109,6 +110,54 @@ def test_context_and_response_rows_are_read_from_the_end(tmp_path: Path) -> None
     assert [turn.role for turn in turns] == ["user", "assistant", "user", "assistant"]
 
 
+def test_of_context_and_response_only_the_response_is_a_reply_to_learn(tmp_path: Path) -> None:
+    """The earlier replies stand in rows of their own."""
+    path = tmp_path / "rows.jsonl"
+    said = ["it rained", "oh no", "all day", "poor you", "yes", "what now?"]
+    rows = [{"id": n, "context": said[:n], "response": said[n]} for n in (1, 3, 5)]
+    rows += [{"id": 7, "context": ["hm?", "I fell", "ow"], "response": " "}, {"turns": [{"role": "user", "text": "x"}]}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    reading = read_conversations(f"jsonl:{path}")
+    recipe = DialogueRecipe(output_dir=Path("x"), conversations=[f"jsonl:{path}"])
+    assert [reply.text for reply in replies(reading.conversations, recipe)] == said[1::2]
+    assert reading.left_out == {"neither turns nor context and response": 1, "no reply to anything": 1}
+
+
+def test_a_group_that_several_official_splits_claim_goes_to_the_first() -> None:
+    turns = (Utterance("user", "a"), Utterance("assistant", "b"))
+    claimed = {"one": ("test", "train", ""), "two": ("test", "validation"), "three": ("test",), "four": ("train",)}
+    many = [Conversation(id="x", group=group, turns=turns, split=s) for group, names in claimed.items() for s in names]
+    splits = split_conversations(many, validation_fraction=0.2, test_fraction=0.2, seed=1)
+    found = {split: [conversation.group for conversation in kept] for split, kept in splits.items()}
+    assert found == {"train": ["one", "one", "one", "four"], "validation": ["two", "two"], "test": ["three"]}
+
+
+def test_evidence_asks_as_a_chat_does_and_scores_against_the_data_sets_label(
+    conversations_file: Path, tiny_decoder: Path
+) -> None:
+    recipe = DialogueRecipe(
+        output_dir=Path("x"), conversations=[f"jsonl:{conversations_file}"], condition_on_emotion=True
+    )
+    parts, _ = tuning.load_replies(recipe)
+    assert all(reply.emotion for reply in parts["train"])
+    for reply in parts["validation"] + parts["test"]:
+        assert reply.emotion == ""
+        assert reply.labelled_emotion in ("joyful", "afraid", "sad")
+    tokenizer = load_responder(str(tiny_decoder)).tokenizer
+    told = Reply(id="x", context=parts["test"][0].context, text="oh no", emotion="sad", labelled_emotion="sad")
+    prompts: list[str] = []
+
+    class Model(torch.nn.Linear):
+        def generate(self, input_ids: torch.Tensor, **_: object) -> torch.Tensor:
+            prompts.extend(tokenizer.batch_decode(input_ids))
+            return input_ids
+
+    list(generate_answers(Model(1, 1), tokenizer, [told], batch_size=1, max_new_tokens=1, longest_prompt=500))
+    assert "feels" not in prompts[0]
+    figures = answer_metrics(["oh"], [told], emotions=lambda texts: ["sad" if "oh" in text else "" for text in texts])
+    assert figures["emotion_match"] == 1
+
+
 @pytest.mark.parametrize(
     ("specification", "named"),
     [
@@ -193,6 +242,11 @@ def test_every_answer_but_an_opening_is_an_example(conversations_file: Path) -> 
     found = replies(read_conversations(recipe.conversations[0]).conversations, recipe)
     assert len(found) == 120
     assert all(len(reply.context) == 1 and reply.context[-1].role == "user" for reply in found)
+    two = DialogueRecipe(output_dir=Path("x"), conversations=[f"jsonl:{conversations_file}"], context_turns=2)
+    assert all(
+        reply.context[0].role == "user"
+        for reply in replies(read_conversations(two.conversations[0]).conversations, two)
+    )
 
 
 def test_a_run_from_end_to_end_and_the_same_after_a_kill(
