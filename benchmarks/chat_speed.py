@@ -1,4 +1,4 @@
-"""How long a person waits for the responder's first word: `python -m benchmarks.chat_speed [--model FOLDER] [--json]`.
+"""How long a person waits for the responder's first words: `python -m benchmarks.chat_speed [--model FOLDER] [--json]`.
 
 Made-up conversations of three sizes go through the responder as `mindshift chat` and the studio use it, safety layer
 included. Each is answered several times; figures are medians. Loading happens once, before the first message.
@@ -24,7 +24,7 @@ CONVERSATIONS = {
 
 
 def measure(model: str, rounds: int) -> dict[str, dict[str, float]]:
-    """Return seconds to load, and for each conversation seconds to the first word and words a second after it."""
+    """Return seconds to load, and for each conversation seconds to the first sentence and words a second."""
     started = time.perf_counter()
     responder = Responder.load(model)
     result: dict[str, dict[str, float]] = {"loading": {"seconds": time.perf_counter() - started}}
@@ -39,7 +39,7 @@ def measure(model: str, rounds: int) -> dict[str, dict[str, float]]:
                 words += len(piece.text.split())
             waits.append(first)
             cpu.append(first_cpu)
-            rates.append((words - 1) / max(1e-6, time.perf_counter() - started - first))
+            rates.append(words / (time.perf_counter() - started))
         result[name] = {  # the first round builds kernels
             "first_word_seconds": statistics.median(waits[1:]),
             "first_word_cpu_seconds": statistics.median(cpu[1:]),

@@ -1,6 +1,6 @@
 """`mindshift chat`: talk to a responder in the terminal, or run the safety layer over recorded conversations.
 
-With `--model FOLDER` each line typed is a message; words appear as they are generated, screened on both sides. No
+With `--model FOLDER` each line typed is a message; sentences appear as they are generated, screened on both sides. No
 transcript is kept unless `--transcript FILE` asks for one. With `--screen FILE.jsonl` one `{"id", "turns": [...]}` a
 line goes in (a turn is a string, the user's, or `{"role", "text"}`) and one `{"id", "route", "reasons"}` a line comes
 out, in the same order; nothing else is kept, and no text is ever printed.
@@ -23,8 +23,9 @@ from dialogue.safety import Turn, load_encoder, screen_conversation
 
 WELCOME = (
     "This is a program, not a person, a therapist or a crisis service. It makes mistakes, and it diagnoses nothing.\n"
-    "Nothing you write is kept{kept}. An empty line ends the conversation; /new starts another one."
+    "Nothing you write is kept{kept}. /quit ends the conversation; /new starts another one."
 )
+PROMPT = "you: "
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -83,9 +84,24 @@ def main(arguments: Sequence[str], program: str) -> None:
     from dialogue.responder import Responder
 
     assert options.model is not None
-    if isinstance(sys.stdin, io.TextIOWrapper):  # a byte that is no UTF-8 must not end a conversation
+    # A byte that is no UTF-8, or a character that the terminal lacks, must not end a conversation.
+    if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")
-    talk(Responder.load(options.model), options, sys.stdin, sys.stdout)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    if sys.stdin.isatty():
+        _edit_lines()
+    talk(Responder.load(options.model), options, typed_lines(), sys.stdout)
+
+
+def typed_lines() -> Iterator[str]:
+    """Yield what is typed, line by line, to the end of the input."""
+    while True:
+        try:
+            line = input(PROMPT)
+        except EOFError:
+            return
+        yield line
 
 
 def talk(responder: Any, options: ChatOptions, lines: Iterable[str], output: TextIO) -> None:
@@ -94,7 +110,7 @@ def talk(responder: Any, options: ChatOptions, lines: Iterable[str], output: Tex
     Args:
         responder: a `dialogue.responder.Responder`.
         options: locale and transcript.
-        lines: what the person types.
+        lines: what the person types; whoever yields them prompts for them.
         output: where the answers go.
 
     Raises:
@@ -102,22 +118,24 @@ def talk(responder: Any, options: ChatOptions, lines: Iterable[str], output: Tex
     """
     kept = f" but in {options.transcript}, as you asked" if options.transcript else ""
     with _open_transcript(options.transcript) as transcript:
-        output.write(WELCOME.format(kept=kept) + "\n\nyou: ")
+        output.write(WELCOME.format(kept=kept) + "\n\n")
         output.flush()
         turns: list[Turn] = []
         for line in lines:
             message = line.strip()
-            if not message:
+            if message == "/quit":
                 break
+            if not message:  # between the paragraphs of a pasted text
+                continue
             if message == "/new":
                 turns = []
-                output.write("-- a new conversation --\n\nyou: ")
+                output.write("-- a new conversation --\n\n")
                 output.flush()
                 continue
             turns.append(Turn("user", message))
             output.write("program: ")
             turns.append(Turn("assistant", _answer(responder, turns, options.locale, output)))
-            output.write("\n\nyou: ")
+            output.write("\n\n")
             output.flush()
             if transcript is not None:
                 rows = [{"role": turn.role, "text": turn.text} for turn in turns[-2:]]
@@ -125,6 +143,24 @@ def talk(responder: Any, options: ChatOptions, lines: Iterable[str], output: Tex
                 transcript.write(whole_characters(kept_rows))
                 transcript.flush()
     output.write("\n")
+
+
+def _edit_lines() -> None:
+    """Have lines read by readline: a terminal by itself cuts each at 4,095 bytes, and what it cuts nobody screens.
+
+    Raises:
+        UserError: Python reads the terminal without it.
+    """
+    try:
+        import readline
+    except ImportError:
+        raise UserError("this Python has no readline, without which long messages are cut") from None
+    if not sys.stdout.isatty():
+        raise UserError(
+            "the output is no terminal, and then long messages are cut", fix="Keep it with --transcript FILE instead."
+        )
+    readline.set_auto_history(False)
+    readline.parse_and_bind("set enable-bracketed-paste on")  # pasted paragraphs are one message
 
 
 def _open_transcript(path: Path | None) -> contextlib.AbstractContextManager[TextIO | None]:
@@ -137,27 +173,21 @@ def _open_transcript(path: Path | None) -> contextlib.AbstractContextManager[Tex
 
 
 def _answer(responder: Any, turns: Sequence[Turn], locale: str | None, output: TextIO) -> str:
-    """Write the answer to the last message, or why it gets none; returns what was written."""
-    try:
-        pieces = responder.answer(turns, locale)
-    except UserError as error:  # too long; it stays in the conversation, whose later screening may need it
-        output.write(str(error))
-        return str(error)
-    return _show(pieces, output)
-
-
-def _show(pieces: Iterator[Any], output: TextIO) -> str:
-    """Write the pieces of one answer; returns what stands in the end."""
+    """Write the answer to the last message, or why it gets none; returns what stands in the end."""
     text = ""
-    for piece in pieces:
-        if piece.kind == "words":
-            words = piece.text if text else piece.text.lstrip()
-            text += words
-            output.write(words)
-        else:
-            output.write(("\nprogram: " if text else "") + piece.text)
-            text = piece.text
-        output.flush()
+    try:
+        for piece in responder.answer(turns, locale):
+            if piece.kind == "words":
+                words = piece.text if text else piece.text.lstrip()
+                text += words
+                output.write(words)
+            else:
+                output.write(("\nprogram: " if text else "") + piece.text)
+                text = piece.text
+            output.flush()
+    except UserError as error:  # the message stays in the conversation, whose later screening may need it
+        output.write(("\n" if text else "") + str(error))
+        text = str(error)
     return text
 
 
