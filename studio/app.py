@@ -5,7 +5,6 @@ script only asks the three trying pages' questions and refreshes a running curve
 """
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,17 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from configs.errors import UserError
-from dialogue.responder import Piece
 from dialogue.safety import CHECKED_ON, Turn, helplines
 from studio.config import StudioOptions
 from studio.models import MAX_CHARACTERS, Models
 from studio.report_pages import sections_of
 from studio.run_folders import Run, find_runs
-from studio.sessions import OWN_REQUEST_HEADER, Session, Sessions, cookie_arguments, is_own_host
+from studio.sessions import Session, Sessions, cookie_arguments, is_from_own_page, is_own_host
 
 HERE = Path(__file__).parent
 MAX_BODY_BYTES = 400_000
-TURN_START = re.compile(r'\{\s*"(?:role|text)"\s*:')
+MAX_FORM_BYTES = 10_000
+SIGNED_OUT = "You are not signed in. Sign in on another page, at /sign-in; what is written here stays."
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
     "form-action 'self'; object-src 'none'",
@@ -94,23 +93,19 @@ class Studio:
 
     async def guard(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         """Let nobody past who has not signed in, and no question of a foreign page."""
-        if not is_own_host(request, is_local=self.options.is_local):
-            return Response("This studio answers to this machine's own name only.", status_code=421)
+        if not is_own_host(request, self.options):
+            return Response("This studio answers to its own names only.", status_code=421)
         session = self.sessions.of(request)
-        is_new = session is None
-        session = session or self.sessions.start()
         request.state.session = session
         path = request.url.path
         response: Response
-        if request.method == "POST" and not _is_from_own_page(request):
+        if request.method == "POST" and not is_from_own_page(request, self.options):
             response = JSONResponse({"error": "This request did not come from the studio's own page."}, 403)
-        elif not session.is_in and path != "/sign-in" and not path.startswith("/static/"):
+        elif not self._is_in(session) and path != "/sign-in" and not path.startswith("/static/"):
             is_page = not path.startswith("/api/")
-            response = RedirectResponse("/sign-in", 303) if is_page else JSONResponse({"error": "Sign in first."}, 401)
+            response = RedirectResponse("/sign-in", 303) if is_page else JSONResponse({"error": SIGNED_OUT}, 401)
         else:
             response = await call_next(request)
-        if is_new and not path.startswith("/static/"):
-            response.set_cookie(**cookie_arguments(session))
         for name, value in SECURITY_HEADERS.items():
             response.headers[name] = value
         return response
@@ -122,30 +117,31 @@ class Studio:
 
     async def sign_in(self, request: Request) -> Response:
         """Ask for the password, or check it."""
-        session: Session = request.state.session
         if request.method == "POST":
-            fields = parse_qs((await request.body())[:10_000].decode("utf-8", "replace"))
-            password = fields.get("password", [""])[0]
-            if await run_in_threadpool(self.sessions.sign_in, session, password):
-                response = RedirectResponse("/", 303)
-                response.set_cookie(**cookie_arguments(self.sessions.renew(session)))
-                return response
+            password = (await _fields(request)).get("password", [""])[0]
+            if await run_in_threadpool(self.sessions.is_right, password):
+                return self._let_in("/")
             return self._page(request, "sign_in.html", 401, title="Sign in", failed=True)
         return (
             RedirectResponse("/", 303)
-            if session.is_in
+            if self._is_in(request.state.session)
             else self._page(request, "sign_in.html", title="Sign in", failed=False)
         )
 
     async def sign_out(self, request: Request) -> Response:
         """End the session."""
-        self.sessions.end(request.state.session)
+        session: Session | None = request.state.session
+        if session is not None:
+            self.sessions.end(session)
         return RedirectResponse("/sign-in", 303)
 
     async def acknowledge(self, request: Request) -> Response:
         """Note that this session has agreed to what the gate of a release asks for."""
-        fields = parse_qs((await request.body())[:10_000].decode("utf-8", "replace"))
-        request.state.session.has_acknowledged = set(fields) >= {"diagnosis", "people", "sharing"}
+        agrees = set(await _fields(request)) >= {"diagnosis", "people", "sharing"}
+        session: Session | None = request.state.session
+        if session is None:  # without a password nobody has one before
+            return self._let_in("/fill-mask", has_acknowledged=agrees)
+        session.has_acknowledged = agrees
         return RedirectResponse("/fill-mask", 303)
 
     async def report(self, request: Request) -> Response:
@@ -180,7 +176,7 @@ class Studio:
             lead=lead,
             sources=sources,
             longest=MAX_CHARACTERS,
-            has_acknowledged=request.state.session.has_acknowledged,
+            has_acknowledged=_has_acknowledged(request),
             lines=helplines("crisis", self.options.locale),
             emergency=helplines("emergency", self.options.locale),
             checked_on=CHECKED_ON,
@@ -188,7 +184,7 @@ class Studio:
 
     async def fill_mask(self, request: Request) -> Response:
         """Answer the fill-mask page."""
-        if not request.state.session.has_acknowledged:
+        if not _has_acknowledged(request):
             return JSONResponse({"error": "Read and accept the conditions on the fill-mask page first."}, 403)
         return await self._asked(request, lambda values: self.models.fill_mask(_text(values, "text")))
 
@@ -197,34 +193,34 @@ class Studio:
         return await self._asked(request, lambda values: self.models.classify(_text(values, "text")))
 
     async def chat(self, request: Request) -> Response:
-        """Stream an answer as JSON lines: `{"kind", "text", "route"}`, or `{"error"}`.
-
-        What is too long for an answer is screened all the same, as far as its latest turns were kept.
-        """
-        body, is_whole = await _body(request)
+        """Stream an answer as JSON lines: `{"kind", "text", "route"}`, or `{"error"}`."""
         try:
-            turns = _turns(_object(body)) if is_whole else _latest_turns(body)
+            turns = _turns(await _values(request))
         except UserError as error:
             return JSONResponse({"error": str(error)}, 400)
 
         def lines() -> Iterator[str]:
             try:
-                for piece in self.models.chat(turns) if is_whole else self._screened_only(turns):
+                for piece in self.models.chat(turns):
                     yield json.dumps({"kind": piece.kind, "text": piece.text, "route": piece.route.value}) + "\n"
             except UserError as error:
                 yield json.dumps({"error": str(error)}) + "\n"
 
         return StreamingResponse(lines(), media_type="application/x-ndjson")
 
-    def _screened_only(self, turns: list[Turn]) -> Iterator[Piece]:
-        fixed = self.models.screen(turns)
-        if fixed is None:
-            raise UserError("this conversation is too long", fix="Begin a new one.")
-        yield fixed
-
     async def not_found(self, request: Request, error: Exception) -> Response:
         """Say that there is no such page."""
         return self._page(request, "not_found.html", 404, title="Not found")
+
+    def _is_in(self, session: Session | None) -> bool:
+        return self.sessions.is_open or session is not None
+
+    def _let_in(self, to: str, *, has_acknowledged: bool = False) -> Response:
+        session = self.sessions.start()
+        session.has_acknowledged = has_acknowledged
+        response = RedirectResponse(to, 303)
+        response.set_cookie(**cookie_arguments(session, self.options))
+        return response
 
     async def _asked(self, request: Request, ask: Any) -> Response:
         try:
@@ -234,10 +230,9 @@ class Studio:
             return JSONResponse({"error": str(error)}, 400)
 
     def _page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        session: Session | None = getattr(request.state, "session", None)
         shared = {
             "path": request.url.path,
-            "is_in": session is not None and session.is_in,
+            "is_in": self._is_in(request.state.session),
             "has_password": not self.sessions.is_open,
             "reports": REPORT_PAGES,
             "tries": TRY_PAGES,
@@ -250,32 +245,32 @@ def _page_of(run: Run) -> str:
     return next((name for name, (_, stages, *_rest) in REPORT_PAGES.items() if run.stage in stages), "")
 
 
-def _is_from_own_page(request: Request) -> bool:
-    """A form of ours is same-origin by its Origin header; a script of ours says so with a header of its own."""
-    if request.headers.get(OWN_REQUEST_HEADER) == "1":
-        return True
-    origin = request.headers.get("origin", "")
-    return origin.partition("://")[2] == request.headers.get("host", "")
+def _has_acknowledged(request: Request) -> bool:
+    session: Session | None = request.state.session
+    return session is not None and session.has_acknowledged
 
 
-async def _body(request: Request) -> tuple[bytes, bool]:
-    """Return what was sent, or its last `MAX_BODY_BYTES` bytes, and whether it is all of it."""
-    body, is_whole = b"", True
+async def _body(request: Request, most: int) -> bytes:
+    """Return what was sent; of more than `most` bytes nothing is kept."""
+    body, length = b"", 0
     async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY_BYTES:
-            body, is_whole = body[-MAX_BODY_BYTES:], False
-    return body, is_whole
+        length += len(part)
+        body = body + part if length <= most else b""
+    if length > most:
+        raise UserError("this is too long")
+    return body
+
+
+async def _fields(request: Request) -> dict[str, list[str]]:
+    """Return the fields of a form; one that is too long has none."""
+    try:
+        return parse_qs((await _body(request, MAX_FORM_BYTES)).decode("utf-8", "replace"))
+    except UserError:
+        return {}
 
 
 async def _values(request: Request) -> dict[str, Any]:
-    body, is_whole = await _body(request)
-    if not is_whole:
-        raise UserError("this is too long")
-    return _object(body)
-
-
-def _object(body: bytes) -> dict[str, Any]:
+    body = await _body(request, MAX_BODY_BYTES)
     try:
         values = json.loads(body)
     except ValueError:
@@ -310,17 +305,3 @@ def _turn(turn: Any) -> Turn:
     if not isinstance(turn.get("text"), str):
         raise UserError("a turn has no text")
     return Turn(turn["role"], turn["text"])
-
-
-def _latest_turns(end: bytes) -> list[Turn]:
-    """Return the turns that stand whole in the end of a message that is too long, else all of it as the person's."""
-    text = end.decode("utf-8", "ignore")
-    turns: list[Turn] = []
-    position = 0
-    while start := TURN_START.search(text, position):
-        try:
-            turn, position = json.JSONDecoder().raw_decode(text, start.start())
-            turns.append(_turn(turn))
-        except (ValueError, UserError):
-            position = max(position, start.end())
-    return turns or [Turn("user", text.replace("\\n", "\n"))]

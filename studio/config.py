@@ -3,6 +3,7 @@
 import dataclasses
 import ipaddress
 import os
+import re
 from pathlib import Path
 
 from configs.errors import UserError
@@ -30,6 +31,8 @@ class StudioOptions:
     """Whose helplines are named, such as `en_GB`; without it those of the system's language settings."""
     host: str = "127.0.0.1"
     """Address to listen on; any but this machine's own needs a password."""
+    public_name: str | None = None
+    """Name under which a proxy in front serves the page over https, such as `studio.example.org`; needs a password."""
     port: int = 7860
     """Port to listen on; 0 takes a free one."""
     password_file: Path | None = None
@@ -38,10 +41,13 @@ class StudioOptions:
     def __post_init__(self) -> None:
         """Refuse impossible values by name."""
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+        name = self.public_name
+        is_name = name is None or re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[0-9]+)?", name) is not None
+        require(is_name, "public_name", name, "a host name in small letters, with its port unless that is 443")
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach the page."""
+        """Whether it listens to this machine alone (a proxy on it may still serve the page to others)."""
         if self.host == "localhost":
             return True
         try:
@@ -61,11 +67,11 @@ class StudioOptions:
                 password = (self.password_file.read_text(encoding="utf-8").splitlines() or [""])[0]
             except (OSError, UnicodeDecodeError) as error:
                 raise UserError(f"cannot be read ({type(error).__name__})", where=self.password_file) from error
-        if password is None and not self.is_local:
+        if password is None and (self.public_name or not self.is_local):
             raise UserError(
-                f"listening on {self.host} lets others reach the page, and no password is set",
+                f"{self.public_name or self.host} lets others reach the page, and no password is set",
                 where="studio",
-                fix=f"Give --password_file FILE or set {PASSWORD_VARIABLE}, or leave --host at 127.0.0.1.",
+                fix=f"Give --password_file FILE or set {PASSWORD_VARIABLE}, or leave --host and --public_name out.",
             )
         if password is not None and len(password) < LEAST_PASSWORD_CHARACTERS:
             raise UserError(

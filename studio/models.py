@@ -95,17 +95,13 @@ class Models:
             explained = self._get(f"classifier {folder}", lambda: _load_classifier(folder))
             return explained(text)  # type: ignore[no-any-return]
 
-    def screen(self, turns: Sequence[Turn]) -> Piece | None:
-        """Return the fixed words where a conversation must not reach a model, else None."""
-        return answer_without_model(turns, self._options.locale)
-
     def chat(self, turns: Sequence[Turn]) -> Iterator[Piece]:
         """Yield the answer to a conversation; a crisis is answered whether or not there is a model.
 
         Raises:
-            UserError: no responder, or no message.
+            UserError: no responder, or as `Responder.answer`.
         """
-        fixed = self.screen(turns)
+        fixed = answer_without_model(turns, self._options.locale)  # waits for no model
         if fixed is not None:
             yield fixed
             return
@@ -114,7 +110,7 @@ class Models:
             raise UserError("there is no responder yet", fix="Run `dialogue/run_dialogue.py` first.")
         with self._lock:
             responder: Responder = self._get(f"responder {name}", lambda: Responder.load(name))
-            yield from responder.answer(turns, self._options.locale)
+            yield from responder.answer_screened(turns)
 
     def _get(self, key: str, load: Callable[[], Any]) -> Any:
         if key not in self._loaded:

@@ -3,6 +3,7 @@
 Only JSON files with figures are read here; documents, predictions and transcripts are never opened.
 """
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -81,20 +82,29 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _walk(root: Path, folder: Path, depth: int, runs: list[Run]) -> None:
-    stage = _stage_of(folder)
-    if stage:
-        finished = (folder / MANIFEST_NAME).is_file()
-        name = folder.relative_to(root).as_posix().removesuffix(".partial")
-        changed = max((path.stat().st_mtime for path in folder.iterdir() if path.is_file()), default=0.0)
-        runs.append(Run(name if name != "." else folder.name, stage, folder, finished, changed))
+    try:
+        stage = _stage_of(folder)
+        if stage:
+            finished = (folder / MANIFEST_NAME).is_file()
+            name = folder.relative_to(root).as_posix().removesuffix(".partial")
+            runs.append(Run(name if name != "." else folder.name, stage, folder, finished, _changed(folder)))
+            return
+        below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
+    except OSError:  # not ours to read, or renamed by a run that has just ended
         return
     if depth < MAX_DEPTH:
-        try:
-            below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())
-        except OSError:
-            return
         for path in below:
             _walk(root, path, depth + 1, runs)
+
+
+def _changed(folder: Path) -> float:
+    """Return when a file of a folder was last written; a run removes files while we look."""
+    times = [0.0]
+    for path in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if path.is_file():
+                times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def _stage_of(folder: Path) -> str:

@@ -30,8 +30,12 @@ def main(arguments: Sequence[str], program: str) -> None:
     config = uvicorn.Config(build_app(options, password), log_level="warning", access_log=False)
     shown = f"[{options.host}]" if ":" in options.host else options.host
     print(f"studio: http://{shown}:{port}/  (Ctrl-C ends it)", flush=True)
-    if not options.is_local:
-        logging.getLogger("studio").warning("others can reach this page; put TLS in front of it")
+    if options.public_name is not None:
+        print(f"behind the proxy: https://{options.public_name}/", flush=True)
+    elif not options.is_local:
+        logging.getLogger("studio").warning(
+            "others can reach this page without TLS; put a proxy in front of it (--public_name)"
+        )
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
 
 

@@ -18,10 +18,8 @@ function say(status, text, failed) {
   status.classList.toggle("failed", Boolean(failed));
 }
 
-async function post(path, values) {
-  const response = await fetch(path, { method: "POST", headers: OWN, body: JSON.stringify(values) });
-  if (response.status === 401) location.assign("/sign-in");
-  return response;
+function post(path, values, signal) {
+  return fetch(path, { method: "POST", headers: OWN, body: JSON.stringify(values), signal });
 }
 
 function percent(share) {
@@ -147,12 +145,24 @@ for (const form of document.querySelectorAll("form[data-ask]")) {
 
 class Refused extends Error {}
 
+// Bytes of a conversation that are sent; the studio takes 400,000.
+const LONGEST_TALK = 300000;
+
+// A talk that is too long loses its oldest exchanges, but none up to one that was answered as an emergency: it stays one.
+function shorten(turns) {
+  const size = () => new TextEncoder().encode(JSON.stringify(turns)).length;
+  const answered = (route) => turns.findIndex((turn) => turn.route === route);
+  const oldest = Math.max(answered("crisis"), answered("abuse")) + 1;
+  while (turns.length > oldest + 1 && size() > LONGEST_TALK) turns.splice(oldest, 2);
+}
+
 const chat = document.querySelector("#chat");
 if (chat) {
   const talk = document.querySelector("#talk");
   const status = document.querySelector(".status");
   const message = chat.elements.message;
   let turns = [];
+  let asking = new AbortController();
 
   const bubble = (role, text) => {
     const made = element("div", "turn " + role);
@@ -164,6 +174,7 @@ if (chat) {
 
   const read = async (response, made) => {
     const words = made.querySelector("p");
+    let route = "ok";
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let waiting = "";
     for (;;) {
@@ -177,9 +188,10 @@ if (chat) {
         if (piece.kind === "words") words.textContent += words.textContent ? piece.text : piece.text.trimStart();
         else words.textContent = piece.text;
         if (piece.kind === "fixed") made.classList.add("fixed", piece.route);
+        route = piece.route;
         made.scrollIntoView({ block: "nearest" });
       }
-      if (done) return words.textContent;
+      if (done) return { role: "assistant", text: words.textContent, route };
     }
   };
 
@@ -189,25 +201,32 @@ if (chat) {
     const button = chat.querySelector("button");
     if (!text || button.disabled) return;
     button.disabled = true;
-    turns.push({ role: "user", text });
+    const said = turns; // "New conversation" may begin another while this one waits
+    said.push({ role: "user", text });
+    shorten(said);
+    asking = new AbortController();
     bubble("user", text);
     message.value = "";
     say(status, "Reading.");
     const made = bubble("assistant", "");
     let answer;
+    let problem = "";
     try {
-      const response = await post("/api/chat", { turns });
+      const response = await post("/api/chat", { turns: said }, asking.signal);
       if (!response.ok) throw new Refused((await response.json()).error);
       answer = await read(response, made);
-      say(status, "");
     } catch (error) {
+      if (said !== turns) return;
       // What was written stays: its later screening may need it, and so may whoever wrote it, now.
-      answer = error instanceof Refused && error.message ? error.message : "The studio did not answer. Is it still running?";
-      made.querySelector("p").textContent = answer;
+      const reason = error instanceof Refused && error.message ? error.message : "The studio did not answer. Is it still running?";
+      answer = { role: "assistant", text: reason };
+      made.querySelector("p").textContent = reason;
       document.querySelector("details.lines").open = true;
-      say(status, "No answer. If you need a person now, the numbers stand above.", true);
+      problem = "No answer. If you need a person now, the numbers stand above.";
     }
-    turns.push({ role: "assistant", text: answer });
+    if (said !== turns) return;
+    said.push(answer);
+    say(status, problem, problem);
     button.disabled = false;
     message.focus();
   });
@@ -221,7 +240,9 @@ if (chat) {
 
   document.querySelector("#fresh").addEventListener("click", () => {
     turns = [];
+    asking.abort();
     talk.replaceChildren();
+    chat.querySelector("button").disabled = false;
     say(status, "A new conversation.");
     message.focus();
   });

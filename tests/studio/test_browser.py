@@ -3,6 +3,7 @@
 Needs Debian's `chromium`; it is installed where that is possible (root with apt-get), else these tests are skipped.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -148,6 +149,78 @@ def test_a_chat_that_fails_opens_the_helplines_and_keeps_what_was_written(page: 
     assert page.locator(".turn.assistant p").all_inner_texts() == ["this conversation is too long"] * 2
     assert [turn["text"] for turn in asked[-1]] == ["my day was long", "this conversation is too long", "it rained"]
     page.problems.clear()  # the browser reports the answer 400 itself
+
+
+def test_a_chat_that_was_signed_out_opens_the_helplines_and_keeps_what_was_written(
+    page: Any, locked_studio: Any
+) -> None:
+    page.goto(locked_studio.url)
+    page.get_by_label("Password").fill(locked_studio.password)
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="Overview").wait_for()
+    page.goto(f"{locked_studio.url}/chat")
+    page.context.clear_cookies()
+    page.get_by_label("Your message").fill("my day was long")
+    page.keyboard.press("Enter")
+    page.get_by_text("You are not signed in.").wait_for()
+    assert page.locator("details.lines").get_attribute("open") is not None
+    assert page.locator(".turn.user p").inner_text() == "my day was long"
+    page.problems.clear()  # the browser reports the answer 401 itself
+
+
+def reply(text: str, route: str = "ok") -> str:
+    return json.dumps({"kind": "words", "text": text, "route": route}) + "\n"
+
+
+def test_a_new_conversation_hears_nothing_of_the_old_ones_answer(page: Any, studio: Any) -> None:
+    asked: list[Any] = []
+
+    def answer(route: Any) -> None:
+        asked.append(route)
+        if len(asked) > 1:
+            route.fulfill(status=200, body=reply("I see."))
+
+    page.route("**/api/chat", answer)
+    page.goto(f"{studio.url}/chat")
+    message = page.get_by_label("Your message")
+    message.fill("my day was long")
+    message.press("Enter")
+    page.locator(".turn.assistant").wait_for()
+    page.get_by_role("button", name="New conversation").click()
+    message.fill("it rained")
+    message.press("Enter")
+    page.get_by_text("I see.").wait_for()
+    assert [turn["text"] for turn in asked[1].request.post_data_json["turns"]] == ["it rained"]
+    message.fill("and then?")
+    message.press("Enter")
+    page.locator(".turn.assistant").nth(1).get_by_text("I see.").wait_for()
+    assert [turn["text"] for turn in asked[2].request.post_data_json["turns"]] == ["it rained", "I see.", "and then?"]
+    assert page.locator("details.lines").get_attribute("open") is None
+
+
+def test_a_long_talk_loses_its_oldest_turns_but_no_crisis(page: Any, studio: Any) -> None:
+    asked: list[list[str]] = []
+
+    def answer(route: Any) -> None:
+        body = route.request.post_data
+        assert len(body.encode()) < 400_000
+        asked.append([turn["text"].strip("x\u2019") for turn in json.loads(body)["turns"] if turn["role"] == "user"])
+        kind = "crisis" if "danger" in asked[-1] else "ok"
+        route.fulfill(status=200, body=reply("\u2019" * 25_000, kind))
+
+    page.route("**/api/chat", answer)
+    page.goto(f"{studio.url}/chat")
+    message = page.get_by_label("Your message")
+    for text in ("one", "two", "three", "four", "danger", "five", "seven"):
+        message.fill(text + "x" * 5_000)
+        message.press("Enter")
+        page.locator("#chat button:first-child:not([disabled])").wait_for()
+    assert asked[3:] == [
+        ["one", "two", "three", "four"],
+        ["two", "three", "four", "danger"],
+        ["two", "three", "four", "danger", "five"],
+        ["two", "three", "four", "danger", "seven"],
+    ]
 
 
 def test_a_wrong_password_lets_nobody_in(page: Any, locked_studio: Any) -> None:

@@ -2,6 +2,9 @@
 
 import json
 import re
+import sys
+import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,10 +95,12 @@ def test_a_wrong_password_lets_nobody_in(runs: Path) -> None:
     response = browser.post("/sign-in", data={"password": "wrong"}, headers=OWN)
     assert response.status_code == 401
     assert browser.get("/").status_code == 303
-    cookie = browser.cookies["mindshift_studio"]
+    assert not browser.cookies
+    browser.cookies.set("mindshift_studio", "planted", domain="127.0.0.1", path="/")
+    assert browser.get("/").status_code == 303
     assert browser.post("/sign-in", data={"password": PASSWORD}, headers=OWN).status_code == 303
     assert browser.get("/").status_code == 200
-    assert browser.cookies["mindshift_studio"] != cookie
+    assert "planted" not in [cookie.value for cookie in browser.cookies.jar]
     assert browser.post("/sign-out", headers=OWN).status_code == 303
     assert browser.get("/").status_code == 303
 
@@ -107,11 +112,67 @@ def test_foreign_pages_and_foreign_names_get_nothing(runs: Path) -> None:
     assert browser.get("/", headers={"host": "evil.test:7860"}).status_code == 421
 
 
+def test_strangers_crowd_nobody_out_and_a_huge_password_is_not_kept(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studio.sessions.MAX_SESSIONS", 2)
+    monkeypatch.setattr("studio.sessions.SECONDS_AFTER_WRONG_PASSWORD", 0)
+    browser = client(runs, PASSWORD)
+    assert browser.post("/sign-in", data={"password": PASSWORD}, headers=OWN).status_code == 303
+    stranger = TestClient(browser.app, base_url="http://127.0.0.1:7860", follow_redirects=False)
+    for path in ("/", "/static/studio.css", "/sign-in", "/chat"):
+        assert "set-cookie" not in stranger.get(path).headers
+    sent = 0
+
+    def body() -> Iterator[bytes]:
+        nonlocal sent
+        for _ in range(200):
+            sent += 10_000
+            yield b"password=" + b"x" * 9_991
+
+    tracemalloc.start()
+    try:
+        assert stranger.post("/sign-in", content=body(), headers=OWN).status_code == 401
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert sent == 2_000_000
+    assert used < 10_000_000
+    assert browser.get("/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "origin"),
+    [("studio.example", "https://studio.example"), ("127.0.0.1:7860", "https://studio.example")],
+    ids=["the proxy keeps Host", "the proxy writes its own"],
+)
+def test_a_proxy_in_front_is_answered_under_its_name(runs: Path, host: str, origin: str) -> None:
+    options = StudioOptions(runs=runs, public_name="studio.example")
+    browser = TestClient(
+        build_app(options, PASSWORD), base_url="https://studio.example", follow_redirects=False, headers={"host": host}
+    )
+    assert browser.get("/").status_code == 303
+    wrong = browser.post("/sign-in", data={"password": PASSWORD}, headers={"origin": "https://evil.test"})
+    assert wrong.status_code == 403
+    right = browser.post("/sign-in", data={"password": PASSWORD}, headers={"origin": origin})
+    assert right.status_code == 303
+    assert "Secure" in right.headers["set-cookie"]
+    assert browser.get("/", headers={"host": "evil.test"}).status_code == 421
+
+
+def test_every_address_of_this_machine_answers_under_its_own(runs: Path) -> None:
+    app = build_app(StudioOptions(runs=runs, host="127.0.0.2"), None)
+    assert TestClient(app, base_url="http://127.0.0.2:7860").get("/").status_code == 200
+    assert client(runs).get("/", headers={"host": "127.0.0.2:7860"}).status_code == 421
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["--host", "0.0.0.0"], "no password is set"),
         (["--host", "studio.example"], "no password is set"),
+        (["--public_name", "studio.example"], "no password is set"),
+        (["--public_name", "https://studio.example/"], "public_name is 'https://studio.example/'"),
         (["--password_file", "absent"], "cannot be read"),
         (["--password_file", "{short}"], "too short"),
         (["--port", "99999"], "port is 99999"),
@@ -174,33 +235,66 @@ def test_chat_streams_and_a_crisis_gets_helplines_even_without_a_model(runs: Pat
         assert client(runs).post("/api/chat", json={"turns": turns}, headers=OWN).status_code == 400
 
 
-def long_talk(exchanges: int, words: str = "my day was long") -> list[dict[str, str]]:
-    """A made-up conversation about nothing."""
-    return [{"role": role, "text": words} for _ in range(exchanges) for role in ("user", "assistant")]
-
-
 def test_a_crisis_gets_helplines_however_long_the_conversation_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Up to the 300 kB that the page sends; test_browser.py shows that it sends no more."""
     monkeypatch.setattr("dialogue.responder.load_encoder", lambda: None)
-    monkeypatch.setattr("studio.app.MAX_BODY_BYTES", 30_000)
     browser = client(tmp_path)
 
     def answer(turns: list[dict[str, str]]) -> dict[str, Any]:
         body = json.dumps({"turns": turns}, ensure_ascii=False).encode()
+        assert len(body) < 310_000
         (line,) = lines(browser.post("/api/chat", content=body, headers=OWN).text)
         return line
 
     crisis = {"role": "user", "text": "I want to kill myself"}
-    many, huge = long_talk(205, "hm"), long_talk(30, "my day was long \U0001f327 " * 50)
-    # One message that is longer than all that is kept is read to its end, too.
+    many = [{"role": role, "text": "hm"} for _ in range(205) for role in ("user", "assistant")]
+    huge = [{"role": "assistant", "text": "my day was long \U0001f327 " * 2_400}] * 6
     endless = {"role": "user", "text": "my day was long. " * 2_000 + "\nI want to kill myself"}
     for turns in ([*many, crisis], [*huge, crisis], [endless]):
         line = answer(turns)
         assert (line["kind"], line["route"]) == ("fixed", "crisis")
         assert "116 123" in line["text"]
     assert "no responder" in answer([*many, many[0]])["error"]
-    assert "too long" in answer([*huge, huge[0]])["error"]
+    response = browser.post("/api/chat", json={"turns": [*huge, *huge, crisis]}, headers=OWN)
+    assert response.status_code == 400
+    assert "too long" in response.json()["error"]
+
+
+def test_a_conversation_is_screened_once(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def screen(turns: Any, locale: str | None = None) -> None:
+        asked.append(locale)
+
+    monkeypatch.setattr("studio.models.answer_without_model", screen)
+    monkeypatch.setattr("dialogue.responder.answer_without_model", screen)
+    turns = {"turns": [{"role": "user", "text": "my day was long"}]}
+    assert lines(client(runs).post("/api/chat", json=turns, headers=OWN).text)
+    assert asked == ["en_GB"]
+
+
+def test_one_folder_that_cannot_be_read_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("foreign", "vanishing", "good"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text('{"stage": "corpus"}', encoding="utf-8")
+    (tmp_path / "foreign" / "manifest.json").unlink()
+    is_file, stat = Path.is_file, Path.stat
+
+    def refuse(path: Path) -> bool:
+        if path.parent.name == "foreign":
+            raise PermissionError("denied")  # as Python 3.11 does
+        return is_file(path)
+
+    def vanish(path: Path, **more: Any) -> Any:
+        if path.parent.name == "vanishing" and sys._getframe(1).f_code.co_name == "_changed":
+            raise FileNotFoundError("gone")
+        return stat(path, **more)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "stat", vanish)
+    assert sorted(run.name for run in find_runs(tmp_path)) == ["good", "vanishing"]
 
 
 def test_half_a_character_ends_nothing(runs: Path) -> None:
