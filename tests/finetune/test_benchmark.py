@@ -24,7 +24,7 @@ from finetune.benchmark_gate import close_gate_once, keep_gate
 from finetune.benchmark_report import loss_sentence, pooled_sentence, text_report
 from finetune.benchmark_runs import all_cells, cell_recipe, gpus_of_jobs, run_cells
 from finetune.fitting import load_task
-from finetune.significance import RESAMPLES
+from finetune.significance import RESAMPLES, holm
 from finetune.tasks import FloatArray
 from launch.cli import main as mindshift
 
@@ -130,6 +130,17 @@ def test_seeds_of_a_task_are_no_more_tasks(tmp_path: Path, monkeypatch: pytest.M
     benchmark_tables._correct([comparison])
     assert "with tasks as units p = 0.1250" in pooled_sentence(comparison, [1, 2, 3])
     assert "over all tasks, one seed" in pooled_sentence(comparison, [1])
+
+
+@pytest.mark.parametrize(("models", "sizes"), [(2, []), (4, [100]), (30, [50, 100])])
+def test_holm_s_correction_never_swallows_every_difference(models: int, sizes: list[int]) -> None:
+    names = json.dumps([f"m{number}=x" for number in range(models)])
+    words = ["--tasks", '["a"]', "--models", names, "--references", '["m0", "m1"]', "--output_dir", "x"]
+    recipe = load_recipe(BenchmarkRecipe, [*words, "--train_sizes", json.dumps(sizes)], "test")
+    comparisons = len(recipe.pairs) * (1 + len(sizes))
+    least = 2 / (benchmark_tables.resamples_of(recipe) + 1)
+    assert max(holm([least] * comparisons)) < 0.05
+    assert benchmark_tables.resamples_of(recipe) == 1000 or comparisons > 10  # the figures of few comparisons stay
 
 
 def test_a_difference_that_only_random_signs_find_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
