@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -31,8 +31,8 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 """What a file system without locks answers."""
 
 logger = logging.getLogger("run")
-_held: dict[Path, IO[str]] = {}
-"""Locks of this process by working folder: a search hands its own folders on to fine-tuning."""
+_held: dict[Path, int] = {}
+"""Descriptors of the locks of this process by working folder: a search hands its own folders on to fine-tuning."""
 
 
 def working_folder(output_dir: Path) -> Path:
@@ -151,13 +151,13 @@ def _lock(working: Path) -> None:
     while working.absolute() not in _held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a+", encoding="utf-8")
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise UserError(f"cannot create the run folder ({error.strerror})", where=working) from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            os.close(descriptor)
             holder = _holder(path)
             if _is_earlier_attempt(holder):
                 path.unlink(missing_ok=True)
@@ -177,25 +177,24 @@ def _lock(working: Path) -> None:
                 raise
             logger.warning("%s: no locks on this file system: start no second run of this folder", working)
         # Whoever finishes removes the file: a lock on one that is no longer there keeps nobody out.
-        if _is_there(path, file):
-            file.truncate(0)
-            file.write(json.dumps(_own_name()))
-            file.flush()
-            _held[working.absolute()] = file
+        if _is_there(path, descriptor):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(_own_name()).encode())
+            _held[working.absolute()] = descriptor
         else:
-            file.close()
+            os.close(descriptor)
 
 
 def _unlock(working: Path) -> None:
-    file = _held.pop(working.absolute(), None)
-    if file is not None:
+    descriptor = _held.pop(working.absolute(), None)
+    if descriptor is not None:
         _lock_path(working).unlink(missing_ok=True)
-        file.close()
+        os.close(descriptor)
 
 
-def _is_there(path: Path, file: IO[str]) -> bool:
+def _is_there(path: Path, descriptor: int) -> bool:
     try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+        return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
 
