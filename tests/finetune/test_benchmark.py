@@ -16,7 +16,8 @@ import torch
 import yaml
 
 from configs.errors import UserError
-from configs.recipe import load_recipe
+from configs.manifest import now, write_manifest
+from configs.recipe import StageRecipe, load_recipe
 from finetune import benchmark_baselines, benchmark_gate, benchmark_tables
 from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
@@ -238,6 +239,9 @@ class FakeRuns:
         (output / "predictions").mkdir(parents=True)
         (output / "metrics.json").write_text("{}")
         (output / "predictions" / "test.jsonl").write_text(json.dumps({"id": "0", "labels": []}) + "\n")
+        write_manifest(
+            output, stage="finetune", recipe=StageRecipe(output_dir=output), inputs={}, counts={}, started_at=now()
+        )
         return subprocess.CompletedProcess(command, 0)
 
     def take(self) -> list[str]:
@@ -273,7 +277,12 @@ def test_runs_made_of_something_else_are_made_again(
     base, other = "task--base--seed-1", "task--other--seed-1"
     assert run_cells(recipe, working)
     assert fake_runs.take() == [base, other]
-    assert set(json.loads((working / "cells" / f"{base}.json").read_text())) == {"origin", "metrics", "decisions"}
+    assert set(json.loads((working / "cells" / f"{base}.json").read_text())) == {
+        "origin",
+        "metrics",
+        "decisions",
+        "seconds",
+    }
     assert run_cells(recipe, working)
     assert fake_runs.take() == []
     (tmp_path / "other" / "note.txt").write_text("so that its hash differs")
