@@ -9,33 +9,23 @@ optional encoder is installed. `--ordinary` adds the share of crisis routes on a
 
 import argparse
 import json
-import math
 import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.intervals import wilson
 from dialogue.safety import Route, load_encoder, screen_conversation
 from dialogue.safety.cases import Case, read_cases
 from dialogue.safety.encoder import Encoder
 
 CASES_DIR = Path(__file__).resolve().parent.parent / "tests" / "dialogue" / "cases"
 HALVES = ("development", "final")
-Z = 1.959964
 
 
 def half_cases(half: str) -> list[Case]:
     """Read one half of the cases."""
     return [case for path in sorted(CASES_DIR.glob(f"{half}*.tsv")) for case in read_cases(path)]
-
-
-def wilson(successes: int, total: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share."""
-    if not total:
-        return 0.0, 1.0
-    share, spread = successes / total, Z * Z / total
-    centre, half = share + spread / 2, Z * math.sqrt(share * (1 - share) / total + spread / (4 * total))
-    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
 
 
 def share(successes: int, total: int) -> dict[str, Any]:

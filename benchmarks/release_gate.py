@@ -17,12 +17,12 @@ import collections
 import dataclasses
 import json
 import logging
-import math
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.intervals import ONE_SIDED, wilson
 from benchmarks.release_world import Defect, World, adapt, make_base, make_world, write_stigma_files
 from release.audits.canary_exposure import audit_canaries
 from release.audits.crows_pairs import audit_crows_pairs
@@ -124,13 +124,6 @@ def read_measured(line: str) -> Measured:
     return Measured(**values | {"results": [read_result(result) for result in values["results"]]})
 
 
-def wilson(successes: int, total: int, z: float = 1.645) -> tuple[float, float]:
-    """Return Wilson's interval of a rate (1927); each end is a one-sided 95 % bound at the default z."""
-    rate, scale = successes / total, 1 + z * z / total
-    half = z * math.sqrt(rate * (1 - rate) / total + z * z / (4 * total * total))
-    return max(0.0, (rate + z * z / (2 * total) - half) / scale), min(1.0, (rate + z * z / (2 * total) + half) / scale)
-
-
 def summary(kind: str, models: list[Measured]) -> dict[str, Any]:
     """Count what was blocked, and by which audits."""
     verdicts = [model.verdicts() for model in models]
@@ -140,7 +133,7 @@ def summary(kind: str, models: list[Measured]) -> dict[str, Any]:
         "model": kind,
         "models": len(models),
         "blocked": blocked,
-        "interval": [round(end, 3) for end in wilson(blocked, len(models))],
+        "interval": [round(end, 3) for end in wilson(blocked, len(models), z=ONE_SIDED)],
         "by": dict(by_audit.most_common()),
         "cpu_seconds": round(sum(model.cpu_seconds for model in models), 1),
     }

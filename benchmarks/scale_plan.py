@@ -1,7 +1,9 @@
 """What a pretraining would take on more GPUs: `python -m benchmarks.scale_plan --tokens_per_second RATE [--json]`.
 
-RATE is the one figure to measure (`python -m benchmarks.scaling` on one GPU of yours); everything printed here is
-projected from it. The model is data parallelism with ring all-reduce, nothing overlapped, so it errs to the slow side:
+RATE is the one figure to measure, on one GPU of yours and with the recipe that is to be run, as a rate at another
+length or batch says little: `python -m benchmarks.scaling --processes 1 --recipe RECIPE.yaml`. Everything printed here
+is projected from it, at that recipe's `--global_batch_tokens`. The model is data parallelism with ring all-reduce,
+nothing overlapped, so it errs to the slow side:
 
     step seconds = tokens per step / GPUs / RATE  +  gradients inside a node  +  gradients between nodes
     gradients    = 2 (n - 1) / n x bytes of all gradients / bandwidth      (n = GPUs of a node, then nodes)

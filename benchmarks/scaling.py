@@ -2,9 +2,10 @@
 
 Every run is the real program on synthetic posts made for it. Definitions:
 
-- pretraining: real (non-padding) tokens per second, the median over the run's logged steps but the first ones, at the
-  same global batch whatever the number of processes. On CPUs each process has one thread, so that two processes have
-  twice the cores; on GPUs each process has one card;
+- pretraining: real (non-padding) tokens per second, the median over the run's logged steps but the first ones, with
+  the encoder, lengths and batch of the recipe that is to be run (`--recipe`): a rate holds for those alone. The global
+  batch is the same whatever the number of processes; without `global_batch_tokens`, that of the most. On CPUs each
+  process has one thread, so that two processes have twice the cores; on GPUs each process has one card;
 - overhead of a strategy: how much slower it is than plain data parallelism on as many processes, in percent;
 - beside training: seconds of a run that are not optimizer steps: imports, joining, two evaluations, writing;
 - efficiency: rate at N processes over N times the rate at one;
@@ -27,6 +28,8 @@ from typing import Any
 from configs.errors import run_program
 from configs.manifest import CODE_ROOT, code_revision, read_manifest
 from configs.processor import usable_cores
+from configs.recipe import load_recipe
+from pretrain.config import PretrainRecipe
 
 WARM_UP_LINES = 3
 STRATEGIES = ("plain", "zero0", "zero1", "zero2", "zero3")
@@ -57,9 +60,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--posts", type=int, default=6000, help="synthetic posts the corpus is built from")
     parser.add_argument("--steps", type=int, default=16, help="optimizer steps of each pretraining run")
     parser.add_argument("--rounds", type=int, default=2, help="times each setting is measured")
-    parser.add_argument("--model", default="package:minilm", help="encoder: folder, Hub id or package:NAME")
-    parser.add_argument("--max_seq_length", type=int, default=256, help="tokens")
-    parser.add_argument("--micro_batch_size", type=int, default=4, help="rows of a process's micro-batch")
+    recipe = CODE_ROOT / "configs" / "pretrain" / "sample.yaml"
+    parser.add_argument("--recipe", type=Path, default=recipe, help="pretraining recipe that is to be run")
     return parser.parse_args()
 
 
@@ -69,6 +71,7 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
     dumps = folder / "dumps"
     _run(["launch.cli", "corpus", "sample", "--output_dir", str(dumps), "--posts", str(arguments.posts)])
+    recipe = load_recipe(PretrainRecipe, [str(arguments.recipe)], "benchmarks.scaling")
     corpus, pretraining = [], []
     settings = [(s, n) for n in arguments.processes for s in arguments.strategies]
     for number in range(arguments.rounds):
@@ -81,7 +84,9 @@ def measure(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return {
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {usable_cores()} cores",
         "code_revision": code_revision(),
-        "model": arguments.model,
+        "model": recipe.model,
+        "max_seq_length": recipe.max_seq_length,
+        "global_batch_tokens": batch_tokens(recipe, arguments.processes),
         "pretraining": with_ratios(medians(pretraining, ("strategy", "processes"))),
         "corpus": medians(corpus, ("workers",)),
     }
@@ -103,28 +108,33 @@ def measure_corpus(output_dir: Path, dumps: Path, workers: int) -> dict[str, flo
     }
 
 
+def batch_tokens(recipe: PretrainRecipe, processes: list[int]) -> int:
+    """Return the tokens of an optimizer step, the same for all numbers of processes."""
+    most = recipe.micro_batch_tokens * recipe.gradient_accumulation_steps * max(processes)
+    return recipe.global_batch_tokens or most
+
+
 def measure_pretraining(
     output_dir: Path, corpus: Path, strategy: str, processes: int, arguments: argparse.Namespace
 ) -> dict[str, float | str]:
     """Pretrain a few steps and read the rates it logged itself."""
-    tokens = arguments.micro_batch_size * arguments.max_seq_length * max(arguments.processes)
-    recipe = {
+    recipe = load_recipe(PretrainRecipe, [str(arguments.recipe)], "benchmarks.scaling")
+    tokens = batch_tokens(recipe, arguments.processes)
+    keys = {
         "corpus": corpus,
-        "model": arguments.model,
-        "max_seq_length": arguments.max_seq_length,
-        "micro_batch_size": arguments.micro_batch_size,
         "global_batch_tokens": tokens,
+        "num_train_epochs": "null",
         "max_steps": arguments.steps,
-        "dropout": 0.0,
-        "eval_max_tokens": tokens,
+        "eval_max_tokens": recipe.micro_batch_tokens,
         "logging_steps": 1,
         "save_steps": 10**6,
         "output_dir": output_dir,
     }
-    words = [word for key, value in recipe.items() for word in (f"--{key}", str(value))]
+    keys |= {key: corpus for key in ("general_corpus", "masking_contrast") if getattr(recipe, key) is not None}
+    words = [str(arguments.recipe), *(word for key, value in keys.items() for word in (f"--{key}", str(value)))]
     environment = {"MINDSHIFT_PROCESSES_PER_NODE": str(processes), "OMP_NUM_THREADS": "1"}
     if strategy != "plain":
-        environment["MINDSHIFT_ACCELERATE_CONFIG"] = str(_write_deepspeed(output_dir, int(strategy[-1])))
+        environment["MINDSHIFT_ACCELERATE_CONFIG"] = str(_write_accelerate(output_dir, strategy))
     script = str(CODE_ROOT / "pretrain" / "run_mlm.py")
     seconds = _run(["launch.on_node", "accelerate", "launch", script, *words], environment)
     metrics = output_dir / "metrics.jsonl"
@@ -168,7 +178,8 @@ def with_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def render(report: dict[str, Any]) -> str:
     """Return the report as two tables."""
-    lines = [f"{report['device']}, model {report['model']}, code {report['code_revision'][:12]}", ""]
+    batch = f"{report['max_seq_length']} tokens, {report['global_batch_tokens']:,} a step"
+    lines = [f"{report['device']}, model {report['model']}, {batch}, code {report['code_revision'][:12]}", ""]
     for title in ("pretraining", "corpus"):
         rows = report[title]
         columns = list(rows[0])
@@ -177,17 +188,9 @@ def render(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _write_deepspeed(output_dir: Path, stage: int) -> Path:
-    settings = {
-        "zero_optimization": {"stage": stage},
-        "zero_allow_untested_optimizer": True,
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
-    }
-    file = output_dir.with_name(output_dir.name + ".deepspeed.json")
-    file.write_text(json.dumps(settings), encoding="utf-8")
+def _write_accelerate(output_dir: Path, strategy: str) -> Path:
     config = output_dir.with_name(output_dir.name + ".accelerate.yaml")
+    file = CODE_ROOT / "launch" / "deepspeed" / f"{strategy}.json"
     config.write_text(ACCELERATE.format(file=file), encoding="utf-8")
     return config
 

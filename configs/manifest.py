@@ -60,6 +60,12 @@ class Manifest:
     started_at: str
     finished_at: str
 
+    @property
+    def seconds(self) -> float:
+        """From start to end of the process that finished the run; what interrupted attempts took is not in it."""
+        start, end = (datetime.fromisoformat(moment) for moment in (self.started_at, self.finished_at))
+        return (end - start).total_seconds()
+
 
 def sha256_file(path: Path) -> str:
     """Return the hex sha256 of a file, read in blocks."""

@@ -20,7 +20,7 @@ import torch
 from configs.base_models import resolve_model
 from configs.console import Progress
 from configs.errors import UserError
-from configs.manifest import CODE_ROOT, record_input
+from configs.manifest import CODE_ROOT, read_manifest, record_input
 from configs.processor import usable_cores
 from configs.recipe import load_recipe, recipe_values
 from configs.run_folder import remove_folder, working_folder, write_atomically
@@ -103,7 +103,7 @@ def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
     """
     (working / CELLS).mkdir(exist_ok=True)
     cells = all_cells(recipe)
-    origins = _origins(recipe, cells)
+    origins = cell_origins(recipe, cells)
     missing = [cell for cell in cells if read_made(cell_path(working, cell), origins[cell]) is None]
     taken = _take_over(recipe, working, {cell: origins[cell] for cell in missing})
     missing = [cell for cell in missing if cell not in taken]
@@ -162,7 +162,7 @@ def read_made(path: Path, origin: dict[str, Any]) -> dict[str, Any] | None:
     return None
 
 
-def _origins(recipe: BenchmarkRecipe, cells: list[Cell]) -> dict[Cell, dict[str, Any]]:
+def cell_origins(recipe: BenchmarkRecipe, cells: list[Cell]) -> dict[Cell, dict[str, Any]]:
     """Return what each cell is made of: two cells of equal origin are the same run."""
     prints = fingerprints(recipe)
     settings = {task: recipe_values(cell_recipe(recipe, task)) for task in sorted({cell.task for cell in cells})}
@@ -261,6 +261,7 @@ def _run_cell(
         "origin": origin,
         "metrics": json.loads((output / "metrics.json").read_text(encoding="utf-8")),
         "decisions": {record["id"]: record["labels"] for record in records},
+        "seconds": read_manifest(output).seconds,
     }
     write_atomically(cell_path(working, cell), json.dumps(values, ensure_ascii=False))
     remove_folder(output)

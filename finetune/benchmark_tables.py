@@ -17,7 +17,9 @@ from finetune.significance import difference_of, holm, randomization_test, resam
 from finetune.tasks import FloatArray, Task
 from finetune.uncertainty import clusters_of, f1_resamples, resample_weights
 
-RESAMPLES = 1000
+FEWEST_RESAMPLES, RESAMPLES_A_COMPARISON = 1000, 100
+"""A bootstrap of R resamples finds no p-value below 2 / (R + 1), and Holm's correction multiplies the smallest by the
+number of comparisons: at this many it stays below .02, whatever their number."""
 TFIDF = "tfidf_logistic_regression"
 
 
@@ -134,13 +136,19 @@ def _correct(comparisons: list[dict[str, Any]]) -> None:
         comparison["pooled_holm_p_value"] = p_value
 
 
+def resamples_of(recipe: BenchmarkRecipe) -> int:
+    """Return how many resamples the comparisons of a benchmark need."""
+    corrected_together = max(len(recipe.pairs) * (1 + len(recipe.train_sizes)), len(recipe.tasks))
+    return max(FEWEST_RESAMPLES, RESAMPLES_A_COMPARISON * corrected_together)
+
+
 def _resampled(recipe: BenchmarkRecipe, working: Path, name: str, rows: int | None) -> dict[str, FloatArray]:
     """Return per model the macro-F1 (S, 1 + R) on test and on resamples of its clusters, the same for all models."""
     task: Task = load_task(cell_recipe(recipe, name))
     number = [task_name(folder) for folder in recipe.tasks].index(name)
     truth_NL = task.targets("test") > 0.5
     clusters_N = clusters_of(task.splits["test"])
-    drawn_RC = resample_weights(clusters_N, resamples=RESAMPLES, seed=[recipe.seed, number])
+    drawn_RC = resample_weights(clusters_N, resamples=resamples_of(recipe), seed=[recipe.seed, number])
     weights_RC = np.vstack([np.ones((1, drawn_RC.shape[1])), drawn_RC])
     found: dict[str, list[FloatArray]] = {}
     for model in recipe.named_models:

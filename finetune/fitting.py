@@ -91,7 +91,7 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
     task = load_task(recipe)
     accelerator = new_accelerator(recipe)
     if accelerator.is_main_process:
-        open_run_folder(recipe)
+        open_run_folder(recipe, input_paths(recipe, source))
     accelerator.wait_for_everyone()
     working = working_folder(recipe.output_dir)
     if not (working / METRICS_NAME).is_file():  # else killed after the last figure, before the folder got its name
@@ -335,6 +335,13 @@ def _verify_inputs(recipe: FinetuneRecipe, source: ModelSource) -> list[str]:
     return verify_inputs([*folders, Path(recipe.task)], accept_changes=recipe.accept_changed_inputs)
 
 
+def input_paths(recipe: FinetuneRecipe, source: ModelSource) -> dict[str, Path]:
+    """Return what a run reads, by name; a dataset or model of the Hub is no path."""
+    inputs = {"task": Path(recipe.task)} if Path(recipe.task).exists() else {}
+    inputs |= {f"auxiliary task {folder}": Path(folder) for folder in recipe.auxiliary_tasks if Path(folder).exists()}
+    return inputs | ({"model": Path(source.name_or_path)} if source.is_local else {})
+
+
 def _finish(
     recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path, started_at: str, accepted: list[str]
 ) -> str:
@@ -345,14 +352,11 @@ def _finish(
     remove_checkpoints(working)
     for fold in working.glob("fold-*"):
         remove_folder(fold)
-    inputs = {"task": Path(recipe.task)} if Path(recipe.task).exists() else {}
-    inputs |= {f"auxiliary task {folder}": Path(folder) for folder in recipe.auxiliary_tasks if Path(folder).exists()}
-    inputs |= {"model": Path(source.name_or_path)} if source.is_local else {}
     write_manifest(
         working,
         stage="finetune",
         recipe=recipe,
-        inputs=inputs,
+        inputs=input_paths(recipe, source),
         counts=describe(task),
         started_at=started_at,
         accepted=accepted,

@@ -20,7 +20,7 @@ from configs.manifest import now, write_manifest
 from configs.recipe import load_recipe, recipe_values
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
 from finetune.config import FinetuneRecipe
-from finetune.fitting import fit_classifier, load_task, train_model
+from finetune.fitting import fit_classifier, input_paths, load_task, train_model
 from finetune.heads import encoder_width
 from finetune.losses import MULTI_LABEL_LOSSES, SINGLE_LABEL_LOSSES
 from finetune.multi_task import AuxiliaryTask, read_auxiliary_tasks
@@ -41,7 +41,9 @@ def search(recipe: SearchRecipe) -> str | None:
     started_at = now()
     base = base_recipe(recipe)
     task = load_task(base)
-    working = open_run_folder(recipe)
+    inputs = input_paths(base, resolve_model(base.model))
+    recipe_file = {"finetune_recipe": recipe.finetune_recipe} if recipe.finetune_recipe else {}
+    working = open_run_folder(recipe, inputs | recipe_file)
     classifier = working / CLASSIFIER
     chosen = dataclasses.replace(base, output_dir=classifier)
     table = None
@@ -55,10 +57,6 @@ def search(recipe: SearchRecipe) -> str | None:
         table = fit_classifier(chosen)
     for leftover in (*working.glob("trial-*"), working / STUDY_NAME):
         remove_folder(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
-    source = resolve_model(base.model)
-    inputs = {"task": Path(recipe.task)} if Path(recipe.task).exists() else {}
-    inputs |= {f"auxiliary task {folder}": Path(folder) for folder in base.auxiliary_tasks if Path(folder).exists()}
-    inputs |= {"model": Path(source.name_or_path)} if source.is_local else {}
     trials = json.loads((working / TRIALS_NAME).read_text(encoding="utf-8"))
     counts = {"trials": len(trials), "best": trials[0]}
     write_manifest(working, stage="search", recipe=recipe, inputs=inputs, counts=counts, started_at=started_at)
@@ -165,7 +163,7 @@ def _run_trials(
 
 def _hand_over(trial_folder: Path, chosen: FinetuneRecipe) -> None:
     """Put the best trial's finished checkpoint where the fine-tuning run resumes from: it then trains nothing."""
-    open_run_folder(chosen)
+    open_run_folder(chosen, input_paths(chosen, resolve_model(chosen.model)))
     target = working_folder(chosen.output_dir)
     if trial_folder.is_dir():
         for path in trial_folder.iterdir():

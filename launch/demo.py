@@ -3,21 +3,19 @@
 A stage that is finished is left as it is, so an interrupted demo goes on where it was.
 """
 
+import contextlib
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.manifest import read_manifest
+from configs.manifest import CODE_ROOT, read_manifest
 from configs.recipe import load_recipe
 from launch.chain import Step, run_step
+from launch.stages import ChainRecipe, chain_links
 
-# Said in full, so that no configuration of the user's and no guess of accelerate's comes in.
-ONE_PROCESS = ["--quiet", "--num_processes", "1", "--num_machines", "1"]
-ONE_PROCESS += ["--mixed_precision", "no", "--dynamo_backend", "no"]
 TITLES = {
     "classifier": "this classifier",
     "tfidf_logistic_regression": "TF-IDF + logistic regression",
@@ -40,26 +38,20 @@ def main(arguments: Sequence[str], program: str) -> None:
         UserError: a stage ended with a user's error; its own message stands above.
     """
     recipe = load_recipe(DemoRecipe, arguments, program)
-    started = time.monotonic()
-    for step in chain(recipe.output_dir):
-        run_step(step)
+    output_dir, started = recipe.output_dir.absolute(), time.monotonic()
+    with contextlib.chdir(CODE_ROOT):  # where the paths in the sample's recipes count from
+        for step in chain(output_dir):
+            run_step(step)
     print(summary(recipe.output_dir, time.monotonic() - started))
 
 
 def chain(output_dir: Path) -> list[Step]:
     """Return the three stages, each reading the folder of the one before."""
-    corpus, encoder, classifier = (output_dir.absolute() / name for name in ("corpus", "encoder", "classifier"))
-    keys = output_dir.absolute() / "keys"
-    mindshift = [sys.executable, "-m", "launch.cli"]
-    accelerate = [sys.executable, "-m", "accelerate.commands.launch", *ONE_PROCESS]
-    build = [*mindshift, "corpus", "build", "configs/corpus/sample.yaml"]
-    pretrain = [*accelerate, "pretrain/run_mlm.py", "configs/pretrain/sample.yaml"]
-    finetune = [*accelerate, "finetune/run_classifier.py", "configs/finetune/sample.yaml"]
-    return [
-        Step("corpus", build + _options(keys_dir=keys, output_dir=corpus), corpus),
-        Step("pretrain", pretrain + _options(corpus=corpus, output_dir=encoder), encoder),
-        Step("finetune", finetune + _options(model=encoder, output_dir=classifier), classifier),
-    ]
+    recipes = {name: CODE_ROOT / "configs" / name / "sample.yaml" for name in ("corpus", "pretrain", "finetune")}
+    links = chain_links(
+        ChainRecipe(output_dir=output_dir, **recipes), {"corpus": ["--keys_dir", str(output_dir / "keys")]}
+    )
+    return [Step(link.stage.name, link.stage.command(link.arguments), link.recipe) for link in links]
 
 
 def summary(output_dir: Path, seconds: float) -> str:
@@ -92,7 +84,3 @@ def summary(output_dir: Path, seconds: float) -> str:
 
 def _read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _options(**options: Path) -> list[str]:
-    return [word for key, value in options.items() for word in (f"--{key}", str(value))]

@@ -9,6 +9,7 @@ from finetune.config import FinetuneRecipe
 from pretrain.config import PretrainRecipe
 
 SOUP = "soup"
+FEWEST_SEEDS = 2
 CAPS = {
     "train_rows": "training rows",
     "validation_rows": "validation rows",
@@ -59,7 +60,11 @@ class ExperimentRecipe:
     """Paired seeds of the comparison, so many of the benchmark recipe's; default: all. More of them can follow later
     and cost only their own runs."""
     expected_hours: float = 12.0
-    """Hours that all of it took on the machine of the recipe's head comment."""
+    """Hours of all of it on the machine of the recipe's head comment, with every seed of the benchmark recipe."""
+    fixed_hours: float = 0.0
+    """Those of them that no budget shortens: corpora, head, screening, scores on held-out texts, baselines."""
+    seed_hours: float = 0.0
+    """Those of them that each seed of the comparison takes. What remains is the arms' training."""
     budget_hours: float | None = None
     """Scale steps and seeds down so that it takes about this long. The page says so."""
 
@@ -78,6 +83,9 @@ class ExperimentRecipe:
         require(self.survivors >= fewest, "survivors", self.survivors, f"{fewest} or more")
         require(self.seeds is None or self.seeds >= 1, "seeds", self.seeds, "1 or more")
         require(self.budget_hours is None or self.budget_hours > 0, "budget_hours", self.budget_hours, "more than 0")
+        for key in ("fixed_hours", "seed_hours"):
+            require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+        require(self.fixed_hours < self.expected_hours, "fixed_hours", self.fixed_hours, "less than expected_hours")
         for arm, source in self.sources.items():
             require(arm in self.arms, "sources", arm, f"one of the arms: {', '.join(self.arms)}")
             corpus, start = split_source(source)
@@ -85,6 +93,16 @@ class ExperimentRecipe:
             earlier = list(self.arms)[: list(self.arms).index(arm)]
             require(start in ("head", *earlier), "sources", source, "an arm that stands before it")
             require((corpus, start) != (SOUP, "head"), "sources", source, "soup of ARM")
+        compared = self.candidates if self.screening is None else self.always
+        for arm in [name for name in compared if name not in self.comparable]:
+            control = self.control_of(arm)
+            require(
+                False,
+                "arms" if self.screening is None else "always",
+                arm,
+                f"arms of as many steps in all as their control ({arm} trains {self.trainings(arm)} times, {control} "
+                f"{self.trainings(control)} times); name one made like it under matched_controls",
+            )
 
     @property
     def base_model(self) -> str:
@@ -96,10 +114,49 @@ class ExperimentRecipe:
         """All arms that are no control."""
         return [name for name in self.arms if name not in self.controls]
 
+    def control_of(self, arm: str) -> str:
+        """Return the control that an arm is compared with."""
+        return self.matched_controls.get(arm, self.controls[0])
+
+    def trainings(self, arm: str) -> int:
+        """Return how many times an arm was trained for `steps` steps, what it starts from among them."""
+        corpus, start = split_source(self.sources.get(arm, "domain"))
+        return (corpus != SOUP) + (self.trainings(start) if start != "head" else 0)
+
     @property
-    def share(self) -> float:
-        """How much of the full experiment the budget pays for."""
-        return 1.0 if self.budget_hours is None else min(1.0, self.budget_hours / self.expected_hours)
+    def comparable(self) -> list[str]:
+        """The candidates that were trained for as many steps as their control: else they gain by mere training."""
+        return [arm for arm in self.candidates if self.trainings(arm) == self.trainings(self.control_of(arm))]
+
+    def plan(self, seeds: int) -> "Plan":
+        """Return what the budget pays for.
+
+        Args:
+            seeds: those of the benchmark recipe.
+
+        Raises:
+            UserError: not even the fewest seeds.
+        """
+        wanted = min(seeds, self.seeds or seeds)
+        if self.budget_hours is None or self.budget_hours >= self.expected_hours:
+            return Plan(share=1.0, seeds=wanted)
+        fewest = min(FEWEST_SEEDS, wanted)
+        training = self.expected_hours - self.fixed_hours - seeds * self.seed_hours
+        require(training > 0, "expected_hours", self.expected_hours, "more than fixed_hours and seed_hours make")
+        left = self.budget_hours - self.fixed_hours
+        share = left / (self.expected_hours - self.fixed_hours)
+        paid = min(wanted, max(fewest, int(share * seeds)))
+        least = self.fixed_hours + fewest * self.seed_hours + training / self.steps
+        require(self.budget_hours >= least, "budget_hours", self.budget_hours, f"{least:.1f} or more")
+        return Plan(share=min(1.0, (left - paid * self.seed_hours) / training), seeds=paid)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is run: the share of the recipe's steps, and how many seeds."""
+
+    share: float
+    seeds: int
 
 
 def split_source(source: str) -> tuple[str, str]:

@@ -1,18 +1,18 @@
 """The page of an experiment: every figure read from the folders that the steps left, none typed by hand."""
 
 import json
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from configs.manifest import MANIFEST_NAME, read_manifest, sha256_file
 from configs.run_folder import write_atomically
 from corpus.shards import TokenShards
+from finetune.benchmark_baselines import BASELINES
 from finetune.benchmark_report import pooled_sentence, text_report
+from finetune.benchmark_runs import CELLS
 from launch.experiment_plots import write_plots
 from pretrain.run_evaluate import SCORES_NAME
 
-HOURS_NAME = "hours.json"
 HEAD = """\
 # Does adaptation help {base}?
 
@@ -24,11 +24,15 @@ HELD_OUT = """\
 Masked-LM loss on held-out texts, the same texts and masks for all; a text that stands in the training part of any of
 these corpora is left out:"""
 
+NO_SUM = """
+
+No sum: some runs and baselines were made before they noted their time. A step that was interrupted counts from its last
+start, an encoder at least the time of its steps."""
+
 
 def render_page(
     path: Path,
     *,
-    folder: Path,
     corpora: Path,
     base: str,
     arms: list[list[str]],
@@ -37,33 +41,34 @@ def render_page(
     held_out: Path,
     benchmarks: dict[str, Path],
     survivors: list[str],
+    screened_only: list[str],
     planned_seeds: int,
-    share: float,
+    steps: tuple[int, int],
 ) -> None:
     """Write the page.
 
     Args:
         path: the markdown file.
-        folder: the experiment's.
         corpora: the folder of its corpora.
-        base: the encoder that was adapted, as the recipe names it.
+        base: the encoder that was adapted, as the comparison names it.
         arms: name, recipe, corpus and start of each.
         caps: how much of the tasks' data is read.
         encoders: the folders of the head and the arms by name.
         held_out: the folder of the losses of the compared encoders on every corpus.
         benchmarks: the folders of the benchmarks by title, the comparison last.
         survivors: the arms that were compared in full.
+        screened_only: the arms that no control was trained as long as.
         planned_seeds: the seeds of the comparison's recipe.
-        share: how much of the full experiment was paid for.
+        steps: of each arm in the comparison, as they were and as the recipe has them.
     """
     parts = [HEAD.format(base=base).rstrip()]
-    if share < 1:
-        parts.append(
-            f"**Scaled down** to {100 * share:.0f} % of the full experiment's steps and seeds by `--budget_hours`."
-        )
     comparison = _read(list(benchmarks.values())[-1] / "benchmark.json")
-    if len(comparison["seeds"]) < planned_seeds:
-        parts.append(f"**Not finished**: {len(comparison['seeds'])} of {planned_seeds} seeds have been run.")
+    seeds = len(comparison["seeds"])
+    if steps[0] < steps[1]:
+        scale = f"{steps[0]:,} of {steps[1]:,} steps, {seeds} of {planned_seeds} seeds"
+        parts.append(f"**Scaled down** by `--budget_hours`: {scale}.")
+    elif seeds < planned_seeds:
+        parts.append(f"**Not finished**: {seeds} of {planned_seeds} seeds have been run.")
     plots = write_plots(path.with_suffix(""), encoders=encoders, summary=comparison)
     parts += [_headline(comparison), *(f"![{plot.stem}]({plot.parent.name}/{plot.name})" for plot in plots)]
     parts += ["## Design", _table(["arm", "what", "reads", "starts from"], arms)]
@@ -79,8 +84,11 @@ def render_page(
                 _validation_table(summary),
             ]
             parts.append(f"Compared in full: {', '.join(survivors)}.")
-    steps = encoders | {path.name: path for path in [held_out, *benchmarks.values()]}
-    parts += ["## Hours", _hours(folder, corpora, steps), "## Hashes", _hashes(corpora, encoders, benchmarks)]
+            if screened_only:
+                text = f"Screened only, as no control was trained for as many steps: {', '.join(screened_only)}."
+                parts.append(text)
+    others = _finished_corpora(corpora) | encoders | {held_out.name: held_out}
+    parts += ["## Hours", _hours(others, benchmarks), "## Hashes", _hashes(corpora, encoders, benchmarks)]
     write_atomically(path, "\n\n".join(parts) + "\n")
 
 
@@ -150,21 +158,29 @@ def _training_hours(encoder: Path) -> float:
     return hours
 
 
-def _hours(folder: Path, corpora: Path, steps: dict[str, Path]) -> str:
-    """Return the hours of every step, and of those that commands of their own have run."""
-    hours = _read(folder / HOURS_NAME) if (folder / HOURS_NAME).is_file() else {}
-    for name, path in (_finished_corpora(corpora) | steps).items():
-        if name not in hours:
-            hours[f"{name}, by its own command"] = _training_hours(path) or _hours_by_manifest(path)
-    rows = [[name, f"{value:.2f}"] for name, value in hours.items()]
-    return _table(["step", "hours"], [*rows, ["all", f"{sum(hours.values()):.2f}"]])
+def _hours(folders: dict[str, Path], benchmarks: dict[str, Path]) -> str:
+    """Return the hours of every step, and their sum if all are known."""
+    hours: dict[str, float | None] = {
+        name: max(_training_hours(folder), read_manifest(folder).seconds / 3600) for name, folder in folders.items()
+    }
+    hours |= {folder.name: _benchmark_hours(folder) for folder in benchmarks.values()}
+    rows = [[name, "not known" if value is None else f"{value:.2f}"] for name, value in hours.items()]
+    known = [value for value in hours.values() if value is not None]
+    if len(known) == len(hours):
+        return _table(["step", "hours"], [*rows, ["all", f"{sum(known):.2f}"]])
+    return _table(["step", "hours"], rows) + NO_SUM
 
 
-def _hours_by_manifest(folder: Path) -> float:
-    """Return the hours from start to end, interruptions included."""
-    manifest = read_manifest(folder)
-    start, end = (datetime.fromisoformat(moment) for moment in (manifest.started_at, manifest.finished_at))
-    return (end - start).total_seconds() / 3600
+def _benchmark_hours(folder: Path) -> float | None:
+    """Return the hours of a benchmark's runs and baselines, whoever made them; None if one does not say."""
+    seconds = 0.0
+    for part, at_a_time in ((CELLS, int(read_manifest(folder).recipe["jobs"])), (BASELINES, 1)):
+        for path in sorted((folder / part).glob("*.json")):
+            made = _read(path)
+            if "seconds" not in made:
+                return None
+            seconds += made["seconds"] / at_a_time
+    return seconds / 3600
 
 
 def _finished_corpora(folder: Path) -> dict[str, Path]:

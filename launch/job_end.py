@@ -21,16 +21,18 @@ PROBE_SECONDS = 20
 
 def main(code: int, environment: Mapping[str, str]) -> int:
     """Note the exit code of this job, requeue it if that helps, and return the code the job is to end with."""
-    job, folder = environment["SLURM_JOB_ID"], environment.get("MINDSHIFT_LAUNCH_FOLDER", ".")
+    folder = environment.get("MINDSHIFT_LAUNCH_FOLDER", ".")
+    array, task = environment.get("SLURM_ARRAY_JOB_ID"), environment.get("SLURM_ARRAY_TASK_ID")
+    # By this name, as the last task of an array has the array's own id: a requeue by that id is one of all tasks.
+    job = f"{array}_{task}" if array else environment["SLURM_JOB_ID"]
     note = outcome_note(folder, environment)
     ended_itself = note.is_file()
     if ended_itself:
         code = int(note.read_text(encoding="utf-8"))  # srun reports the highest code, often a neighbour's 143
     is_running = _is_running(job)  # else SLURM is ending the job itself, and says why
     lost = lost_nodes(environment) if is_running and code not in (0, REQUEUE_EXIT_CODE) else []
-    name = "_".join(filter(None, [environment.get("SLURM_ARRAY_JOB_ID", job), environment.get("SLURM_ARRAY_TASK_ID")]))
-    record = {"job_id": name, "exit_code": code, "nodes": environment["SLURM_JOB_NODELIST"], "lost_nodes": lost}
-    _write(Path(folder) / f"{name}.exit.json", json.dumps(record) + "\n")
+    record = {"job_id": job, "exit_code": code, "nodes": environment["SLURM_JOB_NODELIST"], "lost_nodes": lost}
+    _write(Path(folder) / f"{job}.exit.json", json.dumps(record) + "\n")
     was_ended = code == SIGNAL_EXIT_CODE + signal.SIGTERM and not ended_itself
     if is_running and (code == REQUEUE_EXIT_CODE or lost or was_ended):
         print(_reason(lost=lost, was_ended=was_ended), "requeueing this job", file=sys.stderr, flush=True)

@@ -8,7 +8,6 @@ its own with its own recipe and manifest; a finished one is left as it is.
 import json
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,26 @@ from typing import Any
 from configs.console import start_console
 from configs.errors import UserError, run_program
 from configs.manifest import MANIFEST_NAME, read_manifest
-from configs.recipe import load_recipe, named_entries
-from configs.run_folder import write_atomically
+from configs.recipe import StageRecipe, load_recipe, named_entries
+from corpus.config import CorpusRecipe
 from finetune.benchmark_config import FROZEN, BenchmarkRecipe
 from launch.chain import Step, run_step
 from launch.experiment_config import SOUP, ExperimentRecipe, describe_arms, describe_caps, split_source
-from launch.experiment_page import HOURS_NAME, render_page
+from launch.experiment_page import render_page
 from pretrain.config import PretrainRecipe
+from pretrain.run_evaluate import EvaluateRecipe
+from pretrain.run_soup import SoupRecipe
 
 logger = logging.getLogger("reproduce")
 MINDSHIFT = [sys.executable, "-m", "launch.cli"]
-
-FEWEST_SEEDS = 2
+RECIPES: dict[str, type[StageRecipe]] = {
+    "corpus build": CorpusRecipe,
+    "pretrain": PretrainRecipe,
+    "pretrain soup": SoupRecipe,
+    "pretrain evaluate": EvaluateRecipe,
+    "benchmark": BenchmarkRecipe,
+}
+"""What each command of a step is asked."""
 BASE = "base"
 
 
@@ -48,13 +55,16 @@ class Experiment:
         self.recipe, self.folder = recipe, recipe.output_dir.absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.general = split_source(recipe.sources.get(recipe.controls[0], "general"))[0]
-        self.steps = max(1, round(recipe.steps * recipe.share))
+        self.benchmark = load_recipe(
+            BenchmarkRecipe, [str(recipe.benchmark)], f"mindshift reproduce: {recipe.benchmark}"
+        )
+        self.plan = recipe.plan(len(self.benchmark.seeds))
+        self.steps = max(1, round(recipe.steps * self.plan.share))
         screening_steps = recipe.screening_steps or recipe.steps
-        self.screening_steps = max(1, round(screening_steps * recipe.share))
+        self.screening_steps = max(1, round(screening_steps * self.plan.share))
         self.corpora = (recipe.corpora_of or recipe.output_dir).absolute()
         self.held_out = self.folder / f"held-out-{self.steps}"
         self.benchmarks: dict[str, Path] = {}  # by the title of their part of the page
-        self.planned_seeds = 0
 
     def corpus(self, name: str) -> Path:
         """Return the folder of a corpus."""
@@ -69,13 +79,16 @@ class Experiment:
         for name, path in self.recipe.corpora.items():
             # One folder of keys: a post has one id in all corpora, by which none is scored that an arm was trained on.
             options = _options(output_dir=self.corpus(name), keys_dir=self.corpora / "keys")
-            self._run(f"corpus {name}", ["corpus", "build", str(path), *options], self.corpus(name))
+            self._run(f"corpus {name}", "corpus build", [str(path), *options])
         head = self.encoder("head", 0)
         options = _options(model=self.recipe.base_model, corpus=self.corpus(self.general), output_dir=head)
-        self._run("head", ["pretrain", str(self.recipe.head), *options], head)
+        self._run("head", "pretrain", [str(self.recipe.head), *options])
 
     def screen(self) -> list[str]:
-        """Return the arms that go on, the controls apart: those of `always`, and the best of a cheap round."""
+        """Return the arms that go on, the controls apart: those of `always`, and the best of a cheap round.
+
+        An arm without a control of as many steps is screened only.
+        """
         candidates, always = self.recipe.candidates, self.recipe.always
         if self.recipe.screening is None:
             return candidates
@@ -86,24 +99,21 @@ class Experiment:
         self.benchmarks["Screening"] = folder
         scores = screening_scores(json.loads((folder / "benchmark.json").read_text(encoding="utf-8")))
         logger.info("screening: %s", ", ".join(f"{name} {100 * score:.1f}" for name, score in scores.items()))
-        ordered = sorted(candidates, key=lambda name: -scores[name])
+        ordered = sorted(self.recipe.comparable, key=lambda name: -scores[name])
         return [*always, *[name for name in ordered if name not in always][: self.recipe.survivors]]
 
     def compare(self, survivors: list[str]) -> None:
         """Train the survivors and their controls in full and compare them, with each other and with the base."""
-        wanted = {self.recipe.matched_controls.get(name, self.recipe.controls[0]) for name in survivors}
+        wanted = {self.recipe.control_of(name) for name in survivors}
         controls = [name for name in self.recipe.controls if name in wanted]
         names = [*controls, *survivors]
         self._train(names, self.steps)
         self._score_held_out(names)
-        path = self.recipe.benchmark
-        settings = load_recipe(BenchmarkRecipe, [str(path)], f"mindshift reproduce: {path}")
-        self.planned_seeds = len(settings.seeds)
-        seeds = settings.seeds[: self.recipe.seeds]
-        seeds = seeds[: max(FEWEST_SEEDS, round(len(seeds) * self.recipe.share))]
+        path, seeds = self.recipe.benchmark, self.benchmark.seeds[: self.plan.seeds]
         folder = self.folder / f"benchmark-{self.steps}-steps-{len(seeds)}-seeds"
-        others = {path.with_name(path.name.removesuffix(".partial")) for path in self.folder.glob("benchmark-*")}
-        earlier = [*settings.earlier, *sorted(others - {folder})]
+        found_here = [path for path in self.folder.glob("benchmark-*") if path.is_dir()]  # not locks
+        others = {path.with_name(path.name.removesuffix(".partial")) for path in found_here}
+        earlier = [*self.benchmark.earlier, *sorted(others - {folder})]
         references, found = [*controls, BASE], [str(path) for path in earlier]
         self._benchmark(path, folder, names, self.steps, references=references, seeds=seeds, earlier=found)
         self.benchmarks["Comparison"] = folder
@@ -120,7 +130,7 @@ class Experiment:
             eval_max_tokens=head.eval_max_tokens,
             output_dir=self.held_out,
         )
-        self._run(self.held_out.name, ["pretrain", "evaluate", *options], self.held_out)
+        self._run(self.held_out.name, "pretrain evaluate", options)
 
     def _train(self, names: list[str], steps: int) -> None:
         """Train arms and what they start from, in the recipe's order."""
@@ -131,10 +141,9 @@ class Experiment:
         for name, path in self.recipe.arms.items():
             if name in wanted:
                 stage, options = self.arm_command(name, steps)
-                folder = self.encoder(name, steps)
-                self._run(folder.name, [*stage, str(path), *options], folder)
+                self._run(self.encoder(name, steps).name, stage, [str(path), *options])
 
-    def arm_command(self, name: str, steps: int) -> tuple[list[str], list[str]]:
+    def arm_command(self, name: str, steps: int) -> tuple[str, list[str]]:
         """Return the stage of an arm and the keys that its source replaces in its recipe."""
         corpus, start = split_source(self.recipe.sources.get(name, "domain"))
         general, output = self.corpus(self.general), self.encoder(name, steps)
@@ -142,9 +151,12 @@ class Experiment:
             models = [str(self.encoder("head", 0)), str(self.encoder(start, steps))]
             evaluated = self.corpus(split_source(self.recipe.sources.get(start, "domain"))[0])
             options = _options(models=json.dumps(models), corpus=evaluated, general_corpus=general, output_dir=output)
-            return ["pretrain", "soup"], options
+            return "pretrain soup", options
         options = _options(corpus=self.corpus(corpus), model=self.encoder(start, steps), output_dir=output)
-        return ["pretrain"], [*options, *_options(general_corpus=general, max_steps=steps)]
+        path = self.recipe.arms[name]
+        if load_recipe(PretrainRecipe, [str(path)], f"mindshift reproduce: {path}").masking_contrast is not None:
+            options += _options(masking_contrast=general)
+        return "pretrain", [*options, *_options(general_corpus=general, max_steps=steps)]
 
     def _benchmark(self, path: Path, folder: Path, arms: list[str], steps: int, **lists: Sequence[object]) -> None:
         """Run a benchmark of the base and `arms`; `lists` are further keys of its recipe."""
@@ -155,18 +167,12 @@ class Experiment:
         }
         _refuse_others(folder, [BASE, *arms])
         options = _options(**written, output_dir=folder)
-        self._run(folder.name, ["benchmark", str(path), *options], folder)
+        self._run(folder.name, "benchmark", [str(path), *options])
 
-    def _run(self, name: str, words: list[str], folder: Path) -> None:
-        started, ran = time.monotonic(), True
-        try:
-            ran = run_step(Step(name, [*MINDSHIFT, *words], folder))
-        finally:  # the hours of a step that was stopped count, too, unless this process was killed with it
-            if ran:
-                path = self.folder / HOURS_NAME
-                hours: dict[str, float] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-                hours[name] = round(hours.get(name, 0.0) + (time.monotonic() - started) / 3600, 4)
-                write_atomically(path, json.dumps(hours, indent=1) + "\n")
+    def _run(self, name: str, stage: str, arguments: list[str]) -> None:
+        """Run a step here, where its paths count from as well, unless it is finished."""
+        recipe = load_recipe(RECIPES[stage], arguments, f"mindshift reproduce: {name}")
+        run_step(Step(name, [*MINDSHIFT, *stage.split(), *arguments], recipe))
 
 
 def _refuse_others(folder: Path, names: list[str]) -> None:
@@ -201,19 +207,20 @@ def write_page(experiment: Experiment, survivors: list[str]) -> None:
         for path in sorted((experiment.folder / "encoder").iterdir())
         if (path / MANIFEST_NAME).is_file()
     }
+    comparison = read_manifest(list(experiment.benchmarks.values())[-1])
     render_page(
         recipe.page,
-        folder=experiment.folder,
         corpora=experiment.corpora / "corpus",
-        base=recipe.base_model,
+        base=named_entries("models", comparison.recipe["models"])[BASE],
         arms=describe_arms(recipe),
         caps=describe_caps(recipe),
         encoders=encoders,
         held_out=experiment.held_out,
         benchmarks=experiment.benchmarks,
         survivors=survivors,
-        planned_seeds=experiment.planned_seeds,
-        share=recipe.share,
+        screened_only=[name for name in recipe.candidates if name not in recipe.comparable],
+        planned_seeds=len(experiment.benchmark.seeds),
+        steps=(experiment.steps, recipe.steps),
     )
     logger.info("the page is %s", recipe.page)
 

@@ -5,25 +5,22 @@ waiting for those before it (`afterok`). Jobs run in the folder the command was 
 mean there what they mean here.
 """
 
-import logging
-import os
 import shlex
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from configs.errors import USER_ERROR_EXIT_CODE, UserError
+from configs.manifest import MANIFEST_NAME
 from configs.recipe import load_recipe
+from launch.chain import StageFailedError, is_finished, run_stage
 from launch.journal import Launch, LaunchedStage, find_launches, launch_folder, read_launch
 from launch.launch_options import LaunchOptions, help_text, parse_options
-from launch.scheduler import SLURM_FOLDER, batch_command, cancel, require_slurm, submit
+from launch.scheduler import SLURM_FOLDER, NoAnswerError, batch_command, cancel, require_slurm, submit
 from launch.site_settings import SiteSettings, job_environment, node_processes, sbatch_options
 from launch.stages import STAGES, ChainRecipe, Link, chain_links, find_stage
-from launch.standing import LIVE, show, standings
+from launch.standing import LIVE, NO_ANSWER, show, standings
 from pretrain.config import PretrainRecipe
-
-logger = logging.getLogger("launch")
 
 
 def main(arguments: Sequence[str], program: str) -> None:
@@ -39,7 +36,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     options = parse_options(arguments[1:])
     recipe = stage.load(options.rest)
     link = Link(stage=stage, arguments=options.rest, recipe=recipe, after=[])
-    if link_is_done(link):
+    if (link.output_dir / MANIFEST_NAME).is_file():
         raise UserError(
             "this folder already holds a finished run", where=link.output_dir, fix="Choose another --output_dir."
         )
@@ -74,14 +71,19 @@ def status(arguments: Sequence[str], program: str) -> None:
 
 
 def cancel_launch(arguments: Sequence[str], program: str) -> None:
-    """Cancel every job of a launch that has not ended."""
+    """Cancel every job of a launch that has not ended.
+
+    Raises:
+        UserError: it does not run under SLURM, or SLURM does not cancel its jobs.
+    """
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: {program} FOLDER\n\nCancels the jobs launched for FOLDER; finished stages stay.")
         return
     launch = read_launch(Path(arguments[0]))
     if launch.where != "slurm":
         raise UserError("this launch runs in a terminal here", where=arguments[0], fix="Press Ctrl-C there.")
-    live = [job for standing in standings(launch) if standing.state in LIVE for job in standing.stage.job_ids]
+    may_live = LIVE | {NO_ANSWER}
+    live = [job for standing in standings(launch) if standing.state in may_live for job in standing.stage.job_ids]
     if live:
         cancel(live)
     print(f"cancelled {', '.join(live)}" if live else "nothing to cancel: all its jobs have ended")
@@ -91,16 +93,17 @@ def launch_links(links: list[Link], folder: Path, options: LaunchOptions, site: 
     """Run or submit stages that build on each other, and note it in the journal.
 
     Raises:
-        UserError: the same launch is still at work, a stage stopped, several nodes are given to one that uses one, or
-            a batch cannot be dealt to the processes.
+        UserError: the same launch is still at work, a stage stopped or holds something else than is asked for, several
+            nodes are given to one that uses one, or a batch cannot be dealt to the processes.
     """
+    todo = unfinished(links)
     for link in links:
         if site.nodes.get(link.stage.name, 1) > 1 and not link.stage.spans_nodes:
             raise UserError(
                 f"the {link.stage.name} stage is one process on one node, not on {site.nodes[link.stage.name]}",
                 fix="For many nodes give its recipe `executor: slurm`, which submits its tasks as arrays.",
             )
-        if isinstance(link.recipe, PretrainRecipe) and not link_is_done(link):  # rather than after hours in the queue
+        if isinstance(link.recipe, PretrainRecipe) and link.stage.name in todo:  # rather than after hours in the queue
             nodes = site.nodes.get(link.stage.name, 1) if options.on == "slurm" else 1
             gpus = link.stage.gpus(link.recipe, site.gpus_per_node)
             link.recipe.accumulation_steps(nodes * node_processes(site, gpus=gpus))
@@ -114,14 +117,30 @@ def launch_links(links: list[Link], folder: Path, options: LaunchOptions, site: 
     if not options.dry_run:
         refuse_if_at_work(folder)
     if options.on == "local":
-        _run_here(launch, links, site, dry_run=options.dry_run)
+        _run_here(launch, links, todo, site, dry_run=options.dry_run)
     else:
-        _submit(launch, links, site, dry_run=options.dry_run)
+        _submit(launch, links, todo, site, dry_run=options.dry_run)
 
 
-def link_is_done(link: Link) -> bool:
-    """Return whether the output folder of a stage is complete."""
-    return LaunchedStage(stage=link.stage.name, output_dir=str(link.output_dir), arguments=[]).is_done
+def unfinished(links: list[Link]) -> list[str]:
+    """Return the names of the stages that are still to be run, in their order.
+
+    Raises:
+        UserError: a finished one holds something else than is asked for, or is fed by one that is not finished.
+    """
+    todo: list[str] = []
+    for link in links:
+        is_there = (link.output_dir / MANIFEST_NAME).is_file()
+        fed_anew = [source for source in link.stage.inputs.values() if source in todo]
+        if is_there and fed_anew:
+            raise UserError(
+                f"is finished, and the {' and '.join(fed_anew)} that it was made of will be made anew",
+                where=link.output_dir,
+                fix="Rename the folder to have it made anew, or choose another --output_dir.",
+            )
+        if not is_finished(link.recipe):
+            todo.append(link.stage.name)
+    return todo
 
 
 def job_options(launch: Launch, name: str, site: SiteSettings, *, gpus: int, log: str) -> list[str]:
@@ -133,14 +152,14 @@ def job_options(launch: Launch, name: str, site: SiteSettings, *, gpus: int, log
     ]
 
 
-def _submit(launch: Launch, links: list[Link], site: SiteSettings, *, dry_run: bool) -> None:
+def _submit(launch: Launch, links: list[Link], todo: list[str], site: SiteSettings, *, dry_run: bool) -> None:
     if not dry_run:
         require_slurm()
         launch.folder.mkdir(parents=True, exist_ok=True)
     job_ids: dict[str, str] = {}
     for link, noted in zip(links, launch.stages, strict=True):
         name, gpus = link.stage.name, link.stage.gpus(link.recipe, site.gpus_per_node)
-        if link_is_done(link):
+        if name not in todo:
             print(f"{name}: finished before, in {link.output_dir}")
             continue
         sbatch = job_options(launch, name, site, gpus=gpus, log=f"{name}-%j.log")
@@ -167,14 +186,17 @@ def refuse_if_at_work(folder: Path) -> None:
     """Refuse to launch twice.
 
     Raises:
-        UserError: jobs of an earlier launch for this output folder have not ended.
+        UserError: jobs of an earlier launch for this output folder have not ended, or SLURM does not say so.
     """
     try:
         launch = read_launch(folder)
     except UserError:
         return
     if launch.where == "slurm":
-        live = [s.stage.job_ids[0] for s in standings(launch) if s.state in LIVE and s.stage.job_ids]
+        found = [standing for standing in standings(launch) if standing.stage.job_ids]
+        if any(standing.state == NO_ANSWER for standing in found):
+            raise NoAnswerError("scontrol")
+        live = [standing.stage.job_ids[0] for standing in found if standing.state in LIVE]
         if live:
             raise UserError(
                 f"already launched as job {', '.join(live)}",
@@ -190,24 +212,24 @@ def print_job(command: list[str], environment: dict[str, str], job_file: Path) -
     print(f"# {job_file}:\n" + "\n".join(f"#   {line}" for line in job_file.read_text().splitlines()) + "\n")
 
 
-def _run_here(launch: Launch, links: list[Link], site: SiteSettings, *, dry_run: bool) -> None:
+def _run_here(launch: Launch, links: list[Link], todo: list[str], site: SiteSettings, *, dry_run: bool) -> None:
     for link, noted in zip(links, launch.stages, strict=True):
-        name = link.stage.name
-        if link_is_done(link):
+        name, command = link.stage.name, link.stage.command(link.arguments)
+        if name not in todo:
             print(f"{name}: finished before, in {link.output_dir}", flush=True)
-            continue
-        command = link.stage.command(link.arguments)
-        if dry_run:
+        elif dry_run:
             print(shlex.join(command))
-            continue
-        launch.write()
-        logger.info("%s: %s", name, shlex.join(command))
-        gpus = link.stage.gpus(link.recipe, site.gpus_per_node)
-        environment = {**os.environ, **job_environment(site, name, gpus=gpus)}
-        environment["PYTHONPATH"] = environment["MINDSHIFT_HOME"]
-        noted.exit_code = subprocess.run(command, env=environment, check=False).returncode
-        launch.write()
-        if noted.exit_code == USER_ERROR_EXIT_CODE:
-            raise UserError(f"the {name} stage stopped; its message stands above")
-        if noted.exit_code != 0:
-            sys.exit(noted.exit_code)
+        else:
+            launch.write()
+            settings = job_environment(site, name, gpus=link.stage.gpus(link.recipe, site.gpus_per_node))
+            try:
+                run_stage(name, command, settings)
+                noted.exit_code = 0
+            except UserError:
+                noted.exit_code = USER_ERROR_EXIT_CODE
+                raise
+            except StageFailedError as error:
+                noted.exit_code = error.code
+                sys.exit(error.code)
+            finally:
+                launch.write()

@@ -16,6 +16,16 @@ ENDED_BADLY = frozenset(
     {"FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "PREEMPTED"}
 )
 
+UNKNOWN_JOB = "Invalid job id"
+ENDED_JOB = (UNKNOWN_JOB, "already completing or completed")
+
+
+class NoAnswerError(UserError):
+    """SLURM does not answer, which says nothing about its jobs."""
+
+    def __init__(self, command: str) -> None:
+        super().__init__("SLURM does not answer", where=command, fix="Try again when its controller is back (`sinfo`).")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class JobState:
@@ -57,13 +67,19 @@ def job_states(job_id: str) -> list[JobState]:
     """Return what SLURM knows of a job: one entry, or one for each task of an array; none when it forgot it.
 
     `scontrol` remembers ended jobs for minutes (MinJobAge); where accounting is on, `sacct` remembers the rest.
+
+    Raises:
+        NoAnswerError: neither says anything.
     """
-    shown = _output(["scontrol", "show", "job", job_id, "--oneliner"])
-    states = [_parse(line) for line in shown.splitlines() if line.startswith("JobId=")]
-    if states or shutil.which("sacct") is None:
+    shown = _run(["scontrol", "show", "job", job_id, "--oneliner"])
+    states = [_parse(line) for line in shown.stdout.splitlines() if line.startswith("JobId=")] if shown else []
+    has_answered = shown is not None and (shown.returncode == 0 or UNKNOWN_JOB in shown.stderr)
+    if states:
         return states
-    rows = _output(["sacct", "-X", "-n", "-P", "-j", job_id, "-o", "JobID,State,Reason,NodeList,ExitCode"])
-    fields = [row.split("|") for row in rows.splitlines() if row.count("|") == 4]
+    rows = _run(["sacct", "-X", "-n", "-P", "-j", job_id, "-o", "JobID,State,Reason,NodeList,ExitCode"])
+    fields = [row.split("|") for row in rows.stdout.splitlines() if row.count("|") == 4] if rows else []
+    if not fields and not has_answered:
+        raise NoAnswerError("scontrol")
     return [
         JobState(job_id=name, state=state.split()[0], reason=reason, nodes=nodes, exit_code=int(code.partition(":")[0]))
         for name, state, reason, nodes, code in fields
@@ -71,9 +87,19 @@ def job_states(job_id: str) -> list[JobState]:
 
 
 def cancel(job_ids: Sequence[str]) -> None:
-    """Cancel jobs; those that have ended already are left as they are."""
+    """Cancel jobs; those that have ended already are left as they are.
+
+    Raises:
+        UserError: SLURM does not cancel them all.
+    """
     require_slurm()
-    _output(["scancel", *job_ids])
+    done = _run(["scancel", *job_ids])
+    if done is None:
+        raise NoAnswerError("scancel")
+    problems = [line for line in done.stderr.splitlines() if not any(ended in line for ended in ENDED_JOB)]
+    if done.returncode != 0 and problems:
+        reason = " ".join(line.removeprefix("scancel: error: ").strip() for line in problems)
+        raise UserError(f"SLURM does not cancel: {reason}", where="scancel")
 
 
 def largest_array() -> int:
@@ -116,8 +142,14 @@ def _parse(line: str) -> JobState:
     )
 
 
-def _output(command: list[str]) -> str:
+def _run(command: list[str]) -> subprocess.CompletedProcess[str] | None:
+    """Run a command of SLURM's; None if there is no such command, or it hangs."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
+        return None
+
+
+def _output(command: list[str]) -> str:
+    done = _run(command)
+    return done.stdout if done else ""

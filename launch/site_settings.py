@@ -18,7 +18,7 @@ from launch.stages import STAGES
 JOBS = (*STAGES, "sweep")
 SITE_FILE = CODE_ROOT / "launch" / "site.yaml"
 TIME_LIMIT = re.compile(r"(\d+|\d+:\d\d|\d+:\d\d:\d\d|\d+-\d+(:\d\d){0,2}|UNLIMITED)")
-MEMORY = re.compile(r"(\d+)([MGT]?)")
+MEMORY = re.compile(r"(\d+)([MGT]?)", re.IGNORECASE)
 MEGABYTES = {"": 1, "M": 1, "G": 1024, "T": 1024**2}
 
 
@@ -68,6 +68,7 @@ class SiteSettings:
         """Refuse impossible values."""
         for key in ("gpus_per_node", "processes_per_node", "cpus_per_task"):
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+        require(not self.memory or bool(MEMORY.fullmatch(self.memory)), "memory", self.memory, "such as 64G or 900M")
         for key in ("nodes", "time_limits"):
             for stage in getattr(self, key):
                 if stage not in JOBS:
@@ -118,7 +119,7 @@ def _share_of_memory(gpus: int, site: SiteSettings) -> str:
     amount = MEMORY.fullmatch(site.memory)
     if not amount or not 0 < gpus < site.gpus_per_node:
         return site.memory
-    return f"{_share(int(amount[1]) * MEGABYTES[amount[2]], gpus, site)}M"
+    return f"{_share(int(amount[1]) * MEGABYTES[amount[2].upper()], gpus, site)}M"
 
 
 def node_processes(site: SiteSettings, *, gpus: int) -> int:

@@ -165,8 +165,8 @@ def chain_links(chain: ChainRecipe, overrides: dict[str, list[str]]) -> list[Lin
         arguments = [str(recipe_file), *(word for key, path in fed.items() for word in (f"--{key}", str(path)))]
         arguments += overrides.get(stage.name, [])
         recipe = stage.load(arguments)
-        after = list(links)[-1:]  # which waited for all before it
-        links[stage.name] = Link(stage=stage, arguments=arguments, recipe=recipe, after=after)
+        # All, not only the last: that one may be finished already, and then nothing waits for those before it.
+        links[stage.name] = Link(stage=stage, arguments=arguments, recipe=recipe, after=list(links))
     if not links:
         raise UserError("this chain has no stage", where="launch all", fix=f"Give a recipe for {', '.join(STAGES)}.")
     return list(links.values())

@@ -7,9 +7,10 @@ from pathlib import Path
 from configs.manifest import MANIFEST_NAME
 from launch.diagnosis import attempt_reasons
 from launch.journal import Launch, LaunchedStage
-from launch.scheduler import ENDED_BADLY, JobState, job_states, lost_nodes
+from launch.scheduler import ENDED_BADLY, JobState, NoAnswerError, job_states, lost_nodes
 
 LIVE = frozenset({"waiting", "pending", "running"})
+NO_ANSWER = "no answer"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,8 @@ class Standing:
 
     stage: LaunchedStage
     state: str
-    """`done`, `running`, `pending`, `waiting`, `failed`, `cancelled`, `not started` or `unknown`."""
+    """`done`, `running`, `pending`, `waiting`, `failed`, `cancelled`, `not started`, `unknown`, or `no answer` where
+    SLURM gives none."""
     detail: str = ""
 
 
@@ -57,7 +59,10 @@ def _local(stage: LaunchedStage) -> Standing:
 
 
 def _on_slurm(launch: Launch, stage: LaunchedStage) -> Standing:
-    states = [state for job_id in stage.job_ids for state in job_states(job_id)]
+    try:
+        states = [state for job_id in stage.job_ids for state in job_states(job_id)]
+    except NoAnswerError as error:
+        return Standing(stage=stage, state=NO_ANSWER, detail=error.what)
     if stage.runs > 1:
         return _of_array(launch, stage, states)
     if not states:

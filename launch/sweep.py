@@ -22,8 +22,9 @@ from launch.journal import Launch, LaunchedStage, launch_folder
 from launch.launch_options import LaunchOptions, parse_options
 from launch.run_launch import job_options, print_job, refuse_if_at_work
 from launch.scheduler import SLURM_FOLDER, batch_command, largest_array, require_slurm, submit
-from launch.site_settings import SiteSettings, job_environment
+from launch.site_settings import SiteSettings, job_environment, node_processes
 from launch.stages import Stage, find_stage
+from pretrain.config import PretrainRecipe
 
 FIRST_RUN = "MINDSHIFT_FIRST_RUN"
 """Variable with the number of the run that is task 0 of an array: arrays have a largest size."""
@@ -79,9 +80,13 @@ def main(arguments: Sequence[str], program: str) -> None:
     site = options.site()
     if (nodes := site.nodes.get("sweep", 1)) > 1:
         raise UserError(f"each run of a sweep is on one node, not on {nodes}", where="site.nodes")
-    # One GPU a run: many small runs side by side, and the same batch whatever the nodes have.
-    gpus = min(1, stage.gpus(stage.load(runs[0].arguments), site.gpus_per_node))
     todo = [number for number, run in enumerate(runs) if not run.is_done]
+    recipes = [stage.load(runs[number].arguments) for number in todo or [0]]  # so that a mistake in any shows now
+    # One GPU a run: many small runs side by side, and the same batch whatever the nodes have.
+    gpus = min(1, stage.gpus(recipes[0], site.gpus_per_node))
+    for recipe in recipes:
+        if isinstance(recipe, PretrainRecipe):
+            recipe.accumulation_steps(node_processes(site, gpus=gpus))
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished before")
     if todo and options.on == "local":
         _run_here(stage, [runs[number] for number in todo], job_environment(site, stage.name, gpus=gpus))

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.chat_safety import half_cases, measure, wilson
+from benchmarks.chat_safety import half_cases, measure
+from benchmarks.intervals import wilson
 from configs.errors import UserError
 from configs.manifest import CODE_ROOT
 from dialogue import chat

@@ -16,7 +16,8 @@ import torch
 import yaml
 
 from configs.errors import UserError
-from configs.recipe import load_recipe
+from configs.manifest import now, write_manifest
+from configs.recipe import StageRecipe, load_recipe
 from finetune import benchmark_baselines, benchmark_gate, benchmark_tables
 from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
@@ -24,7 +25,7 @@ from finetune.benchmark_gate import close_gate_once, keep_gate
 from finetune.benchmark_report import loss_sentence, pooled_sentence, text_report
 from finetune.benchmark_runs import all_cells, cell_recipe, gpus_of_jobs, run_cells
 from finetune.fitting import load_task
-from finetune.significance import RESAMPLES
+from finetune.significance import RESAMPLES, holm
 from finetune.tasks import FloatArray
 from launch.cli import main as mindshift
 
@@ -132,6 +133,17 @@ def test_seeds_of_a_task_are_no_more_tasks(tmp_path: Path, monkeypatch: pytest.M
     assert "over all tasks, one seed" in pooled_sentence(comparison, [1])
 
 
+@pytest.mark.parametrize(("models", "sizes"), [(2, []), (4, [100]), (30, [50, 100])])
+def test_holm_s_correction_never_swallows_every_difference(models: int, sizes: list[int]) -> None:
+    names = json.dumps([f"m{number}=x" for number in range(models)])
+    words = ["--tasks", '["a"]', "--models", names, "--references", '["m0", "m1"]', "--output_dir", "x"]
+    recipe = load_recipe(BenchmarkRecipe, [*words, "--train_sizes", json.dumps(sizes)], "test")
+    comparisons = len(recipe.pairs) * (1 + len(sizes))
+    least = 2 / (benchmark_tables.resamples_of(recipe) + 1)
+    assert max(holm([least] * comparisons)) < 0.05
+    assert benchmark_tables.resamples_of(recipe) == 1000 or comparisons > 10  # the figures of few comparisons stay
+
+
 def test_a_difference_that_only_random_signs_find_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # All seeds of a task win, but on other test texts none would: the texts are what differs.
     tasks = [f"task{number}" for number in range(4)]
@@ -227,6 +239,9 @@ class FakeRuns:
         (output / "predictions").mkdir(parents=True)
         (output / "metrics.json").write_text("{}")
         (output / "predictions" / "test.jsonl").write_text(json.dumps({"id": "0", "labels": []}) + "\n")
+        write_manifest(
+            output, stage="finetune", recipe=StageRecipe(output_dir=output), inputs={}, counts={}, started_at=now()
+        )
         return subprocess.CompletedProcess(command, 0)
 
     def take(self) -> list[str]:
@@ -262,7 +277,12 @@ def test_runs_made_of_something_else_are_made_again(
     base, other = "task--base--seed-1", "task--other--seed-1"
     assert run_cells(recipe, working)
     assert fake_runs.take() == [base, other]
-    assert set(json.loads((working / "cells" / f"{base}.json").read_text())) == {"origin", "metrics", "decisions"}
+    assert set(json.loads((working / "cells" / f"{base}.json").read_text())) == {
+        "origin",
+        "metrics",
+        "decisions",
+        "seconds",
+    }
     assert run_cells(recipe, working)
     assert fake_runs.take() == []
     (tmp_path / "other" / "note.txt").write_text("so that its hash differs")

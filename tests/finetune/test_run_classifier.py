@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,26 @@ def test_killed_between_the_last_figure_and_the_final_name(
         patch.setattr("finetune.fitting.train_model", lambda *_: pytest.fail("trained again"))
         assert finetune(task, output, small_run) == 0
     assert (output / "model.safetensors").read_bytes() == weights
+
+
+def test_a_killed_run_does_not_go_on_from_another_encoder(
+    make_task: MakeTask, small_run: list[str], tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    task, output, encoder = make_task(), tmp_path / "run", tmp_path / "encoder"
+    shutil.copytree(tiny_encoder, encoder)
+
+    def killed(*arguments: object) -> None:
+        (tmp_path / "run.partial" / "checkpoint").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("finetune.fitting.train_model", killed)
+    options = [*small_run, "--model", str(encoder)]
+    assert finetune(task, output, options) == 130
+    (encoder / "trained_anew").write_text("")
+    (task / "labels.json").write_text((task / "labels.json").read_text() + " ")
+    assert finetune(task, output, options) == 2
+    assert "began with another task and model" in capsys.readouterr().err
 
 
 def test_finished_run_is_not_overwritten(

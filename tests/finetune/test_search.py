@@ -47,6 +47,11 @@ def test_killed_search_goes_on_and_keeps_the_best(
     assert mindshift(arguments) == 130
     assert trained[0].learning_rate == 4e-4  # the recipe's own settings are the first trial
     assert trained[0].loss == "auto"
+    quick = tmp_path / "quick.yaml"
+    own = quick.read_text()
+    quick.write_text(own + "batch_size: 4\n")
+    assert mindshift(arguments) == 2  # finished trials are of another recipe
+    quick.write_text(own)
     assert mindshift(arguments) == 0
     assert len(trained) == 4  # the finished trial was not repeated
     output = tmp_path / "search"

@@ -1,17 +1,29 @@
 import json
+import os
+import subprocess
 
 import pytest
 
-from configs.manifest import write_manifest
+from configs.errors import USER_ERROR_EXIT_CODE
+from configs.manifest import CODE_ROOT, write_manifest
 from configs.recipe import StageRecipe
 from launch.cli import main
 from launch.demo import chain, summary
+
+ENVIRONMENT = {"PYTHONPATH": str(CODE_ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def test_each_stage_reads_the_folder_of_the_one_before(tmp_path):
     corpus, pretrain, finetune = chain(tmp_path)
     assert str(corpus.folder) in pretrain.command
     assert str(pretrain.folder) in finetune.command
+
+
+def test_a_mistake_in_a_stage_keeps_its_exit_code(tmp_path):
+    for step in chain(tmp_path)[1:]:
+        command = [*step.command, "--output_dir", "/"]
+        done = subprocess.run(command, cwd=CODE_ROOT, env=os.environ | ENVIRONMENT, capture_output=True, check=False)
+        assert done.returncode == USER_ERROR_EXIT_CODE, done.stderr.decode()
 
 
 def test_the_summary_says_where_things_lie_and_what_came_out(tmp_path):

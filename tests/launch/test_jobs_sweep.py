@@ -81,6 +81,21 @@ def test_a_key_the_stage_does_not_have_is_refused_before_anything_starts(tmp_pat
     assert "did you mean 'seed'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("stage", "grid", "message"),
+    [
+        ("finetune", {"learning_rate": [5e-5, -1]}, "learning_rate is -1"),
+        ("pretrain", {"global_batch_tokens": [8192, 1000]}, "no multiple of micro_batch_size"),
+    ],
+)
+def test_a_mistake_in_any_run_is_found_before_anything_starts(stage, grid, message, tmp_path, capsys):
+    base = {"finetune": "configs/finetune/sample.yaml", "pretrain": "configs/pretrain/sample.yaml"}[stage]
+    values = {"stage": stage, "base_recipe": str(CODE_ROOT / base), "grid": grid, "output_dir": str(tmp_path / "s")}
+    (tmp_path / "sweep.yaml").write_text(json.dumps(values))
+    assert main(["launch", "sweep", str(tmp_path / "sweep.yaml"), "--on", "slurm", "--dry-run"]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("path", sorted((CODE_ROOT / "configs" / "launch").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_launch_recipe_loads_down_to_its_stages(path, monkeypatch):
     monkeypatch.chdir(CODE_ROOT)

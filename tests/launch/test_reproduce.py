@@ -52,14 +52,13 @@ def test_another_base_shares_the_corpora(tmp_path):
     experiment = Experiment(load_recipe(ExperimentRecipe, words, "mindshift reproduce"))
     ran: dict[str, dict[str, str]] = {}
 
-    def note(name, command, folder):
-        stage = command.index(next(word for word in command if word.endswith(".yaml"))) + 1
-        ran[name] = dict(zip(command[stage::2], command[stage + 1 :: 2], strict=True)) | {"folder": str(folder)}
+    def note(name, _stage, arguments):
+        ran[name] = dict(zip(arguments[1::2], arguments[2::2], strict=True))
 
     experiment._run = note
     experiment.prepare()
     assert experiment.screen() == ["domain"]
-    assert ran["corpus domain"]["folder"] == str(tmp_path / "first" / "corpus" / "domain")
+    assert ran["corpus domain"]["--output_dir"] == str(tmp_path / "first" / "corpus" / "domain")
     assert {ran[f"corpus {name}"]["--keys_dir"] for name in experiment.recipe.corpora} == {
         str(tmp_path / "first" / "keys")
     }
@@ -67,7 +66,6 @@ def test_another_base_shares_the_corpora(tmp_path):
         "--model": "package:splade_tiny",
         "--corpus": str(tmp_path / "first" / "corpus" / "general"),
         "--output_dir": str(tmp_path / "second" / "encoder" / "head"),
-        "folder": str(tmp_path / "second" / "encoder" / "head"),
     }
     experiment._benchmark(experiment.recipe.benchmark, tmp_path / "second" / "benchmark", ["domain"], 4000)
     domain = tmp_path / "second" / "encoder" / "domain-4000"
@@ -76,27 +74,27 @@ def test_another_base_shares_the_corpora(tmp_path):
 
 
 def test_arms_read_and_start_from_what_their_source_says(tmp_path):
-    experiment = Experiment(load("--output_dir", str(tmp_path), "--budget_hours", "3"))
-    assert (experiment.steps, experiment.screening_steps) == (
-        500,
-        62,
-    )  # a quarter of the hours, a quarter of the steps
+    experiment = Experiment(load("--output_dir", str(tmp_path), "--budget_hours", "7.25"))
+    # 3.5 hours are fixed and two seeds take 2: half of the 3.5 that the arms would take are left.
+    assert (experiment.steps, experiment.screening_steps, experiment.plan.seeds) == (1000, 125, 2)
 
     def given(name):
         stage, words = experiment.arm_command(name, 500)
         return stage, dict(zip(words[::2], words[1::2], strict=True))
 
     stage, options = given("domain_tapt")
-    assert stage == ["pretrain"]
+    assert stage == "pretrain"
     assert options["--corpus"] == str(tmp_path / "corpus" / "tasks")
     assert options["--model"] == str(tmp_path / "encoder" / "domain-500")
     assert options["--general_corpus"] == str(tmp_path / "corpus" / "general")
     assert options["--max_steps"] == "500"
     stage, options = given("general_soup")
-    assert stage == ["pretrain", "soup"]
+    assert stage == "pretrain soup"
     assert json.loads(options["--models"]) == [str(tmp_path / "encoder" / name) for name in ("head", "general-500")]
     assert options["--corpus"] == str(tmp_path / "corpus" / "general")
     assert split_source("general") == ("general", "head")
+    # Not the corpus of the folder that the arm's own recipe names.
+    assert given("weighted")[1]["--masking_contrast"] == str(tmp_path / "corpus" / "general")
 
 
 def test_the_page_says_what_each_arm_is_and_what_is_capped():
@@ -117,6 +115,8 @@ def test_the_page_says_what_each_arm_is_and_what_is_capped():
         ("matched_controls", '{"soup": "domain"}', "matched_controls"),
         ("matched_controls", '{"nobody": "general"}', "matched_controls"),
         ("budget_hours", "0", "budget_hours"),
+        ("fixed_hours", "12", "fixed_hours"),
+        ("always", '["domain", "domain_tapt"]', "domain_tapt trains 2 times, general 1 times"),
         ("seeds", "0", "seeds"),
         ("always", '["general"]', "always"),  # a control
         ("survivors", "-1", "survivors"),
@@ -136,48 +136,97 @@ def test_screening_takes_the_mean_over_tasks():
     assert screening_scores({"baselines_on_validation": scores}) == pytest.approx({"x": 0.7, "y": 0.5})
 
 
-def test_hours_of_a_step_that_was_stopped_count_too(tmp_path, monkeypatch):
-    experiment = Experiment(load("--output_dir", str(tmp_path)))
-    clock = iter([0, 3600, 3600, 9000, 0, 0])
-    monkeypatch.setattr("launch.reproduce.time.monotonic", lambda: next(clock))
-    with pytest.raises(UserError):  # the recipe is not there
-        experiment._run("arm", ["pretrain", "nothing.yaml"], tmp_path / "arm")
-    (tmp_path / "arm").mkdir()
-    with pytest.raises(UserError):
-        experiment._run("arm", ["pretrain", "nothing.yaml"], tmp_path / "arm")
-    assert json.loads((tmp_path / "hours.json").read_text()) == {"arm": 2.5}
-    (tmp_path / "arm" / "manifest.json").write_text("{}")
-    experiment._run("arm", ["pretrain", "nothing.yaml"], tmp_path / "arm")  # finished before
-    assert json.loads((tmp_path / "hours.json").read_text()) == {"arm": 2.5}
+@pytest.mark.parametrize(
+    ("budget", "share", "seeds"), [("12", 1.0, 5), ("20", 1.0, 5), ("11", 1.0, 4), ("5.6", 0.1 / 3.5, 2)]
+)
+def test_a_budget_is_kept(budget, share, seeds):
+    recipe = load("--budget_hours", budget)
+    plan = recipe.plan(5)
+    assert (plan.share, plan.seeds) == (pytest.approx(share), seeds)
+    spent = recipe.fixed_hours + plan.seeds * recipe.seed_hours + plan.share * 3.5
+    assert spent <= float(budget) + 1e-9
 
 
-def test_hours_of_what_ran_outside_are_said(tmp_path):
-    arm, corpus = tmp_path / "encoder" / "domain-5", tmp_path / "corpus" / "domain"
-    for folder in (arm, corpus):
-        folder.mkdir(parents=True)
+def test_a_budget_below_the_least_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"budget_hours is 3.0; allowed: 5.5 or more"):
+        Experiment(load("--output_dir", str(tmp_path), "--budget_hours", "3"))
+
+
+def test_an_arm_trained_longer_than_its_control_is_screened_only(tmp_path):
+    recipe = load("--output_dir", str(tmp_path), "--survivors", "9")
+    assert {arm: recipe.trainings(arm) for arm in ("soup", "tapt", "domain_tapt")} == {
+        "soup": 1,
+        "tapt": 1,
+        "domain_tapt": 2,
+    }
+    experiment = Experiment(recipe)
+    experiment._run = lambda *_: None
+    folder = tmp_path / "screening-250"
+    folder.mkdir()
+    scores = {"task": {f"frozen {name}": 0.5 for name in recipe.arms} | {"frozen domain_tapt": 0.9}}
+    (folder / "benchmark.json").write_text(json.dumps({"baselines_on_validation": scores}))
+    assert experiment.screen() == ["domain", "soup", "weighted", "anchor", "contrastive", "tapt"]
+
+
+def test_steps_run_where_the_command_was_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment.__new__(Experiment)
+    with pytest.raises(UserError, match=r"nothing\.yaml: no such recipe"):
+        experiment._run("arm", "pretrain", ["nothing.yaml"])
+    (tmp_path / "arm.yaml").write_text("corpus: corpus\nmodel: base\nmax_steps: 5\noutput_dir: run\n")
+    (tmp_path / "run").mkdir()
+    recipe = load_recipe(PretrainRecipe, ["arm.yaml"], "test")
+    write_manifest(tmp_path / "run", stage="pretrain", recipe=recipe, inputs={}, counts={}, started_at=now())
+    experiment._run("arm", "pretrain", ["arm.yaml"])  # finished before
+    with pytest.raises(UserError, match=r"differs in max_steps\)"):
+        experiment._run("arm", "pretrain", ["arm.yaml", "--max_steps", "6"])
+
+
+def test_hours_are_read_from_manifests_steps_and_runs(tmp_path):
+    corpus, arm, benchmark = (tmp_path / name for name in ("corpus", "domain-5", "benchmark-5"))
+    recipe = load_recipe(BenchmarkRecipe, [str(load().benchmark)], "test")
+    for folder, started in ((corpus, 90), (arm, 15), (benchmark, 1)):
+        folder.mkdir()
+        write_manifest(folder, stage="x", recipe=recipe, inputs={}, counts={}, started_at=now())
+        values = json.loads((folder / "manifest.json").read_text())
+        moments = {
+            "started_at": "2026-01-01T00:00:00",
+            "finished_at": f"2026-01-01T{started // 60:02}:{started % 60:02}:00",
+        }
+        (folder / "manifest.json").write_text(json.dumps(values | moments))
     lines = [{"tokens": 3600 * step, "tokens_per_second": 2.0} for step in (1, 2)]
     lines[1:1] = [{"step": 1, "held_out_loss": 3.0}, {"step": 1, "rewound_from": 2, "rewinds": 1}]
     (arm / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    recipe = load_recipe(CorpusRecipe, [str(CODE_ROOT / "configs" / "corpus" / "sample.yaml")], "test")
-    write_manifest(corpus, stage="corpus", recipe=recipe, inputs={}, counts={}, started_at="2026-01-01T00:00:00+00:00")
-    (tmp_path / "hours.json").write_text('{"head": 0.25}')
-    table = _hours(tmp_path, tmp_path / "corpus", {"head": tmp_path / "encoder" / "head", "domain-5": arm})
-    assert "| head | 0.25 |" in table
-    assert "| domain-5, by its own command | 1.00 |" in table
-    assert "| corpus domain, by its own command | " in table
+    for part, seconds in (("cells", 7200.0), ("baselines", 1800.0)):
+        (benchmark / part).mkdir()
+        (benchmark / part / "a.json").write_text(json.dumps({"seconds": seconds}))
+    table = _hours({"corpus": corpus, "domain-5": arm}, {"Comparison": benchmark})
+    assert "| domain-5 | 1.00 |" in table  # its steps, as it was interrupted
+    assert "| benchmark-5 | 1.50 |" in table  # two runs at a time, then the baseline
+    assert "| all | 4.00 |" in table
+    (benchmark / "cells" / "b.json").write_text("{}")  # older than the field
+    table = _hours({"corpus": corpus, "domain-5": arm}, {"Comparison": benchmark})
+    assert "| benchmark-5 | not known |" in table
+    assert "No sum" in table
+    assert "| all |" not in table
 
 
-def test_a_benchmark_of_other_arms_is_not_taken_for_this_one(tmp_path):
+def test_a_benchmark_of_other_arms_is_not_taken_for_this_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("finetune.benchmark_baselines.made_of_other", lambda *_: [])
     experiment = Experiment(load("--output_dir", str(tmp_path)))
     path, folder = experiment.recipe.screening, tmp_path / "screening-5"
     folder.mkdir()
-    made = load_recipe(BenchmarkRecipe, [str(path), "--models", '["base=x", "domain=y"]'], "test")
+    models = json.dumps(["base=package:minilm", f"domain={experiment.encoder('domain', 5)}"])
+    made = load_recipe(BenchmarkRecipe, [str(path), "--models", models, "--references", '["base"]'], "test")
     write_manifest(folder, stage="benchmark", recipe=made, inputs={}, counts={}, started_at=now())
     experiment._benchmark(path, folder, ["domain"], 5)  # finished before
     with pytest.raises(
         UserError, match=r"(?s)compares base, domain, .* asks for base, domain, tapt.*screening-5-before"
     ):
         experiment._benchmark(path, folder, ["domain", "tapt"], 5)
+    other = Experiment(load("--output_dir", str(tmp_path), "--base", "google-bert/bert-base-uncased"))
+    with pytest.raises(UserError, match=r"differs in models\)"):
+        other._benchmark(path, folder, ["domain"], 5)
 
 
 @pytest.mark.slow
@@ -234,6 +283,10 @@ def test_the_experiment_runs_on_the_sample_and_goes_on_where_it_was(tmp_path, ca
     assert {"general-1", "domain-1", "second-1", "soup-1", "general-2"} <= {
         path.name for path in (tmp_path / "runs" / "encoder").iterdir()
     }
-    hours = (tmp_path / "runs" / "hours.json").read_text()
+    assert "Screened only, as no control was trained for as many steps: second." in page
+    assert "| all | " in page
     main([str(recipe)], "mindshift reproduce")
-    assert (tmp_path / "runs" / "hours.json").read_text() == hours
+    assert (tmp_path / "page.md").read_text() == page
+    (tmp_path / "arm.yaml").write_text(yaml.safe_dump(arm | {"learning_rate": 1e-3}))
+    with pytest.raises(UserError, match=r"general-1: .*differs in learning_rate\)"):
+        main([str(recipe)], "mindshift reproduce")

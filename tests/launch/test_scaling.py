@@ -1,16 +1,22 @@
 """The scaling benchmark's arithmetic, the projection, and that docs/cluster.md says what they and the code say."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import scaling
 from benchmarks.scale_plan import Plan, project
-from benchmarks.scaling import medians, with_ratios
+from benchmarks.scaling import medians, parse_arguments, with_ratios
 from configs.manifest import CODE_ROOT
+from configs.recipe import load_recipe
 from launch.diagnosis import KNOWN
 from launch.stages import STAGES
+from pretrain.config import PretrainRecipe
 
 PAGE = (CODE_ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 
@@ -25,6 +31,27 @@ def test_ratios_of_a_table():
     plain_1, zero_1, plain_2, zero_2 = with_ratios(rows)
     assert (plain_1["overhead_percent"], zero_1["overhead_percent"], zero_2["overhead_percent"]) == (0.0, 25.0, 20.0)
     assert (plain_1["efficiency"], plain_2["efficiency"], zero_2["efficiency"]) == (1.0, 0.9, 0.938)
+
+
+def test_the_recipe_to_be_run_is_what_is_measured(tmp_path, monkeypatch):
+    recipe = CODE_ROOT / "configs" / "pretrain" / "mentalbert.yaml"
+    monkeypatch.setattr("sys.argv", ["scaling", "--recipe", str(recipe)])
+    ran = {}
+
+    def run(words, environment):
+        loaded = load_recipe(PretrainRecipe, words[4:], "test")
+        ran.update(batch=loaded.global_batch_tokens, length=loaded.max_seq_length, model=loaded.model)
+        ran["deepspeed"] = yaml.safe_load(Path(environment["MINDSHIFT_ACCELERATE_CONFIG"]).read_text())
+        (tmp_path / "run").mkdir()
+        line = json.dumps({"tokens_per_second": 10.0, "padding_share": 0.5}) + "\n"
+        (tmp_path / "run" / "metrics.jsonl").write_text(line * 4)
+        return 60.0
+
+    monkeypatch.setattr(scaling, "_run", run)
+    scaling.measure_pretraining(tmp_path / "run", tmp_path / "corpus", "zero2", 1, parse_arguments())
+    assert (ran["batch"], ran["length"], ran["model"]) == (32_768, 512, "google-bert/bert-base-uncased")
+    file = Path(ran["deepspeed"]["deepspeed_config"]["deepspeed_config_file"])
+    assert json.loads(file.read_text())["zero_optimization"]["stage"] == 2
 
 
 def test_the_median_round_of_each_setting_is_shown():

@@ -1,5 +1,6 @@
 """What a launch writes and submits, and how it reads logs and signals: everything that needs no SLURM."""
 
+import dataclasses
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from configs.manifest import CODE_ROOT
 from launch.cli import main
 from launch.diagnosis import attempt_reasons, diagnose
 from launch.job_end import main as end_job
+from launch.journal import Launch, LaunchedStage
 from launch.launch_options import parse_options
 from launch.on_node import (
     FIRST_PORT,
@@ -31,7 +33,8 @@ from launch.on_node import (
     outcome_note,
     own_extensions_folder,
 )
-from launch.scheduler import SLURM_FOLDER
+from launch.run_launch import refuse_if_at_work
+from launch.scheduler import SLURM_FOLDER, NoAnswerError, cancel
 from launch.site_settings import SITE_FILE, SiteSettings, job_environment, load_site, sbatch_options
 from launch.stages import STAGES, ChainRecipe, chain_links
 
@@ -91,6 +94,7 @@ def test_some_gpus_of_a_node_come_with_their_share_of_it():
     assert sbatch_options(site, "pretrain", gpus=8) == ["--gpus-per-node=8", "--cpus-per-task=100", "--mem=1T"]
     assert sbatch_options(site, "audit", gpus=1) == ["--gpus-per-node=1", "--cpus-per-task=13", "--mem=131072M"]
     assert sbatch_options(site, "corpus", gpus=0) == ["--cpus-per-task=100", "--mem=1T"]
+    assert "--mem=8192M" in sbatch_options(dataclasses.replace(site, memory="64g"), "audit", gpus=1)
     assert job_environment(site, "audit", gpus=1)["MINDSHIFT_PROCESSES_PER_NODE"] == "1"
     cpus = SiteSettings(processes_per_node=2)
     assert job_environment(cpus, "pretrain", gpus=0)["MINDSHIFT_PROCESSES_PER_NODE"] == "2"
@@ -105,6 +109,7 @@ def test_some_gpus_of_a_node_come_with_their_share_of_it():
         (["--nodes", "{pretrian: 4}"], "nodes names 'pretrian', which is no stage; did you mean 'pretrain'"),
         (["--time_limits", "{all: 1-00}"], "time_limits names 'all', which is no stage"),
         (["--gpus_per_node", "-1"], "gpus_per_node is -1"),
+        (["--memory", "64gb"], "memory is '64gb'"),
     ],
 )
 def test_mistakes_in_the_site_s_settings(overrides, message):
@@ -390,3 +395,57 @@ def test_what_happens_when_a_job_ends(code, failed, lost, state, ends_with, requ
     assert diagnose(capfd.readouterr().err) == says
     record = json.loads((tmp_path / "5.exit.json").read_text())
     assert record == {"job_id": "5", "exit_code": ends_with, "nodes": "n[1-2]", "lost_nodes": ["n2"] if lost else []}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_only_the_task_of_an_array_that_asks_for_it_is_requeued(lost, job, tmp_path):
+    if lost:
+        (tmp_path / "n2-lost").touch()
+    # The last task of an array has the array's own id: by that id, all its tasks would be requeued.
+    job |= {"SLURM_JOB_ID": "5", "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
+    end_job(1 if lost else 75, job)
+    assert (tmp_path / "calls").read_text() == "requeue 5_3\n"
+    assert json.loads((tmp_path / "5_3.exit.json").read_text())["job_id"] == "5_3"
+
+
+def test_the_stage_gets_the_cores_that_its_job_asked_for(tmp_path):
+    command = f'source {SLURM_FOLDER}/env.sh; trap - EXIT; echo "cores: $SRUN_CPUS_PER_TASK"'
+    for cores, expected in ((None, "cores: "), ("6", "cores: 6")):
+        environment = {"PATH": os.environ["PATH"], "MINDSHIFT_ENVIRONMENT": str(tmp_path)}
+        environment |= {"SLURM_CPUS_PER_TASK": cores} if cores else {}
+        done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout.strip() == expected.strip()
+
+
+@pytest.fixture
+def slurm_says(tmp_path, monkeypatch):
+    """Let SLURM's commands answer as given: what goes to stderr, and the exit code."""
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+
+    def says(**answers):
+        for name, (text, code) in answers.items():
+            (tmp_path / name).write_text(f"#!/bin/sh\necho {text!r} >&2\nexit {code}\n")
+            (tmp_path / name).chmod(0o755)
+
+    return says
+
+
+DOWN = ("slurm_load_jobs error: Unable to contact slurm controller (connect failure)", 1)
+FORGOTTEN = ("slurm_load_jobs error: Invalid job id specified", 1)
+
+
+def test_no_answer_is_not_the_same_as_no_job(slurm_says, tmp_path, capsys):
+    launch = Launch(folder=tmp_path / "run.launch", where="slurm")
+    launch.stages = [LaunchedStage(stage="corpus", output_dir=str(tmp_path / "run"), arguments=[], job_ids=["5"])]
+    launch.write()
+    slurm_says(scontrol=DOWN, sacct=DOWN, sbatch=("", 1), scancel=DOWN)
+    with pytest.raises(NoAnswerError):
+        refuse_if_at_work(launch.folder)
+    assert main(["launch", "status", str(tmp_path / "run")]) == 0
+    assert "no answer" in capsys.readouterr().out
+    assert main(["launch", "cancel", str(tmp_path / "run")]) == 2
+    assert "SLURM does not cancel: " in capsys.readouterr().err
+    slurm_says(scontrol=FORGOTTEN)
+    refuse_if_at_work(launch.folder)
+    slurm_says(scancel=("scancel: error: Kill job error on job id 5: Invalid job id specified", 1))
+    cancel(["5"])  # it has ended

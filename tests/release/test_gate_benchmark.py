@@ -8,7 +8,8 @@ import sys
 import pytest
 from tiny_release import passing_result
 
-from benchmarks.release_gate import MUTANTS, QUICK, Measured, read_measured, summary, table, wilson
+from benchmarks.intervals import ONE_SIDED, wilson
+from benchmarks.release_gate import MUTANTS, QUICK, Measured, read_measured, summary, table
 from configs.manifest import CODE_ROOT
 from release.policy import REQUIRED_AUDITS, STIGMA_RISE
 
@@ -24,8 +25,8 @@ def measured(seed, *, stigma_rise=0.0):
 
 def test_wilsons_interval_has_its_textbook_values():
     assert wilson(10, 100, z=1.96) == pytest.approx((0.0552, 0.1744), abs=1e-4)
-    assert wilson(0, 20) == pytest.approx((0.0, 1.645**2 / (20 + 1.645**2)))
-    assert wilson(20, 20)[1] == 1.0
+    assert wilson(0, 20, z=ONE_SIDED) == pytest.approx((0.0, 1.645**2 / (20 + 1.645**2)))
+    assert wilson(20, 20, z=ONE_SIDED)[1] == 1.0
 
 
 def test_a_row_counts_blocked_models_and_says_by_which_audit():

@@ -61,6 +61,17 @@ def test_a_warned_job_saves_and_is_requeued_and_goes_on(slurm, submit, tmp_path)
     assert attempt_reasons(tmp_path / f"{job}.log") == ["its time limit was near", ""]
 
 
+def test_one_task_of_an_array_is_requeued_and_no_other(slurm, submit, tmp_path):
+    job = submit("count_steps.py", tmp_path / "count", 60, 0.1, options=["--array=0-1"])
+    for task in range(2):
+        wait_for_count(tmp_path / f"count{task}", 5)
+    slurm.run("scancel", "--signal=USR1", f"{job}_1")  # the last task, which has the array's own id
+    for task in range(2):
+        assert slurm.wait(f"{job}_{task}") == "COMPLETED"
+        assert slurm.job(f"{job}_{task}")["Restarts"] == str(task)
+        assert (tmp_path / f"count{task}").read_text() == "60"
+
+
 @pytest.mark.slow
 def test_a_preempted_job_gives_way_and_goes_on(slurm, submit, tmp_path):
     checkpoint = tmp_path / "count"

@@ -1,8 +1,10 @@
 """A stage in small: counts to a number, a checkpoint each step; saves and asks to be requeued when it is told to stop.
 
-Arguments: checkpoint file, number to reach, seconds a step. A second file, CHECKPOINT.attempts, gets a line a start.
+Arguments: checkpoint file (a task of an array adds its number), number to reach, seconds a step. A second file,
+CHECKPOINT.attempts, gets a line a start.
 """
 
+import os
 import signal
 import sys
 import time
@@ -11,7 +13,8 @@ from pathlib import Path
 from configs.run_folder import write_atomically
 from launch.on_node import REQUEUE_EXIT_CODE
 
-checkpoint, goal, seconds = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+own = os.environ.get("SLURM_ARRAY_TASK_ID", "")
+checkpoint, goal, seconds = Path(sys.argv[1] + own), int(sys.argv[2]), float(sys.argv[3])
 stop = False
 
 
