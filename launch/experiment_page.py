@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from configs.manifest import MANIFEST_NAME, read_manifest, sha256_file
@@ -24,10 +25,10 @@ HELD_OUT = """\
 Masked-LM loss on held-out texts, the same texts and masks for all; a text that stands in the training part of any of
 these corpora is left out:"""
 
-NO_SUM = """
+AT_LEAST = """
 
-No sum: some runs and baselines were made before they noted their time. A step that was interrupted counts from its last
-start, an encoder at least the time of its steps."""
+At least: some runs and baselines were made before runs noted their time. A step that was interrupted counts from its last
+start, an encoder at least its steps at their median rate."""
 
 
 def render_page(
@@ -87,8 +88,8 @@ def render_page(
             if screened_only:
                 text = f"Screened only, as no control was trained for as many steps: {', '.join(screened_only)}."
                 parts.append(text)
-    others = _finished_corpora(corpora) | encoders | {held_out.name: held_out}
-    parts += ["## Hours", _hours(others, benchmarks), "## Hashes", _hashes(corpora, encoders, benchmarks)]
+    others = _finished_corpora(corpora) | {held_out.name: held_out}
+    parts += ["## Hours", _hours(others, encoders, benchmarks), "## Hashes", _hashes(corpora, encoders, benchmarks)]
     write_atomically(path, "\n\n".join(parts) + "\n")
 
 
@@ -147,40 +148,35 @@ def _validation_table(summary: dict[str, Any]) -> str:
 
 
 def _training_hours(encoder: Path) -> float:
-    """Return the hours that the steps themselves took, interruptions left out; 0 for what was not trained."""
-    path, hours, before = encoder / "metrics.jsonl", 0.0, 0
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        record = json.loads(line)
-        if "tokens_per_second" not in record:  # an evaluation, or a rewind
-            continue
-        hours += (record["tokens"] - before) / record["tokens_per_second"] / 3600
-        before = record["tokens"]
-    return hours
+    """Return the hours of all its steps at their median rate, so that no interruption counts; 0 if untrained."""
+    path = encoder / "metrics.jsonl"
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    rates = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
+    tokens: int = _read(encoder / "evaluation.json")["tokens"]
+    return tokens / median(rates) / 3600 if rates else 0.0
 
 
-def _hours(folders: dict[str, Path], benchmarks: dict[str, Path]) -> str:
-    """Return the hours of every step, and their sum if all are known."""
-    hours: dict[str, float | None] = {
-        name: max(_training_hours(folder), read_manifest(folder).seconds / 3600) for name, folder in folders.items()
-    }
+def _hours(folders: dict[str, Path], encoders: dict[str, Path], benchmarks: dict[str, Path]) -> str:
+    """Return the hours of every step, and their sum; "at least" where a run did not note its time."""
+    hours = {name: (read_manifest(folder).seconds / 3600, True) for name, folder in folders.items()}
+    for name, encoder in encoders.items():
+        hours[name] = (max(_training_hours(encoder), read_manifest(encoder).seconds / 3600), True)
     hours |= {folder.name: _benchmark_hours(folder) for folder in benchmarks.values()}
-    rows = [[name, "not known" if value is None else f"{value:.2f}"] for name, value in hours.items()]
-    known = [value for value in hours.values() if value is not None]
-    if len(known) == len(hours):
-        return _table(["step", "hours"], [*rows, ["all", f"{sum(known):.2f}"]])
-    return _table(["step", "hours"], rows) + NO_SUM
+    hours["all"] = (sum(spent for spent, _ in hours.values()), all(is_whole for _, is_whole in hours.values()))
+    rows = [[name, ("" if is_whole else "at least ") + f"{spent:.2f}"] for name, (spent, is_whole) in hours.items()]
+    return _table(["step", "hours"], rows) + ("" if hours["all"][1] else AT_LEAST)
 
 
-def _benchmark_hours(folder: Path) -> float | None:
-    """Return the hours of a benchmark's runs and baselines, whoever made them; None if one does not say."""
-    seconds = 0.0
-    for part, at_a_time in ((CELLS, int(read_manifest(folder).recipe["jobs"])), (BASELINES, 1)):
+def _benchmark_hours(folder: Path) -> tuple[float, bool]:
+    """Return the hours of a benchmark's runs and baselines, whoever made them, and whether all of them say theirs."""
+    manifest = read_manifest(folder)
+    seconds, is_whole = 0.0, True
+    for part, at_a_time in ((CELLS, int(manifest.recipe["jobs"])), (BASELINES, 1)):
         for path in sorted((folder / part).glob("*.json")):
             made = _read(path)
-            if "seconds" not in made:
-                return None
-            seconds += made["seconds"] / at_a_time
-    return seconds / 3600
+            is_whole = is_whole and "seconds" in made
+            seconds += made.get("seconds", 0.0) / at_a_time
+    return (seconds if is_whole else max(seconds, manifest.seconds)) / 3600, is_whole
 
 
 def _finished_corpora(folder: Path) -> dict[str, Path]:
