@@ -18,7 +18,11 @@ SUBMISSION_PREFIX, COMMENT_PREFIX, OTHER_PREFIX = "t3_", "t1_", "text_"
 OTHER_ID = re.compile(r"[0-9a-zA-Z_-]{1,64}")
 MILLISECONDS_FROM = 10**11  # as seconds that is the year 5138
 EARLIEST, LATEST = 1_104_537_600, 4_102_444_800  # 2005, the year Reddit opened, to 2100
-UNKNOWN_AUTHORS = ("", "[deleted]", "[removed]")
+DELETED_TEXTS = frozenset(("[deleted]", "[ deleted by user ]", "[deleted by user]"))
+REMOVED_TEXTS = frozenset(("[removed]", "[ removed by reddit ]", "[removed by reddit]", "[ removed by moderator ]"))
+"""What Reddit puts in the place of a title or a body, in lower case."""
+DELETED_ACCOUNTS = ("[deleted]", "[removed]")
+"""What it puts in the place of an author."""
 
 
 class MalformedRecord(Exception):
@@ -61,7 +65,7 @@ def parse_record(record: Any) -> Document:
             "subreddit": subreddit if isinstance(subreddit, str) else "",
             "created_utc": created_utc,
             "month": month_of(created_utc),
-            "author": author if isinstance(author, str) and author not in UNKNOWN_AUTHORS else "",
+            "author": author if isinstance(author, str) and author not in DELETED_ACCOUNTS else "",
             "record": record,
         },
     )
