@@ -33,7 +33,7 @@ from corpus.config import CorpusRecipe
 from corpus.decide import Decide, DecisionRules
 from corpus.decontaminate import build_index, read_tasks, task_files, task_texts
 from corpus.deidentify import check_backend
-from corpus.describe import Describe, MarkErased
+from corpus.describe import FACTS, Describe, MarkErased
 from corpus.dumps import find_inputs
 from corpus.engine import forget_tasks, lock_folder, run_step, step_counts, step_usage, unlock_folder
 from corpus.erasure import erase_entombed
@@ -124,6 +124,7 @@ class Build:
             deidentifier=self.recipe.deidentifier,
             output=self.working,
             canaries=self._seal_canaries(),
+            task_index=self._index_tasks(),
             vault=self.vault,
         )
         self._run("finish", [Finish(chunks, settings)], sizes, "posts")
@@ -231,6 +232,7 @@ class Build:
             "files": {str(file): file_state(file) for file in self.inputs},
             "task_files": {str(file): file_state(file) for task in self.tasks.values() for file in task_files(task)},
             "author_key": key_fingerprint(self.author_key),
+            "facts": [list(field) for field in FACTS.descr],
         }
         if path.exists():
             recalled = json.loads(path.read_text(encoding="utf-8"))
@@ -242,6 +244,7 @@ class Build:
                         fix=f"Remove {self.working} and run the build again.",
                     )
             names = {"files": "inputs", "task_files": "tasks of decontaminate_against", "author_key": "author key"}
+            names |= {"facts": "steps of this version"}
             if changed := [name for key, name in names.items() if recalled.get(key) != present[key]]:
                 raise UserError(
                     f"the {' and the '.join(changed)} are not those of the interrupted build",
@@ -257,6 +260,12 @@ class Build:
         counts = self._counts("decide")
         if not counts["decided_train"]:
             raise UserError("no post is left for training", fix=f"Look at the reasons: {self._reasons_text()}.")
+        if counts["text_ids_repeated"]:
+            raise UserError(
+                f"{counts['text_ids_repeated']:,} texts have the id of another text with other words",
+                where=", ".join(self.recipe.inputs),
+                fix="Give every text an id of its own over all inputs, such as TASK-SPLIT-NUMBER, and build anew.",
+            )
         wants_held_out = self.recipe.held_out_months or self.recipe.held_out_share
         if wants_held_out and not counts["decided_held_out"]:
             raise UserError(
@@ -273,6 +282,7 @@ class Build:
         _collect_quarantine(self.intermediate / "chunks", self.working / "quarantine")
         ingest, decide, finish = (self._counts(step) for step in ("ingest", "decide", "finish"))
         decided = _by_prefix(decide, "decided_")
+        decided["contaminated"] += finish["contaminated"]
         usage = {step: step_usage(self.intermediate / "steps" / step) for step in STEPS}
         counts: dict[str, Any] = {
             "read": ingest["read"],
@@ -289,7 +299,7 @@ class Build:
             "lengths": _by_prefix(finish, "length:"),
             "author_key": key_fingerprint(self.author_key),
             "project": self.project,
-            "contaminated_by_task": _by_prefix(decide, "task:"),
+            "contaminated_by_task": _by_prefix(decide + finish, "task:"),
             "near_duplicate_clusters": _by_prefix(decide, "cluster:"),
             "cpu_seconds": {step: seconds for step, (seconds, _) in usage.items()},
             "peak_memory_mb": {step: peak for step, (_, peak) in usage.items()},
