@@ -8,6 +8,7 @@ even be resumed by another one.
 
 import contextlib
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -30,17 +31,19 @@ from datatrove.utils.stats import PipelineStats, Stats
 
 from configs.errors import UserError
 from configs.processor import usable_cores
+from configs.run_folder import write_atomically
 from corpus.config import CorpusRecipe
 
 loguru.logger.disable("datatrove")
 
-USAGE_FOLDER = "usage"
+USAGE_FOLDER, JOB_NAME = "usage", "slurm_job"
 SECONDS_BETWEEN_CHECKS = 1.0
 SECONDS_BETWEEN_QUEUE_CHECKS = 5.0
 ABSENCES_BELIEVED = 3
 """Answers in a row without the job before it counts as ended: a restarted controller forgets its queue for a moment."""
 PRELOADED_MODULES = ["corpus.ingest", "corpus.filters", "corpus.finish", "corpus.decide"]
 RAY_INSTALL = "pip install -e '.[ray]'"
+logger = logging.getLogger("corpus")
 
 
 class TimedTask(PipelineExecutor):
@@ -189,6 +192,30 @@ def _run_on_slurm(
         srun_args={"export": "ALL"},
     )
     executor.start_folder = str(Path.cwd())
+    logging_dir.mkdir(parents=True, exist_ok=True)
+    noted = logging_dir / JOB_NAME
+    job = noted.read_text(encoding="ascii") if noted.exists() else ""
+    if job and _in_queue(job):  # its tasks would be done twice, at the same time and in the same files
+        logger.info("%s: job %s of the interrupted build waits or runs and is waited for", logging_dir.name, job)
+    else:
+        job = _submit(executor)
+        write_atomically(noted, job)
+    with _report_completions(logging_dir, set(ranks), on_task) as left:
+        absent = 0
+        while left() and absent < ABSENCES_BELIEVED:
+            absent = 0 if _in_queue(job) else absent + 1
+            time.sleep(SECONDS_BETWEEN_QUEUE_CHECKS)
+        time.sleep(SECONDS_BETWEEN_CHECKS)  # a shared file system may show the last marks late
+    if missing := set(ranks) - completed_tasks(logging_dir):
+        raise UserError(
+            f"{len(missing)} of {len(ranks)} tasks ended without being complete",
+            where=logging_dir / "slurm_logs",
+            fix="Look at the log, then run the same command again: finished tasks are kept.",
+        )
+
+
+def _submit(executor: SlurmTasks) -> str:
+    """Submit the tasks that are not complete; returns the number of the job, the last one of several."""
     try:
         executor.launch_job()
     except FileNotFoundError:
@@ -198,18 +225,7 @@ def _run_on_slurm(
         raise UserError(
             f"sbatch refused the job ({reason})", where="executor", fix="Check the slurm_ keys of the recipe."
         ) from None
-    with _report_completions(logging_dir, set(ranks), on_task) as left:
-        absent = 0
-        while left() and absent < ABSENCES_BELIEVED:
-            absent = 0 if _in_queue(str(executor.job_id)) else absent + 1
-            time.sleep(SECONDS_BETWEEN_QUEUE_CHECKS)
-        time.sleep(SECONDS_BETWEEN_CHECKS)  # a shared file system may show the last marks late
-    if missing := set(ranks) - completed_tasks(logging_dir):
-        raise UserError(
-            f"{len(missing)} of {len(ranks)} tasks ended without being complete",
-            where=logging_dir / "slurm_logs",
-            fix="Look at the log, then run the same command again: finished tasks are kept.",
-        )
+    return str(executor.job_id)
 
 
 def _in_queue(job: str) -> bool:
