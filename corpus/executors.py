@@ -219,7 +219,7 @@ def _submit(executor: SlurmTasks) -> str:
     try:
         executor.launch_job()
     except FileNotFoundError:
-        raise UserError("no SLURM here (sbatch is not found)", where="executor", fix="Use executor: local.") from None
+        raise _no_slurm("sbatch") from None
     except subprocess.CalledProcessError as error:
         reason = (error.stderr or b"").decode(errors="replace").strip() or f"exit code {error.returncode}"
         raise UserError(
@@ -230,10 +230,17 @@ def _submit(executor: SlurmTasks) -> str:
 
 def _in_queue(job: str) -> bool:
     """Whether a job waits or runs; a controller that is busy or down does not say that it has ended."""
-    queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
+    try:
+        queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise _no_slurm("squeue") from None
     if queue.returncode:
         return "Invalid job id" not in queue.stderr  # what SLURM says of a job that it has forgotten
     return bool(queue.stdout.strip())
+
+
+def _no_slurm(command: str) -> UserError:
+    return UserError(f"no SLURM here ({command} is not found)", where="executor", fix="Use executor: local.")
 
 
 def _run_on_ray(

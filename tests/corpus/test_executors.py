@@ -85,8 +85,10 @@ def test_progress_is_logged_with_rate(tmp_path: Path, caplog: pytest.LogCaptureF
 
 def test_without_slurm_the_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="no SLURM here"):
-        run_tasks(recipe(executor="slurm"), [Count()], 2, tmp_path, lambda _: None)
+    for command in ("sbatch", "squeue"):  # also where an earlier try has submitted a job
+        with pytest.raises(UserError, match=rf"no SLURM here \({command}"):
+            run_tasks(recipe(executor="slurm"), [Count()], 2, tmp_path, lambda _: None)
+        (tmp_path / executors.JOB_NAME).write_text("42")
 
 
 def test_a_refused_job_is_told_in_two_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
