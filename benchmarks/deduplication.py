@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import run_program
+from configs.word_runs import hash_runs
 from corpus import minhash
 from corpus.config import CorpusRecipe
 from corpus.deduplicate import normalized_words
@@ -73,7 +74,7 @@ def sign_all(texts: Sequence[Words], shingle: int, permutations: int) -> Signatu
     multipliers, offsets = numbers[0] | np.uint64(1), numbers[1]
     rows = []
     for words in texts:
-        hashes = minhash.hash_shingles(words, shingle)
+        hashes = hash_runs(words, shingle)
         rows.append(((multipliers[:, None] * hashes + offsets[:, None]) >> np.uint64(32)).min(axis=1))
     return np.array(rows, dtype=np.uint32)
 

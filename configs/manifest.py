@@ -19,7 +19,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.recipe import StageRecipe, recipe_sha256, recipe_values
 
-MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME, LOCK_NAME = "manifest.json", ".lock"
 RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "deepspeed", "datatrove", "datasets", "numpy")
 CODE_ROOT = Path(__file__).resolve().parent.parent
 
@@ -96,7 +96,9 @@ def write_manifest(
     started_at: str,
     accepted: list[str] | None = None,
 ) -> Manifest:
-    """Hash every file below `folder`, write its `manifest.json` and return it.
+    """Hash every file below `folder`, write its `manifest.json`, all or nothing, and return it.
+
+    The file by which a program holds the folder is no output: whoever hashes the others still needs it.
 
     Args:
         folder: the folder of the run, complete but for the manifest.
@@ -107,10 +109,12 @@ def write_manifest(
         started_at: `now()` at the run's start.
         accepted: mismatches from `verify_folder` that the user accepted.
     """
+    temporary = folder / f".{MANIFEST_NAME}.tmp"
+    not_outputs = {folder / MANIFEST_NAME, folder / LOCK_NAME, temporary}
     outputs = {
         path.relative_to(folder).as_posix(): FileRecord(sha256=sha256_file(path), size_bytes=path.stat().st_size)
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST_NAME
+        if path.is_file() and path not in not_outputs
     }
     manifest = Manifest(
         stage=stage,
@@ -128,7 +132,8 @@ def write_manifest(
         finished_at=now(),
     )
     text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
-    (folder / MANIFEST_NAME).write_text(text, encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(folder / MANIFEST_NAME)
     return manifest
 
 

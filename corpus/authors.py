@@ -30,7 +30,7 @@ def load_author_key(keys_dir: Path) -> bytes:
     try:
         keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not path.exists():
-            _write_private(path, secrets.token_hex(KEY_BYTES) + "\n")
+            write_private(path, secrets.token_hex(KEY_BYTES) + "\n")
         key = bytes.fromhex(path.read_text(encoding="ascii").strip())
     except (OSError, ValueError) as error:
         raise UserError(
@@ -57,7 +57,8 @@ def hash_author(key: bytes, author: str) -> str:
     return hmac.new(key, author.casefold().encode("utf-8"), hashlib.sha256).hexdigest()[:HASH_HEX_DIGITS]
 
 
-def _write_private(path: Path, content: str) -> None:
+def write_private(path: Path, content: str) -> None:
+    """Write a secret that only its owner can read, unless it is there: of two programs at once the first one wins."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
@@ -65,7 +66,7 @@ def _write_private(path: Path, content: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     try:
-        os.link(temporary, path)  # the first of two builds that start together wins, and both read its key
+        os.link(temporary, path)
     except FileExistsError:
         pass
     finally:

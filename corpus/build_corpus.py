@@ -23,7 +23,7 @@ import numpy as np
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.manifest import now, write_manifest
+from configs.manifest import MANIFEST_NAME, now, read_manifest, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from corpus.authors import key_fingerprint, load_author_key
@@ -33,7 +33,7 @@ from corpus.config import CorpusRecipe
 from corpus.decide import Decide, DecisionRules
 from corpus.decontaminate import build_index, read_tasks, task_files, task_texts
 from corpus.deidentify import check_backend
-from corpus.describe import Describe, MarkErased
+from corpus.describe import FACTS, Describe, MarkErased
 from corpus.dumps import find_inputs
 from corpus.engine import forget_tasks, lock_folder, run_step, step_counts, step_usage, unlock_folder
 from corpus.erasure import erase_entombed
@@ -42,8 +42,8 @@ from corpus.finish import Finish, FinishSettings
 from corpus.ingest import QUARANTINE_NAME, ChunkWriter, DumpReader, file_state, list_chunks
 from corpus.minhash import BANDS, FindPairs
 from corpus.report import render_report
-from corpus.shards import TokenShards, remove_shard
-from corpus.tombstones import tombstones_size
+from corpus.shards import SPLITS, TokenShards, remove_shard
+from corpus.tombstones import make_tombstones, tombstones_size
 from corpus.vault import open_vault
 
 STEPS = ("ingest", "describe", "pairs", "decide", "finish")
@@ -66,25 +66,27 @@ def main(arguments: Sequence[str], program: str) -> None:
             Build(recipe, working, inputs).run()
         report = json.loads((working / REPORT_NAME).read_text(encoding="utf-8"))
         remove_folder(working / "intermediate")
-        for leftover in [*working.rglob("*.tmp"), working / ".lock"]:
-            leftover.unlink(missing_ok=True)
-        write_manifest(
-            working,
-            stage="corpus",
-            recipe=recipe,
-            inputs={str(path): path for path in inputs},
-            counts=report["counts"],
-            started_at=report["started_at"],
-        )
+        # A manifest that is there may hold the proof of an erasure that was killed: it is gone on with.
+        if not (working / MANIFEST_NAME).is_file():
+            for leftover in working.rglob("*.tmp"):
+                leftover.unlink()
+            write_manifest(
+                working,
+                stage="corpus",
+                recipe=recipe,
+                inputs={str(path): path for path in inputs},
+                counts=report["counts"],
+                started_at=report["started_at"],
+            )
+        # The last word: a build that was killed after its report may go on days later.
+        if report.get("tombstones") != tombstones_size(recipe.keys_dir):
+            erase_entombed(working, recipe.keys_dir)
         finish_run_folder(recipe)
-    # The last word: a build that was killed after its report may go on days later.
-    if report.get("tombstones") != tombstones_size(recipe.keys_dir):
-        with lock_folder(recipe.output_dir):
-            erase_entombed(recipe.output_dir, recipe.keys_dir)
-            unlock_folder(recipe.output_dir)
-    _print_summary(recipe.output_dir, report["counts"])
+        unlock_folder(recipe.output_dir)
+    counts = read_manifest(recipe.output_dir).counts
+    _print_summary(recipe.output_dir, counts)
     if recipe.canaries_per_band:
-        _warn_of_few_held_out(recipe.output_dir)
+        _warn_of_few_held_out(recipe.output_dir, counts)
 
 
 class Build:
@@ -97,6 +99,7 @@ class Build:
         self.tasks = read_tasks(recipe.decontaminate_against)
         self.vault = open_vault(recipe.vault_key)
         self.author_key = load_author_key(recipe.keys_dir)
+        self.project = make_tombstones(recipe.keys_dir)
         self.started_at, self.states = self._recall_inputs()
 
     def run(self) -> None:
@@ -121,6 +124,7 @@ class Build:
             deidentifier=self.recipe.deidentifier,
             output=self.working,
             canaries=self._seal_canaries(),
+            task_index=self._index_tasks(),
             vault=self.vault,
         )
         self._run("finish", [Finish(chunks, settings)], sizes, "posts")
@@ -228,6 +232,7 @@ class Build:
             "files": {str(file): file_state(file) for file in self.inputs},
             "task_files": {str(file): file_state(file) for task in self.tasks.values() for file in task_files(task)},
             "author_key": key_fingerprint(self.author_key),
+            "facts": [list(field) for field in FACTS.descr],
         }
         if path.exists():
             recalled = json.loads(path.read_text(encoding="utf-8"))
@@ -239,6 +244,7 @@ class Build:
                         fix=f"Remove {self.working} and run the build again.",
                     )
             names = {"files": "inputs", "task_files": "tasks of decontaminate_against", "author_key": "author key"}
+            names |= {"facts": "steps of this version"}
             if changed := [name for key, name in names.items() if recalled.get(key) != present[key]]:
                 raise UserError(
                     f"the {' and the '.join(changed)} are not those of the interrupted build",
@@ -254,6 +260,12 @@ class Build:
         counts = self._counts("decide")
         if not counts["decided_train"]:
             raise UserError("no post is left for training", fix=f"Look at the reasons: {self._reasons_text()}.")
+        if counts["text_ids_repeated"]:
+            raise UserError(
+                f"{counts['text_ids_repeated']:,} texts have the id of another text with other words",
+                where=", ".join(self.recipe.inputs),
+                fix="Give every text an id of its own over all inputs, such as TASK-SPLIT-NUMBER, and build anew.",
+            )
         wants_held_out = self.recipe.held_out_months or self.recipe.held_out_share
         if wants_held_out and not counts["decided_held_out"]:
             raise UserError(
@@ -270,12 +282,13 @@ class Build:
         _collect_quarantine(self.intermediate / "chunks", self.working / "quarantine")
         ingest, decide, finish = (self._counts(step) for step in ("ingest", "decide", "finish"))
         decided = _by_prefix(decide, "decided_")
+        decided["contaminated"] += finish["contaminated"]
         usage = {step: step_usage(self.intermediate / "steps" / step) for step in STEPS}
         counts: dict[str, Any] = {
             "read": ingest["read"],
             "quarantined": _by_prefix(ingest, "quarantined_"),
             "dropped": _by_prefix(ingest, "dropped_")
-            | {reason: count for reason, count in decided.items() if reason not in ("train", "held_out") and count},
+            | {reason: count for reason, count in decided.items() if reason not in SPLITS and count},
             "canary_copies": finish["canary_copies"],
             "kept": finish["documents_train"] + finish["documents_held_out"],
             "documents": _by_prefix(finish, "documents_"),
@@ -285,7 +298,8 @@ class Build:
             "subreddits": _by_prefix(finish, "subreddit:"),
             "lengths": _by_prefix(finish, "length:"),
             "author_key": key_fingerprint(self.author_key),
-            "contaminated_by_task": _by_prefix(decide, "task:"),
+            "project": self.project,
+            "contaminated_by_task": _by_prefix(decide + finish, "task:"),
             "near_duplicate_clusters": _by_prefix(decide, "cluster:"),
             "cpu_seconds": {step: seconds for step, (seconds, _) in usage.items()},
             "peak_memory_mb": {step: peak for step, (_, peak) in usage.items()},
@@ -350,9 +364,10 @@ def _collect_quarantine(chunks: Path, folder: Path) -> None:
             shutil.copyfile(path, folder / f"{path.parent.name}.jsonl")
 
 
-def _warn_of_few_held_out(corpus_dir: Path) -> None:
+def _warn_of_few_held_out(corpus_dir: Path, counts: dict[str, Any]) -> None:
     """Tell now what the release audit would tell when the model is trained: the corpus cannot be cut again then."""
-    authors = Counter(TokenShards(corpus_dir, "held_out").read_author_hashes())
+    held_out = counts["documents"].get("held_out", 0)
+    authors = Counter(TokenShards(corpus_dir, "held_out").read_author_hashes() if held_out else [])
     units = authors[""] + len(authors.keys() - {""})
     if units < AUDITED_HELD_OUT:
         logger.warning(

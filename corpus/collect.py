@@ -133,9 +133,9 @@ def collect(recipe: CollectRecipe, client: RedditClient, clock: Callable[[], flo
             reasons = ", ".join(f"{name} {reason}" for name, reason in collection.notes.items())
             raise UserError(f"no subreddit is available ({reasons})", where="subreddits", fix="Check the names.")
         counts = {**collection.counts, "unavailable": collection.notes, "author_key": scrubber.fingerprint}
-        unlock_folder(folder)
         write_manifest(folder, stage="collect", recipe=recipe, inputs={}, counts=counts, started_at=started_at)
         finish_run_folder(recipe)
+        unlock_folder(recipe.output_dir)
     logger.info("%s records are in %s", f"{len(collection.seen):,}", recipe.output_dir)
 
 

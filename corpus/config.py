@@ -77,7 +77,7 @@ class CorpusRecipe(StageRecipe):
     """Documents per chunk: the unit of work after reading, and the most a shard holds."""
 
     executor: Literal["local", "slurm", "ray"] = "local"
-    """Where tasks run: worker processes of this machine, SLURM jobs, or a Ray cluster. The bytes are the same."""
+    """Where tasks run: worker processes of this machine, SLURM jobs, or a Ray cluster."""
     workers: int = 0
     """Tasks at a time. 0: one per CPU core (local), no limit (slurm, ray)."""
     task_memory_gb: int = 4

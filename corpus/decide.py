@@ -91,9 +91,17 @@ class Decide(PipelineStep):
         found = facts["task"][decisions == CODES["contaminated"]]
         for number, task in enumerate(self.rules.tasks, start=1):
             self.stat_update(f"task:{task}", value=int((found == number).sum()))
+        self.stat_update("text_ids_repeated", value=count_repeated_text_ids(facts))
         for size, count in zip(*np.unique(clusters, return_counts=True), strict=True):
             self.stat_update(f"cluster:{size}", value=int(count))
         yield from ()
+
+
+def count_repeated_text_ids(facts: FactArray) -> int:
+    """Return how many texts from elsewhere have the id of another one with other words: these are no versions."""
+    texts = facts[["id", "words"]][facts["elsewhere"] > 0]
+    different = np.unique(texts)
+    return len(different) - len(np.unique(different["id"]))
 
 
 def mark_withdrawn(facts: FactArray, withdrawn: npt.NDArray[np.uint64], batch: int = 1_000_000) -> None:
@@ -125,15 +133,19 @@ def decide(
     priority = np.empty(len(facts), dtype=np.int64)
     priority[np.lexsort((facts["id"], facts["created"]))] = np.arange(len(facts))
 
-    def drop_repeats(keys: npt.NDArray[np.uint64], reason: str) -> None:
+    def drop_repeats(keys: npt.NDArray[np.uint64], first: npt.NDArray[np.int64], reason: str) -> None:
         alive = np.flatnonzero(decisions == CODES["train"])
-        decisions[alive[~first_of_each(keys[alive], priority[alive])]] = CODES[reason]
+        decisions[alive[~first_of_each(keys[alive], first[alive])]] = CODES[reason]
 
     decisions[_erased(facts, pairs)] = CODES["erased"]
-    drop_repeats(facts["id"], "duplicate_id")
+    # Of the versions of an edited post the latest stays: what its author has taken out of it is not brought back.
+    version = np.empty(len(facts), dtype=np.int64)
+    version[np.lexsort((priority, facts["words"], -facts["retrieved"]))] = np.arange(len(facts))
+    drop_repeats(facts["id"], version, "duplicate_id")
+    del version
     _spread_contamination(facts, pairs)
     decisions[(decisions == CODES["train"]) & (facts["task"] > 0)] = CODES["contaminated"]
-    drop_repeats(facts["words"], "exact_duplicate")
+    drop_repeats(facts["words"], priority, "exact_duplicate")
     dropped, clusters = drop_near_duplicates(pairs, priority, decisions == CODES["train"])
     decisions[dropped] = CODES["near_duplicate"]
     _cap_authors(facts, decisions, rules)
@@ -152,13 +164,13 @@ def _erased(facts: FactArray, pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.bo
 
 def _spread_contamination(facts: FactArray, pairs: npt.NDArray[np.int64]) -> None:
     """A near duplicate of a contaminated post is contaminated too."""
-    for source, target in ((0, 1), (1, 0)):
-        found = facts["task"][pairs[:, source]]
-        spread = pairs[(found > 0) & (facts["task"][pairs[:, target]] == 0)]
-        # In the order of tasks, so that the outcome does not hang on the order of the pairs.
-        for number in sorted(set(found[found > 0].tolist()), reverse=True):
-            rows = spread[facts["task"][spread[:, source]] == number][:, target]
-            facts["task"][rows] = number
+    tasks = facts["task"].copy()  # as they were found: what is spread here is not spread on
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    found = tasks[both[:, 0]]
+    spread = both[(found > 0) & (tasks[both[:, 1]] == 0)]
+    # In the order of tasks, so that the outcome does not hang on the order of the pairs.
+    for number in sorted(set(found[found > 0].tolist()), reverse=True):
+        facts["task"][spread[tasks[spread[:, 0]] == number][:, 1]] = number
 
 
 def _cap_authors(facts: FactArray, decisions: Decisions, rules: DecisionRules) -> None:

@@ -1,20 +1,26 @@
 """Keep the texts of labelled tasks out of the corpus, so that a test score is no memory.
 
-Long n-grams (13 words in GPT-3, 12 in datatrove) say nothing about a text of six words. Three rules, by length:
+Long n-grams (13 words in GPT-3, 12 in datatrove) say nothing about a text of six words. Four rules:
 
-- the same words: the whole text, or the text without its first line (its title), equals a post's title, body,
-  title and body, or one line of it; from 3 words on;
+- the rule of the benchmark's gate (`configs.word_runs`): the same words, or 13 words in a row, so that no corpus that
+  passed here is refused there;
+- the same words: the whole text, or the text without its first line (its title), equals a post's title, body, or
+  title and body, from 3 words on, or a line of it from 5, or sentences of it that follow each other from 7 to 12;
 - one word changed, added or missing in the whole text, from 5 to 12 words;
 - from 13 words on, half of the word 3-grams of the text within a window of the post not much longer than the text
   (edited copies, segments of posts), or half of a post's 3-grams in the text (a post that is part of it).
 
-A 3-gram that stands in many task texts ("i want to") says nothing and is left out of the index.
+A 3-gram that stands in many task texts ("i want to") says nothing and is left out of the index. But for the gate's
+rule, "don't", "dont" and "do n't" are one word, an HTML entity is its character, and all placeholders are one word:
+`finish` compares a post a second time when it has masked it, since many tasks publish masked texts.
 """
 
 import dataclasses
 import functools
 import gzip
 import json
+import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,10 +29,12 @@ import numpy as np
 import numpy.typing as npt
 
 from configs.errors import UserError
-from corpus.deduplicate import hash_words, normalized_words
-from corpus.minhash import Hashes, hash_shingles
+from configs.word_runs import Hashes, hash_runs, match_keys
+from corpus.deduplicate import WORD, hash_words
+from corpus.document import decode_entities
 
-MIN_WORDS, MIN_LINE_WORDS = 3, 5
+MIN_WORDS, MIN_LINE_WORDS, MIN_SENTENCE_WORDS = 3, 5, 7
+"""Of a whole post, a line, sentences within one: the smaller the part, the more often its words are said anyway."""
 ONE_EDIT_WORDS = range(5, 13)  # of the task's text; one edit makes that 4 to 13 words of a post
 LONG_WORDS, GRAM_WORDS = 13, 3
 MIN_SHARE = 0.5
@@ -37,6 +45,11 @@ SPLITS = ("train", "validation", "test")
 READ_TYPES, OTHER_TABLES = (".jsonl", ".ndjson"), (".csv", ".tsv", ".parquet")
 SPLIT_TYPES = (*READ_TYPES, *OTHER_TABLES, ".json", ".txt")
 """What fine-tuning reads a split from: a task in a type that is not read here is refused, never passed over."""
+PLACEHOLDERS = re.compile(r"(?:\[[A-Za-z]{2,20}\d{0,5}\][ \t]*)+")
+CONTRACTION = re.compile(
+    r"(?<=[^\W\d_])[ '’ʼ‘`\u0301]{1,2}(?=(?:n[ '’ʼ‘`\u0301]?t|t|s|m|d|re|ve|ll)\b)"  # \u0301: NFKC of an acute accent
+)
+SENTENCE_END = re.compile(r"(?<=[.!?…])\s+")
 Words = list[str]
 
 
@@ -48,6 +61,8 @@ class TaskIndex:
     """
 
     tasks: list[str]
+    runs: Hashes
+    runs_task: npt.NDArray[np.uint16]
     exact: Hashes
     exact_task: npt.NDArray[np.uint16]
     near: Hashes
@@ -69,27 +84,30 @@ class TaskIndex:
 
     def find(self, title: str, body: str) -> int:
         """Return the number of the task that a post is contaminated by, -1 if by none."""
-        title_words, body_words = normalized_words(title), normalized_words(body)
-        lines = (normalized_words(line) for line in body.splitlines()) if "\n" in body else ()
+        sentences = [
+            [compared_words(part) for part in SENTENCE_END.split(line)] for line in (title, *body.splitlines())
+        ]
+        title_words, *lines = [[word for words in line for word in words] for line in sentences]
+        body_words = [word for line in lines for word in line]
         parts = [title_words, body_words, title_words + body_words if title_words else []]
         parts += [line for line in lines if len(line) >= MIN_LINE_WORDS]
-        for words in parts:
-            if (
-                len(words) >= MIN_WORDS
-                and (task := _lookup(self.exact, self.exact_task, hash_words(words))) is not None
-            ):
+        exact = [hash_words(words) for words in parts if len(words) >= MIN_WORDS]
+        exact += [hash_words(words) for line in sentences for words in _short_passages(line)]
+        near = [key for words in parts for key in one_edit_keys(words)]
+        for keys, tasks, found in (
+            (self.runs, self.runs_task, match_keys(f"{title}\n{body}")),
+            (self.exact, self.exact_task, np.array(exact, dtype=np.uint64)),
+            (self.near, self.near_task, np.array(near, dtype=np.uint64)),
+        ):
+            if (task := _lookup(keys, tasks, found)) is not None:
                 return task
-        for words in parts:
-            for key in one_edit_keys(words):
-                if (task := _lookup(self.near, self.near_task, key)) is not None:
-                    return task
         task = self._find_overlap(title_words + body_words)
         return -1 if task is None else task
 
     def _find_overlap(self, words: Words) -> int | None:
         if len(words) < GRAM_WORDS or not len(self.grams):
             return None
-        hashes = hash_shingles(words, GRAM_WORDS)
+        hashes = hash_runs(words, GRAM_WORDS)
         low = np.searchsorted(self.grams, hashes, side="left")
         high = np.searchsorted(self.grams, hashes, side="right")
         hit = np.flatnonzero(high > low)
@@ -112,21 +130,23 @@ class TaskIndex:
 
 def build_index(tasks: dict[str, Iterable[str]]) -> TaskIndex:
     """Index the texts of every task."""
+    runs: dict[int, int] = {}
     exact: dict[int, int] = {}
     near: dict[int, int] = {}
     gram_texts: dict[int, list[int]] = defaultdict(list)
     text_task: list[int] = []
     for number, texts in enumerate(tasks.values()):
         for text in texts:
-            whole = normalized_words(text)
+            runs |= dict.fromkeys(match_keys(text).tolist(), number)
+            whole = compared_words(text)
             rest = text.strip().partition("\n")[2]
-            for words in (whole, normalized_words(rest)):
+            for words in (whole, compared_words(rest)):
                 if len(words) >= MIN_WORDS:
                     exact.setdefault(hash_words(words), number)
                     for key in one_edit_keys(words) if len(words) in ONE_EDIT_WORDS else ():
                         near.setdefault(key, number)
             if len(whole) >= LONG_WORDS:
-                for gram in set(hash_shingles(whole, GRAM_WORDS).tolist()):
+                for gram in set(hash_runs(whole, GRAM_WORDS).tolist()):
                     gram_texts[gram].append(len(text_task))
                 text_task.append(number)
     rare = {gram: texts for gram, texts in gram_texts.items() if len(texts) <= COMMON_GRAM_TEXTS}
@@ -137,6 +157,7 @@ def build_index(tasks: dict[str, Iterable[str]]) -> TaskIndex:
     text_grams[text_grams < MIN_RARE_GRAMS] = NOT_COPIED_BY_GRAMS
     return TaskIndex(
         list(tasks),
+        *_sorted_table(runs),
         *_sorted_table(exact),
         *_sorted_table(near),
         grams[order],
@@ -152,6 +173,12 @@ def load_index(path: Path) -> TaskIndex:
     with np.load(path) as arrays:
         values = {name: arrays[name] for name in arrays.files}
     return TaskIndex(**(values | {"tasks": values["tasks"].tolist()}))
+
+
+def compared_words(text: str) -> Words:
+    """Return the words of a text as it is compared with task texts, however entities and apostrophes are written."""
+    text = PLACEHOLDERS.sub(" placeholder ", decode_entities(text)) if "[" in text or "&" in text else text
+    return WORD.findall(CONTRACTION.sub("", unicodedata.normalize("NFKC", text).casefold()))
 
 
 def one_edit_keys(words: Words) -> list[int]:
@@ -240,9 +267,25 @@ def _sorted_table(entries: dict[int, int]) -> tuple[Hashes, npt.NDArray[np.uint1
     return keys[order], np.array(list(entries.values()), dtype=np.uint16)[order]
 
 
-def _lookup(keys: Hashes, tasks: npt.NDArray[np.uint16], key: int) -> int | None:
-    place = int(np.searchsorted(keys, np.uint64(key)))
-    return int(tasks[place]) if place < len(keys) and keys[place] == key else None
+def _short_passages(sentences: list[Words]) -> Iterator[Words]:
+    """Yield the sentences, and the runs of sentences, of a line that are as long as a short task text may be."""
+    for first in range(len(sentences)):
+        words: Words = []
+        for sentence in sentences[first:]:
+            words = words + sentence
+            if len(words) > ONE_EDIT_WORDS[-1]:
+                break
+            if len(words) >= MIN_SENTENCE_WORDS:
+                yield words
+
+
+def _lookup(keys: Hashes, tasks: npt.NDArray[np.uint16], found: Hashes) -> int | None:
+    """Return the task of the first key that is in a table."""
+    if not len(keys) or not len(found):
+        return None
+    places = np.minimum(np.searchsorted(keys, found), len(keys) - 1)
+    hits = np.flatnonzero(keys[places] == found)
+    return int(tasks[places[hits[0]]]) if len(hits) else None
 
 
 def _most_in_window(places: npt.NDArray[np.int64], hashes: Hashes, window: int) -> int:

@@ -13,6 +13,7 @@ from datatrove.pipeline.base import PipelineStep
 from corpus.chunks import read_content, read_rows, write_content
 from corpus.decontaminate import load_index
 from corpus.deduplicate import hash_string, hash_words, words_that_count
+from corpus.document import OTHER_PREFIX
 from corpus.minhash import sign, write_signatures
 from corpus.tombstones import Tombstones
 from corpus.vault import Vault
@@ -23,9 +24,11 @@ FACTS = np.dtype(
         ("words", "<u8"),
         ("author", "<u8"),  # 0: unknown
         ("created", "<i8"),  # seconds, UNDATED if unknown
+        ("retrieved", "<i8"),  # seconds, of the version of the post; 0 if unknown
         ("month", "<i4"),  # year * 12 + month - 1, -1 if unknown
         ("task", "<u2"),  # 1 + the task whose text it holds, 0: none
         ("erased", "u1"),  # 1: the post or its author was erased
+        ("elsewhere", "u1"),  # 1: no post of Reddit, so no version of one either
     ]
 )
 FactArray = npt.NDArray[np.void]
@@ -75,9 +78,11 @@ class Describe(PipelineStep):
                     hash_words(words),
                     hash_string(row["author_hash"]),
                     UNDATED if created is None else created,
+                    row["retrieved"] or 0,
                     int(month[:4]) * 12 + int(month[5:]) - 1 if month else -1,
                     1 + index.find(row["title"], row["text"]) if index else 0,
                     row["id"] in tombstones or row["author_hash"] in tombstones,
+                    row["id"].startswith(OTHER_PREFIX),
                 )
             )
             if self.signatures:

@@ -18,11 +18,13 @@ from corpus.document import COMMENT_PREFIX, SUBMISSION_PREFIX
 from corpus.engine import lock_folder, unlock_folder
 from corpus.erasure import SIGNING_KEY_NAME, Erasure, erase, finish_earlier, read_corpus_manifest
 from corpus.shards import DOCUMENTS_SUFFIX, SPLITS, split_folder
-from corpus.tombstones import TOMBSTONES_NAME
+from corpus.tombstones import TOMBSTONES_NAME, Tombstones
 
 POST_ID = re.compile(r"(?:t[13]_)?[0-9a-zA-Z]{1,32}|text_[0-9a-zA-Z_-]{1,64}")
 RESYNC_POSTS = 50_000
 """Posts asked about, some minutes long, before those that are gone are erased: every erasure rewrites shards."""
+MOST_ABSENT = 0.01
+"""Share of a corpus that Reddit may purge without notice; more is a closed subreddit or a gap in its answers."""
 AUTHOR_HASH = re.compile(r"[0-9a-f]{32}")
 logger = logging.getLogger("corpus")
 
@@ -47,6 +49,8 @@ class ResyncRequest:
 
     corpus: Path
     """Folder of a finished corpus."""
+    erase_absent: bool = False
+    """Erase what Reddit does not show at all however much that is: a subreddit that is banned or private for good."""
     keys_dir: Path | None = None
     """Folder of tombstones and signing key. Default: the keys_dir of the corpus's own recipe."""
 
@@ -76,14 +80,33 @@ def resync(arguments: Sequence[str], program: str) -> None:
     accounts = read_corpus_manifest(request.corpus).recipe.get("deleted_accounts") != "keep"
     with lock_folder(request.corpus):
         finish_earlier(request.corpus)
-        ids, gone = list_ids(request.corpus), set[str]()
-        # Millions of questions take days: what is found is erased before the next failure can lose it.
-        for start in range(0, len(ids), RESYNC_POSTS):
-            found = find_gone(ids[start : start + RESYNC_POSTS], accounts=accounts)
-            gone.update(found)
-            if found:
-                _report(erase(request.corpus, keys_dir, ids=found))
-        logger.info("%s of %s posts were gone from Reddit", f"{len(gone):,}", f"{len(ids):,}")
+        ids = list_ids(request.corpus)
+
+        def erase_deleted(names: list[str]) -> set[str]:
+            """Erase what Reddit shows as deleted; returns what it does not show."""
+            absent = set[str]()
+            # Millions of questions take days: what is found is erased before the next failure can lose it.
+            for start in range(0, len(names), RESYNC_POSTS):
+                gone = find_gone(names[start : start + RESYNC_POSTS], accounts=accounts)
+                absent |= gone.absent
+                if gone.deleted:
+                    _report(erase(request.corpus, keys_dir, ids=gone.deleted))
+            return absent
+
+        absent = erase_deleted(sorted(erase_deleted(ids)))  # asked twice: an answer may have had a gap
+        if len(absent) > MOST_ABSENT * len(ids) and not request.erase_absent:
+            raise UserError(
+                f"Reddit does not show {len(absent):,} of {len(ids):,} posts at all: they were not erased",
+                where=request.corpus,
+                fix="Run it again later: an outage and a subreddit that is private for some days look so. Add "
+                "--erase_absent true if they are gone for good.",
+            )
+        if absent:
+            logger.info("%s posts are not shown by Reddit at all", f"{len(absent):,}")
+            _report(erase(request.corpus, keys_dir, ids=absent))
+        logger.info(
+            "%s of %s posts were gone from Reddit", f"{len(ids) - len(list_ids(request.corpus)):,}", f"{len(ids):,}"
+        )
         unlock_folder(request.corpus)
 
 
@@ -117,27 +140,25 @@ def _keys_dir(corpus_dir: Path, given: Path | None) -> Path:
     """Return the keys folder that this corpus was built with: tombstones anywhere else are read by no later build."""
     manifest = read_corpus_manifest(corpus_dir)
     keys_dir = given if given is not None else Path(manifest.recipe["keys_dir"])
-    fingerprint = manifest.counts.get("author_key")
     if not keys_dir.is_dir():
         raise UserError(
             "the keys folder of this corpus is not here",
             where=keys_dir,
             fix="Run the command from where the corpus was built, or name the folder by --keys_dir.",
         )
-    # The key itself may have been removed, to cut the link to the names; the tombstones stay in use.
-    if (keys_dir / AUTHOR_KEY_NAME).exists():
-        if fingerprint not in (None, key_fingerprint(load_author_key(keys_dir))):
-            raise UserError(
-                "this folder holds the keys of other corpora, not of this one",
-                where=keys_dir,
-                fix="Name the folder that this corpus was built with by --keys_dir.",
-            )
-    elif not (keys_dir / TOMBSTONES_NAME).exists() and not (keys_dir / SIGNING_KEY_NAME).exists():
-        raise UserError(
-            "this folder holds no keys (no author.key, no tombstones)",
-            where=keys_dir,
-            fix="Name the folder that this corpus was built with by --keys_dir.",
-        )
+    fix = "Name the folder that this corpus was built with by --keys_dir."
+    present = {name for name in (AUTHOR_KEY_NAME, TOMBSTONES_NAME, SIGNING_KEY_NAME) if (keys_dir / name).exists()}
+    if not present:
+        raise UserError("this folder holds no keys (no author.key, no tombstones)", where=keys_dir, fix=fix)
+    # The author key may have been removed, to cut the link to the names, and a later build may have made another: the
+    # list of tombstones stays. A corpus of an earlier version knows its author key only.
+    if asked := manifest.counts.get("project"):
+        is_ours = asked == Tombstones(keys_dir).fingerprint
+    else:
+        fingerprint = manifest.counts.get("author_key")
+        is_ours = AUTHOR_KEY_NAME not in present or fingerprint in (None, key_fingerprint(load_author_key(keys_dir)))
+    if not is_ours:
+        raise UserError("this folder holds the keys of other corpora, not of this one", where=keys_dir, fix=fix)
     return keys_dir
 
 

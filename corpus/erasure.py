@@ -10,7 +10,6 @@ import base64
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from tokenizers import Tokenizer
 from configs.errors import UserError
 from configs.manifest import MANIFEST_NAME, Manifest, now, read_manifest, sha256_file
 from configs.run_folder import remove_folder, write_atomically
+from corpus.authors import write_private
 from corpus.card import CARD_NAME, CROISSANT_NAME, correct_card, render_croissant
 from corpus.chunks import read_rows, write_rows
 from corpus.document import COMMENT_PREFIX, OTHER_PREFIX, SUBMISSION_PREFIX
@@ -104,7 +104,8 @@ def erase(corpus_dir: Path, keys_dir: Path, *, ids: Iterable[str] = (), author_h
 
 
 def erase_entombed(corpus_dir: Path, keys_dir: Path) -> None:
-    """Erase the posts of a corpus that are on the list of tombstones."""
+    """Erase the posts of a corpus that are on the list of tombstones; an erasure that was killed is finished first."""
+    finish_earlier(corpus_dir)
     tombstones = Tombstones(keys_dir)
     ids, authors = set[str](), set[str]()
     for path in (corpus_dir / "tokens").glob(f"*/*{DOCUMENTS_SUFFIX}"):
@@ -262,9 +263,7 @@ def _load_signer(keys_dir: Path) -> Any:
     path = keys_dir / SIGNING_KEY_NAME
     if not path.exists():
         keys_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        private = Ed25519PrivateKey.generate().private_bytes_raw()
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(private.hex() + "\n")
+        write_private(path, Ed25519PrivateKey.generate().private_bytes_raw().hex() + "\n")
     try:
         key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(path.read_text(encoding="ascii").strip()))
     except ValueError as error:

@@ -8,6 +8,7 @@ even be resumed by another one.
 
 import contextlib
 import json
+import logging
 import multiprocessing
 import os
 import resource
@@ -30,17 +31,19 @@ from datatrove.utils.stats import PipelineStats, Stats
 
 from configs.errors import UserError
 from configs.processor import usable_cores
+from configs.run_folder import write_atomically
 from corpus.config import CorpusRecipe
 
 loguru.logger.disable("datatrove")
 
-USAGE_FOLDER = "usage"
+USAGE_FOLDER, JOB_NAME = "usage", "slurm_job"
 SECONDS_BETWEEN_CHECKS = 1.0
 SECONDS_BETWEEN_QUEUE_CHECKS = 5.0
 ABSENCES_BELIEVED = 3
 """Answers in a row without the job before it counts as ended: a restarted controller forgets its queue for a moment."""
 PRELOADED_MODULES = ["corpus.ingest", "corpus.filters", "corpus.finish", "corpus.decide"]
 RAY_INSTALL = "pip install -e '.[ray]'"
+logger = logging.getLogger("corpus")
 
 
 class TimedTask(PipelineExecutor):
@@ -189,19 +192,18 @@ def _run_on_slurm(
         srun_args={"export": "ALL"},
     )
     executor.start_folder = str(Path.cwd())
-    try:
-        executor.launch_job()
-    except FileNotFoundError:
-        raise UserError("no SLURM here (sbatch is not found)", where="executor", fix="Use executor: local.") from None
-    except subprocess.CalledProcessError as error:
-        reason = (error.stderr or b"").decode(errors="replace").strip() or f"exit code {error.returncode}"
-        raise UserError(
-            f"sbatch refused the job ({reason})", where="executor", fix="Check the slurm_ keys of the recipe."
-        ) from None
+    logging_dir.mkdir(parents=True, exist_ok=True)
+    noted = logging_dir / JOB_NAME
+    job = noted.read_text(encoding="ascii") if noted.exists() else ""
+    if job and _in_queue(job):  # its tasks would be done twice, at the same time and in the same files
+        logger.info("%s: job %s of the interrupted build waits or runs and is waited for", logging_dir.name, job)
+    else:
+        job = _submit(executor)
+        write_atomically(noted, job)
     with _report_completions(logging_dir, set(ranks), on_task) as left:
         absent = 0
         while left() and absent < ABSENCES_BELIEVED:
-            absent = 0 if _in_queue(str(executor.job_id)) else absent + 1
+            absent = 0 if _in_queue(job) else absent + 1
             time.sleep(SECONDS_BETWEEN_QUEUE_CHECKS)
         time.sleep(SECONDS_BETWEEN_CHECKS)  # a shared file system may show the last marks late
     if missing := set(ranks) - completed_tasks(logging_dir):
@@ -212,12 +214,33 @@ def _run_on_slurm(
         )
 
 
+def _submit(executor: SlurmTasks) -> str:
+    """Submit the tasks that are not complete; returns the number of the job, the last one of several."""
+    try:
+        executor.launch_job()
+    except FileNotFoundError:
+        raise _no_slurm("sbatch") from None
+    except subprocess.CalledProcessError as error:
+        reason = (error.stderr or b"").decode(errors="replace").strip() or f"exit code {error.returncode}"
+        raise UserError(
+            f"sbatch refused the job ({reason})", where="executor", fix="Check the slurm_ keys of the recipe."
+        ) from None
+    return str(executor.job_id)
+
+
 def _in_queue(job: str) -> bool:
     """Whether a job waits or runs; a controller that is busy or down does not say that it has ended."""
-    queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
+    try:
+        queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise _no_slurm("squeue") from None
     if queue.returncode:
         return "Invalid job id" not in queue.stderr  # what SLURM says of a job that it has forgotten
     return bool(queue.stdout.strip())
+
+
+def _no_slurm(command: str) -> UserError:
+    return UserError(f"no SLURM here ({command} is not found)", where="executor", fix="Use executor: local.")
 
 
 def _run_on_ray(

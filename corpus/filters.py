@@ -18,7 +18,7 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 
 from corpus.config import CorpusRecipe
 from corpus.deduplicate import hash_string
-from corpus.document import full_text
+from corpus.document import DELETED_ACCOUNTS, DELETED_TEXTS, REMOVED_TEXTS, full_text
 from corpus.ingest import write_withdrawn
 from corpus.language import is_foreign
 
@@ -127,13 +127,12 @@ class Deleted(Rule):
 
     reason = "deleted"
     withdraws = True
-    placeholders = frozenset(("[deleted]", "[ deleted by user ]", "[deleted by user]"))
 
     def keep(self, document: Document) -> bool:
         """Either the text says so or Reddit's category does."""
         texts = {document.text.strip().casefold(), document.metadata["title"].strip().casefold()}
         category = document.metadata["record"].get("removed_by_category")
-        return not (texts & self.placeholders) and category not in ("deleted", "author")
+        return not (texts & DELETED_TEXTS) and category not in ("deleted", "author")
 
 
 class Removed(Rule):
@@ -142,13 +141,12 @@ class Removed(Rule):
     reason = "removed"
     withdraws = True
     fields = ("removed_by_category", "removed_by", "removal_reason", "banned_by")
-    placeholders = frozenset(("[removed]", "[ removed by reddit ]", "[removed by reddit]", "[ removed by moderator ]"))
 
     def keep(self, document: Document) -> bool:
         """Either the text says so or one of Reddit's fields does."""
         record = document.metadata["record"]
         texts = {document.text.strip().casefold(), document.metadata["title"].strip().casefold()}
-        return not (texts & self.placeholders) and not any(record.get(field) for field in self.fields)
+        return not (texts & REMOVED_TEXTS) and not any(record.get(field) for field in self.fields)
 
 
 class Restored(Rule):
@@ -172,7 +170,7 @@ class DeletedAccount(Rule):
 
     def keep(self, document: Document) -> bool:
         """An absent author field says nothing; `[deleted]` does."""
-        return document.metadata["record"].get("author") not in ("[deleted]", "[removed]")
+        return document.metadata["record"].get("author") not in DELETED_ACCOUNTS
 
 
 class Crosspost(Rule):

@@ -1,5 +1,7 @@
 """Last step of a build: de-identify the posts that stay, tokenize them, write documents and token shards.
 
+Labelled tasks publish masked texts: what is one only now that its names are masked goes now.
+
 One task a chunk; chunk number and shard number are the same.
 """
 
@@ -17,11 +19,11 @@ from tokenizers import Tokenizer
 from corpus.canaries import planted_rows
 from corpus.chunks import read_rows, write_rows
 from corpus.decide import CODES
-from corpus.deidentify import Deidentifier, Span, mask
+from corpus.decontaminate import load_index
+from corpus.deidentify import Deidentifier, MaskedPost, mask_posts
 from corpus.shards import SPLITS, TokenizedDocument, documents_path, split_folder, write_shard
 from corpus.vault import Vault
 
-SEPARATOR = "\n\x1f\n"  # between title and body, so that both share their placeholders
 BATCH_DOCUMENTS = 256
 
 
@@ -36,6 +38,8 @@ class FinishSettings:
     output: Path
     canaries: Path | None
     """The sealed canaries, None for none."""
+    task_index: Path | None
+    """A saved `TaskIndex`, None for no decontamination."""
     vault: Vault | None
     """Opens the chunks."""
 
@@ -61,7 +65,10 @@ class Finish(PipelineStep):
             planted = self._canaries(rank) if split == "train" else []
             if not kept and not planted:
                 continue
-            texts = self._mask(kept, counts) + [("", canary["text"]) for canary in planted]
+            kept, posts = self._mask(kept, counts)
+            if not kept and not planted:
+                continue
+            texts = posts + [("", canary["text"]) for canary in planted]
             counts[f"documents_{split}"] += len(kept)
             counts.update(f"month:{row['month'] or 'unknown'}" for row in kept)
             counts.update(f"subreddit:{row['subreddit'] or 'unknown'}" for row in kept)
@@ -82,16 +89,27 @@ class Finish(PipelineStep):
         path = self.settings.canaries
         return planted_rows(path, chunk, len(self.chunks)) if path else []
 
-    def _mask(self, rows: list[dict[str, Any]], counts: Counter[str]) -> list[tuple[str, str]]:
+    def _mask(
+        self, rows: list[dict[str, Any]], counts: Counter[str]
+    ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+        """Return the rows that stay, and what is published of each: title and body."""
         deidentifier = load_deidentifier(self.settings.deidentifier)
-        texts: list[tuple[str, str]] = []
+        index = load_index(self.settings.task_index) if self.settings.task_index else None
+        posts: list[MaskedPost] = []
         for first in range(0, len(rows), BATCH_DOCUMENTS):
-            batch = [_joined(row["title"], row["text"]) for row in rows[first : first + BATCH_DOCUMENTS]]
-            for joined, spans in zip(batch, deidentifier.find(batch), strict=True):
-                counts.update(f"identifier:{span.label}" for span in spans)
-                title, _, text = mask(joined, _keep_off_separator(joined, spans)).partition(SEPARATOR)
-                texts.append((title, text))
-        return texts
+            batch = [(row["title"], row["text"]) for row in rows[first : first + BATCH_DOCUMENTS]]
+            posts += mask_posts(deidentifier, batch)
+        kept, texts = [], []
+        for row, post in zip(rows, posts, strict=True):
+            # A post in which nothing was found has been compared as it is.
+            task = index.find(post.title, post.text) if index and post.labels else -1
+            if index and task >= 0:
+                counts.update(("contaminated", f"task:{index.tasks[task]}"))
+                continue
+            counts.update(f"identifier:{label}" for label in post.labels)
+            kept.append(row)
+            texts.append((post.title, post.text))
+        return kept, texts
 
 
 @functools.cache
@@ -124,20 +142,6 @@ def tokenize(tokenizer: Tokenizer, rows: list[dict[str, Any]], texts: list[tuple
         )
         for row, title, body in zip(rows, titles, bodies, strict=True)
     ]
-
-
-def _joined(title: str, text: str) -> str:
-    return title.replace("\x1f", " ") + SEPARATOR + text.replace("\x1f", " ")
-
-
-def _keep_off_separator(joined: str, spans: list[Span]) -> list[Span]:
-    low = joined.index(SEPARATOR)
-    high = low + len(SEPARATOR)
-    if not any(span.start < high and span.end > low for span in spans):
-        return spans
-    parts = [Span(span.start, min(span.end, low), span.label) for span in spans]
-    parts += [Span(max(span.start, high), span.end, span.label) for span in spans]
-    return sorted({part for part in parts if part.start < part.end})
 
 
 def _published_row(row: dict[str, Any], text: tuple[str, str]) -> dict[str, Any]:

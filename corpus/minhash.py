@@ -13,44 +13,26 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 from datatrove.data import DocumentsPipeline
 from datatrove.pipeline.base import PipelineStep
 
 from configs.run_folder import write_atomically
+from configs.word_runs import Hashes, hash_runs
 
 SHINGLE_WORDS, BANDS, ROWS = 3, 32, 3
 PERMUTATIONS = BANDS * ROWS
 SIGNATURE_SEED = 20_240_131  # part of the method, not of a run: signatures of two corpora can be compared
 Signature = npt.NDArray[np.uint32]
-Hashes = npt.NDArray[np.uint64]
 
 
 def sign(words: list[str]) -> Signature:
     """Return the MinHash signature of a text, (P,)."""
-    shingles = hash_shingles(words, SHINGLE_WORDS)
+    shingles = hash_runs(words, SHINGLE_WORDS)
     multipliers, offsets = _permutations()
     # Multiply-shift hashing (Dietzfelbinger et al. 1997): the upper half of (a·x + b) mod 2^64.
     permuted = (multipliers[:, None] * shingles[None, :] + offsets[:, None]) >> np.uint64(32)
     signature: Signature = permuted.min(axis=1).astype(np.uint32)
     return signature
-
-
-def hash_shingles(words: list[str], length: int) -> Hashes:
-    """Return a hash for every run of `length` words, (len(words) - length + 1,); a shorter text is one run."""
-    hashes = np.fromiter((_hash_word(word) for word in words), dtype=np.uint64, count=len(words))
-    length = min(length, len(words))
-    runs = len(words) - length + 1
-    mixed = np.zeros(runs, dtype=np.uint64)
-    for position in range(length):
-        mixed = (mixed + hashes[position : position + runs]) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-    return mixed
-
-
-@functools.lru_cache(maxsize=200_000)
-def _hash_word(word: str) -> int:
-    return xxhash.xxh3_64_intdigest(word.encode())
 
 
 @functools.cache

@@ -18,14 +18,13 @@ from praw.exceptions import MissingRequiredAttributeException, RedditAPIExceptio
 from prawcore import exceptions as errors
 
 from configs.errors import UserError
+from corpus.document import DELETED_ACCOUNTS, DELETED_TEXTS, REMOVED_TEXTS
 
 CREDENTIALS = ("client_id", "client_secret", "username", "password", "refresh_token", "user_agent")
 DEFAULT_USER_AGENT = "python:mindshift:v0.1 (research corpus)"
 CREDENTIALS_FIX = "Set PRAW_CLIENT_ID and PRAW_CLIENT_SECRET, or write them into praw.ini (see docs/collect.md)."
 ITEMS_PER_REQUEST = 100
 LONGEST_WAIT_SECONDS = 300.0
-GONE_TEXTS = ("[deleted]", "[removed]", "[deleted by user]", "[ Removed by Reddit ]")
-DELETED_ACCOUNTS = ("[deleted]", "[removed]")
 PASSING = (errors.ServerError, errors.TooManyRequests, errors.RequestException, errors.BadJSON)
 LASTING = (errors.Forbidden, errors.NotFound, errors.Redirect, errors.UnavailableForLegalReasons)
 logger = logging.getLogger(__name__)
@@ -44,6 +43,16 @@ class Page(NamedTuple):
 
     items: list[dict[str, Any]]
     after: str
+
+
+class Gone(NamedTuple):
+    """What Reddit answers about posts and comments that it does not show as they were: full names."""
+
+    deleted: set[str]
+    """Shown as deleted or removed."""
+    absent: set[str]
+    """Not shown at all. What an author deletes is still shown, as deleted: these are posts of private or banned
+    subreddits, or that Reddit has purged, or its answer has a gap."""
 
 
 class RedditClient:
@@ -152,32 +161,33 @@ def open_reddit(session: requests.Session | None = None) -> praw.Reddit:
         raise UserError(f"not readable ({type(error).__name__})", where="praw.ini") from None
 
 
-def find_gone(fullnames: Sequence[str], reddit: praw.Reddit | None = None, *, accounts: bool = True) -> set[str]:
-    """Ask `/api/info` which posts and comments (`t3_…`, `t1_…`) are deleted, removed or unknown by now.
+def find_gone(fullnames: Sequence[str], reddit: praw.Reddit | None = None, *, accounts: bool = True) -> Gone:
+    """Ask `/api/info` which posts and comments (`t3_…`, `t1_…`) are deleted, removed or absent by now.
 
     Args:
         fullnames: whom to ask about.
         reddit: signed in; None signs in.
-        accounts: a post whose author's account is deleted is gone too.
+        accounts: a post whose author's account is deleted counts as deleted.
 
     Raises:
         UserError: no credentials, no permission, or no answer.
     """
     client = RedditClient(reddit if reddit is not None else open_reddit())
-    gone: set[str] = set()
+    gone = Gone(set(), set())
     for start in range(0, len(fullnames), ITEMS_PER_REQUEST):
         batch = fullnames[start : start + ITEMS_PER_REQUEST]
         try:
             answer = client.get("api/info", id=",".join(batch))
         except Unavailable as error:
-            # The question itself is refused: a post that is gone is only missing from the answer.
+            # The question itself is refused: a post that is absent is only missing from the answer.
             raise UserError(
                 f"Reddit does not say which posts are gone ({error.reason})",
                 where="api/info",
                 fix="Check that your application may read posts (see docs/collect.md).",
             ) from None
-        there = {item.get("name") for item in _page(answer, "api/info").items if not is_gone(item, accounts=accounts)}
-        gone |= set(batch) - there
+        shown = {item.get("name"): item for item in _page(answer, "api/info").items}
+        gone.absent.update(set(batch) - shown.keys())
+        gone.deleted.update(name for name in batch if name in shown and is_gone(shown[name], accounts=accounts))
     return gone
 
 
@@ -189,7 +199,7 @@ def is_gone(item: dict[str, Any], *, accounts: bool = True) -> bool:
     if item.get("removed_by_category") or item.get("removal_reason") or item.get("banned_by"):
         return True
     text = item.get("body", item.get("selftext"))
-    if text in GONE_TEXTS:
+    if isinstance(text, str) and text.strip().casefold() in DELETED_TEXTS | REMOVED_TEXTS:
         return True
     no_author = item.get("author") in (None, *DELETED_ACCOUNTS)
     # Some answers give a deleted account as null; a field that is absent says nothing.

@@ -3,16 +3,14 @@
 import time
 from typing import Any
 
-from datatrove.data import Document
-
 from corpus.authors import hash_author, key_fingerprint
-from corpus.deidentify import Deidentifier, Span, mask
-from corpus.document import UNKNOWN_AUTHORS
+from corpus.deidentify import Deidentifier, mask_posts
+from corpus.document import DELETED_ACCOUNTS
 from corpus.filters import Bot
 
-SEPARATOR = "\n\x1f\n"  # between title and body, so that both share their placeholders
 KEPT_FIELDS = ("id", "subreddit", "created_utc", "score", "edited", "stickied", "distinguished", "locked")
 SUBMISSION_FIELDS = (*KEPT_FIELDS, "num_comments", "over_18", "is_self", "crosspost_parent", "promoted")
+SOME_BOT = "some_bot"
 COMMENT_FIELDS = (*KEPT_FIELDS, "link_id", "parent_id", "controversiality", "is_submitter")
 
 
@@ -25,7 +23,7 @@ class Scrubber:
     """
 
     def __init__(self, author_key: bytes, deidentifier: Deidentifier) -> None:
-        self._author_key, self._deidentifier, self._bot = author_key, deidentifier, Bot()
+        self._author_key, self._deidentifier = author_key, deidentifier
         self.fingerprint = key_fingerprint(author_key)
 
     def scrub(self, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -33,13 +31,8 @@ class Scrubber:
         pairs = [
             ("", item["body"]) if "body" in item else (item["title"], item.get("selftext") or "") for item in items
         ]
-        pairs = [(title.replace(SEPARATOR, "\n"), text.replace(SEPARATOR, "\n")) for title, text in pairs]
-        found = self._deidentifier.find([text for pair in pairs for text in pair])
         records = []
-        for number, (item, (title, text)) in enumerate(zip(items, pairs, strict=True)):
-            shift = len(title) + len(SEPARATOR)
-            in_text = [Span(span.start + shift, span.end + shift, span.label) for span in found[2 * number + 1]]
-            title, _, text = mask(title + SEPARATOR + text, [*found[2 * number], *in_text]).partition(SEPARATOR)
+        for item, (title, text, _) in zip(items, mask_posts(self._deidentifier, pairs), strict=True):
             is_comment = "body" in item
             record = {
                 name: item[name] for name in (COMMENT_FIELDS if is_comment else SUBMISSION_FIELDS) if name in item
@@ -49,9 +42,13 @@ class Scrubber:
         return records
 
     def _author(self, name: object) -> str:
-        """Hash a person's name; a program's stays, so that the corpus builder knows it for a bot."""
-        if not isinstance(name, str) or name in UNKNOWN_AUTHORS:
+        """Hash a name; only known bots keep theirs.
+
+        What merely looks like a bot's name may be a person's: all of these become one name, which the corpus builder
+        takes for a bot as it would have taken the name itself.
+        """
+        if not isinstance(name, str) or name in ("", *DELETED_ACCOUNTS):
             return "[deleted]"
-        if not self._bot.keep(Document(text="", id="", metadata={"author": name})):
+        if Bot.known.fullmatch(name):
             return name
-        return hash_author(self._author_key, name)
+        return SOME_BOT if Bot.name_pattern.search(name) else hash_author(self._author_key, name)

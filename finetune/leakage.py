@@ -1,12 +1,11 @@
 """Find texts of one set in another: the gate that keeps a benchmark honest.
 
-Two texts match if they are the same after normalisation, or share a run of 13 words (GPT-3's contamination check,
-arXiv:2005.14165 appendix C). Ids are compared with nothing: one post has other ids elsewhere.
+Two texts match if they are the same after normalisation, or share a run of 13 words: the rule of `configs.word_runs`,
+by which a corpus was kept free of them. Ids are compared with nothing: one post has other ids elsewhere.
 """
 
 import io
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import NamedTuple
 from configs.errors import UserError
 from configs.lineage import trace_lineage
 from configs.manifest import MANIFEST_NAME, read_manifest, record_input
+from configs.word_runs import compared_words, match_keys
 from finetune.tasks import Task
 
-RUN_WORDS = 13
 SHOWN_IDS = 10
-WORD = re.compile(r"\w+")
 
 
 class Leak(NamedTuple):
@@ -33,7 +31,7 @@ class Leak(NamedTuple):
 
 def normalized(text: str) -> str:
     """Return a text as it is compared: lower case, words only, single spaces."""
-    return " ".join(WORD.findall(text.lower()))
+    return " ".join(compared_words(text))
 
 
 class TextIndex:
@@ -42,23 +40,15 @@ class TextIndex:
     def __init__(self, texts: Iterable[tuple[str, str]]) -> None:
         self._ids: dict[int, set[str]] = defaultdict(set)
         for identifier, text in texts:
-            for key in _keys(text):
+            for key in match_keys(text).tolist():
                 self._ids[key].add(identifier)
 
     def matches(self, text: str) -> set[str]:
         """Return the ids of the indexed texts that `text` matches."""
         found: set[str] = set()
-        for key in _keys(text):
+        for key in match_keys(text).tolist():
             found |= self._ids.get(key, set())
         return found
-
-
-def _keys(text: str) -> Iterator[int]:
-    words = WORD.findall(text.lower())
-    if words:
-        yield hash((len(words), *words))
-    for start in range(len(words) - RUN_WORDS + 1):
-        yield hash(tuple(words[start : start + RUN_WORDS]))
 
 
 def leaks_between(tasks: Sequence[Task]) -> dict[tuple[str, str], list[Leak]]:

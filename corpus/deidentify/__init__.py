@@ -7,6 +7,7 @@ This lowers the risk that an author or a third person is recognised; it does not
 """
 
 from corpus.deidentify.deidentifier import BACKENDS, Deidentifier, check_backend
+from corpus.deidentify.posts import MaskedPost, mask_posts
 from corpus.deidentify.spans import LABELS, Span, mask
 
-__all__ = ["BACKENDS", "LABELS", "Deidentifier", "Span", "check_backend", "mask"]
+__all__ = ["BACKENDS", "LABELS", "Deidentifier", "MaskedPost", "Span", "check_backend", "mask", "mask_posts"]

@@ -1,7 +1,8 @@
 """The tagger at work: texts in, spans of names, places, addresses and organisations out.
 
 The same text gives the same spans whatever else is in the batch and however many threads the machine has: batches
-have fixed shapes (rows and pieces are padded up), one thread computes, and a row sees only itself.
+have fixed shapes (rows and pieces are padded up), one thread computes, and a row sees only itself. Processors with
+and without fast bfloat16 compute in different precision, so a word at the very threshold can differ between them.
 """
 
 import contextlib

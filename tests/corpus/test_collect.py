@@ -16,7 +16,7 @@ import zstandard
 from requests.adapters import BaseAdapter
 
 from configs.errors import UserError
-from configs.manifest import read_manifest, verify_folder
+from configs.manifest import read_manifest, verify_folder, write_manifest
 from configs.recipe import load_recipe
 from corpus.authors import hash_author, load_author_key
 from corpus.chunks import read_rows
@@ -25,6 +25,7 @@ from corpus.collection import Collection
 from corpus.document import parse_record
 from corpus.dumps import find_inputs, read_lines
 from corpus.engine import lock_folder
+from corpus.filters import Bot
 from corpus.reddit_api import RedditClient, Unavailable, find_gone, is_gone, open_reddit
 from corpus.shards import TokenShards
 
@@ -194,17 +195,23 @@ def test_what_is_gone_broken_or_seen_is_counted_and_not_written(tmp_path):
         submission(5, selftext="a lone surrogate \ud83d here"),
         submission(6, author=None),
         submission(7, author="AutoModerator"),
+        submission(8, author="LonelyROBOT"),
+        submission(9, author="sad_bot_99"),
+        submission(10, selftext=" [ Removed by Moderator ]"),
         comment(1),
     ]
     collect(recipe_of(tmp_path), client_of(FakeReddit(lambda path, query: paged(items, query))))
     rows = {row["id"]: row for row in written(tmp_path / "out")}
-    assert set(rows) == {"syn0001", "syn0006", "syn0007", "sync0001"}
+    assert set(rows) == {"syn0001", "syn0006", "syn0007", "syn0008", "syn0009", "sync0001"}
     assert rows["syn0006"]["author"] == "[deleted]"
     assert rows["syn0007"]["author"] == "AutoModerator"
+    for name in ("syn0008", "syn0009"):  # perhaps people: the builder drops them by this name as it would by theirs
+        assert rows[name]["author"] == "some_bot"
+        assert not Bot().keep(parse_record(rows[name]))
     assert rows["sync0001"]["link_id"] == "t3_syn0001"
     counts = json.loads((tmp_path / "out" / "manifest.json").read_text())["counts"]
-    assert (counts["gone"], counts["malformed"], counts["seen_before"]) == (2, 2, 1)
-    assert (counts["submissions"], counts["comments"]) == (3, 1)
+    assert (counts["gone"], counts["malformed"], counts["seen_before"]) == (3, 2, 1)
+    assert (counts["submissions"], counts["comments"]) == (5, 1)
 
 
 def test_listings_time_filters_and_queries_get_past_the_cap(tmp_path):
@@ -530,11 +537,8 @@ def test_find_gone_asks_a_hundred_at_a_time():
     there["t3_syn0008"] = submission(8, author=None, selftext="[deleted]")
     del there["t3_syn0009"]
     adapter = FakeReddit(lambda path, query: listing([there[name] for name in query["id"].split(",") if name in there]))
-    assert find_gone([post["name"] for post in POSTS], reddit_of(adapter)) == {
-        "t3_syn0007",
-        "t3_syn0008",
-        "t3_syn0009",
-    }
+    gone = find_gone([post["name"] for post in POSTS], reddit_of(adapter))
+    assert gone == ({"t3_syn0007", "t3_syn0008"}, {"t3_syn0009"})
     assert [len(query["id"].split(",")) for _, query in adapter.asked] == [100, 100, 50]
 
 
@@ -632,10 +636,10 @@ def test_recorded_info_tells_what_is_gone():
         for child in json.loads(interaction["response"]["body"]["string"])["data"]["children"]:
             answered[child["data"]["name"]] = child["data"]
     posts = {name for name in asked if not name.startswith("t5_")}
-    gone = find_gone(asked, reddit_of(replay("TestReddit.test_info"))) & posts
-    assert gone == {name for name in posts if name not in answered or is_gone(answered[name])}
-    assert set(asked) - set(answered) <= find_gone(asked, reddit_of(replay("TestReddit.test_info")))
-    assert 0 < len(gone) < len(posts)
+    deleted, absent = find_gone(asked, reddit_of(replay("TestReddit.test_info")))
+    assert deleted & posts == {name for name in posts if name in answered and is_gone(answered[name])}
+    assert absent == set(asked) - set(answered)
+    assert 0 < len((deleted | absent) & posts) < len(posts)
 
 
 @needs_recordings
@@ -678,6 +682,18 @@ def test_a_damaged_listing_gives_what_is_whole(tmp_path):
     collect(recipe_of(tmp_path), client_of(FakeReddit(lambda path, query: answer(page))))
     assert [row["id"] for row in written(tmp_path / "out")] == [post["id"] for post in POSTS[:3]]
     assert read_manifest(tmp_path / "out").counts["malformed"] == 1
+
+
+def test_a_program_that_comes_while_the_manifest_is_written_leaves_no_trace_in_it(tmp_path, monkeypatch):
+    def write_while_another_comes(folder, **keys):
+        with pytest.raises(UserError, match="another program is at work"):
+            lock_folder(folder)
+        return write_manifest(folder, **keys)
+
+    monkeypatch.setattr("corpus.collect.write_manifest", write_while_another_comes)
+    collect(recipe_of(tmp_path), client_of(FakeReddit(lambda path, query: paged(POSTS, query))))
+    assert ".lock" not in read_manifest(tmp_path / "out").outputs
+    assert verify_folder(tmp_path / "out", stage="collect") == []
 
 
 def test_a_corpus_is_built_from_a_collection(tmp_path, build):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import UserError
+from corpus.deidentify import Deidentifier, mask_posts
 from corpus.document import MalformedRecord, month_of, parse_clock, parse_record
 from corpus.dumps import DamagedInput, Line, find_inputs, read_lines
 from corpus.ingest import decode_line
@@ -154,6 +155,49 @@ def test_submissions_and_comments_have_different_ids() -> None:
     post, comment = parse_record(make_post(1)), parse_record(make_comment(1))
     assert (post.id, comment.id) == ("t3_p1", "t1_p1")
     assert comment.metadata["title"] == ""
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("me &amp; my cat &gt; all &lt;3", "me & my cat > all <3"),
+        ("one&amp;#x200B;\n\n&#x200B;two&amp;nbsp;three", "one\n\ntwo\u00a0three"),
+        ("https://example.com/?a=1&amp;copy=2&amp;lt_id=3&amp;reg=4", "https://example.com/?a=1&copy=2&lt_id=3&reg=4"),
+        (
+            "a\u200b\ufeffb \U0001f469\u200d\U0001f52c",
+            "ab \U0001f469\u200d\U0001f52c",
+        ),  # the joiner makes one emoji of two
+        ("&amp;amp; R&D; &#0; &#xD83D;", "& R&D; \ufffd \ufffd"),
+    ],
+)
+def test_entities_are_decoded_as_reddit_shows_them(raw: str, shown: str) -> None:
+    post = parse_record(make_post(1, title=raw, selftext=raw))
+    assert (post.metadata["title"], post.text) == (shown, shown)
+    assert parse_record(make_comment(1, selftext=raw)).text == shown
+    assert parse_record({"id": "a", "text": raw}).text == raw  # a task's text stays as the classifier reads it
+
+
+def test_a_link_with_escaped_ampersands_is_masked_whole() -> None:
+    text = parse_record(make_post(1, selftext="look at https://example.com/?u=1&amp;name=someone&amp;x=2 today")).text
+    (post,) = mask_posts(Deidentifier("rules"), [("", text)])
+    assert post == ("", "look at [link] today", ["URL"])
+
+
+def test_the_latest_clock_of_a_version_counts() -> None:
+    def retrieved(**changes: object) -> object:
+        return parse_record(make_post(1, **changes)).metadata["retrieved"]
+
+    assert retrieved() is None
+    assert retrieved(edited=False) is None
+    assert retrieved(retrieved_on=1_600_000_500, edited=1_600_000_900.0) == 1_600_000_900
+    assert retrieved(retrieved_utc="1600000500", edited=True) == 1_600_000_500
+
+
+def test_numbers_are_ids_of_texts_from_elsewhere_only() -> None:
+    assert parse_record({"id": 7, "text": "words"}).id == "text_7"
+    for record in ({"id": True, "text": "words"}, make_post(1, id=7)):
+        with pytest.raises(MalformedRecord, match="no_id"):
+            parse_record(record)
 
 
 @pytest.mark.parametrize("absent", [None, ...])

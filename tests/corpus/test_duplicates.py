@@ -1,4 +1,5 @@
 import gzip
+import itertools
 import json
 import resource
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from configs.errors import UserError
+from configs.word_runs import hash_runs, match_keys
 from corpus.decide import CODES, DecisionRules, decide
 from corpus.decontaminate import LONG_WORDS, build_index, one_edit_keys, read_tasks, task_texts
 from corpus.deduplicate import drop_near_duplicates, hash_words, normalized_words, words_that_count
@@ -19,11 +21,11 @@ from corpus.minhash import (
     ROWS,
     FindPairs,
     candidate_pairs,
-    hash_shingles,
     read_pairs,
     sign,
     write_signatures,
 )
+from corpus.report import funnel
 from corpus.shards import TokenizedDocument, TokenShards, write_shard
 from tests.corpus.conftest import make_post, pack_lines
 
@@ -46,6 +48,7 @@ def edited(words: list[str], random: np.random.Generator, share: float) -> list[
 
 def facts_of(rows: list[dict[str, int]]) -> np.ndarray:
     defaults = {"id": 0, "words": 0, "author": 0, "created": UNDATED, "month": -1, "task": 0, "erased": 0}
+    defaults |= {"retrieved": 0, "elsewhere": 0}
     filled = [defaults | {"id": place + 1, "words": place + 1} | row for place, row in enumerate(rows)]
     return np.array([tuple(row[name] for name in FACTS.names or ()) for row in filled], dtype=FACTS)
 
@@ -129,8 +132,8 @@ def test_a_signature_is_the_same_on_every_machine_and_day() -> None:
 
 
 def test_texts_shorter_than_a_shingle_are_one_run() -> None:
-    assert len(hash_shingles(["a", "b"], 3)) == 1
-    assert hash_shingles(["a", "b"], 3) != hash_shingles(["b", "a"], 3)
+    assert len(hash_runs(["a", "b"], 3)) == 1
+    assert hash_runs(["a", "b"], 3) != hash_runs(["b", "a"], 3)
 
 
 def test_candidates_hold_every_group_together_at_bounded_cost() -> None:
@@ -199,6 +202,42 @@ def test_each_decision_has_its_reason() -> None:
     assert sizes.tolist() == [2]
 
 
+def test_of_an_edited_post_the_latest_version_stays() -> None:
+    versions = [{"id": 7, "words": 3, "retrieved": 5}, {"id": 7, "words": 2, "retrieved": 9}, {"id": 7, "words": 1}]
+    for order in itertools.permutations(versions):
+        decided = names(decide(facts_of(list(order)), NO_PAIRS, RULES)[0])
+        assert dict(zip((row["words"] for row in order), decided, strict=True)) == {
+            **{1: "duplicate_id", 2: "train", 3: "duplicate_id"}
+        }
+    tied = [{"id": 7, "words": 3, "created": 1}, {"id": 7, "words": 2, "created": 1}]
+    assert names(decide(facts_of(tied), NO_PAIRS, RULES)[0]) == ["duplicate_id", "train"]
+    assert names(decide(facts_of(tied[::-1]), NO_PAIRS, RULES)[0]) == ["train", "duplicate_id"]
+
+
+def test_contamination_spreads_one_step_whatever_the_order() -> None:
+    facts = facts_of([{}, {"task": 2}, {}, {}])
+    for pairs in ([[0, 1], [0, 2], [1, 3]], [[1, 0], [2, 0], [3, 1]], [[2, 0], [0, 1], [3, 1]]):
+        assert names(decide(facts, np.array(pairs), RULES)[0]) == [
+            "contaminated",
+            "contaminated",
+            "train",
+            "contaminated",
+        ]
+
+
+def test_texts_of_one_id_and_other_words_are_refused(build: Callable[..., Path], tmp_path: Path) -> None:
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    for start, file in enumerate(files):
+        rows = [{"id": number, "text": make_post(100 * start + number)["selftext"]} for number in range(40)]
+        file.write_bytes(pack_lines(rows))
+    with pytest.raises(UserError, match="40 texts have the id of another text with other words"):
+        build(files)
+    (tmp_path / "corpus.partial").rename(tmp_path / "refused")
+    folder = build([files[0]])
+    found = {name for split in ("train", "held_out") for name in TokenShards(folder, split).ids}
+    assert found == {f"text_{number}" for number in range(40)}
+
+
 def test_the_cap_per_author_leaves_unknown_authors_alone() -> None:
     facts = facts_of([{"author": 7}] * 10 + [{"author": 8}] * 2 + [{"author": 0}] * 5)
     rules = DecisionRules(seed=1, held_out_share=0, held_out_months=0, max_posts_per_author=3, tasks=[])
@@ -252,6 +291,83 @@ def test_long_texts_are_found_inside_posts_and_around_them() -> None:
         inside = [*random_words(random, 300), *edited(words, random, 0.1), *random_words(random, 300)]
         assert index.find("", " ".join(inside)) == 0
         assert index.find("", " ".join(words[20:40])) == 0  # a part of the text
+
+
+@pytest.mark.parametrize(
+    ("task", "post"),
+    [
+        ("I don't know", "i dont know"),
+        ("do n't ask me why", "Don’t ask me why"),
+        ("we don t talk now", "we don't talk now!"),
+        ("black &amp; white &gt; grey", "black & white > grey"),
+        ("[NAME] needs help", "[name] needs help"),
+        ("ask [NAME] [NAME] first", "ask [name3] first"),
+    ],
+)
+def test_apostrophes_entities_and_placeholders_hide_no_text(task: str, post: str) -> None:
+    assert build_index({"a": [task]}).find("", post) == 0
+    assert build_index({"a": [post]}).find("", task) == 0
+    assert build_index({"a": [task]}).find("", "quite other words") == -1
+
+
+def test_a_short_text_is_found_as_sentences_within_a_line() -> None:
+    index = build_index({"a": ["w1 w2 w3 w4 w5 w6 w7", "w11 w12 w13. w14 w15 w16 w17?", "w21 w22 w23"]})
+    assert index.find("", "other words here. W1 w2 w3, w4 w5 w6 w7! and others") == 0
+    assert index.find("", "other words here. w11 w12 w13. w14 w15 w16 w17? and others") == 0
+    assert index.find("other words. w1 w2 w3 w4 w5 w6 w7.", "") == 0
+    assert index.find("", "other words w1 w2 w3 w4 w5 w6 w7 and others") == -1  # not a sentence
+    assert index.find("", "other words. w21 w22 w23. and others") == -1  # people say three words anyway
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=60), st.integers(0, 47), st.integers(10, 16))
+def test_whatever_the_gate_of_the_benchmark_refuses_is_found(words: list[str], start: int, length: int) -> None:
+    random = np.random.default_rng(start)
+    post = " ".join([*random_words(random, 300), *words[start : start + length], *random_words(random, 300)])
+    for title, body in (("", post), (" ".join(words[:2]), " ".join(words[2:]))):
+        if np.isin(match_keys(f"{title}\n{body}"), match_keys(" ".join(words))).any():
+            assert build_index({"a": [" ".join(words)]}).find(title, body) == 0
+
+
+def test_a_run_of_13_words_is_found_although_half_of_the_3_grams_are_not() -> None:
+    random = np.random.default_rng(15)
+    text = random_words(random, 80)
+    post = [*random_words(random, 200), *text[30:43], *random_words(random, 200)]
+    index = build_index({"a": [" ".join(text)]})
+    assert index.find("", " ".join(post)) == 0
+    assert index.find("", " ".join([*post[:206], *post[207:]])) == -1
+
+
+def test_a_post_that_masking_makes_a_task_text_is_removed(build: Callable[..., Path], tmp_path: Path) -> None:
+    posts = [make_post(number) for number in range(60)]
+    posts[5] |= {"title": "", "selftext": "write me at someone@example.com please, today"}
+    (tmp_path / "task.jsonl").write_text(json.dumps({"text": "write me at [EMAIL] please, today"}) + "\n")
+    (tmp_path / "RS.jsonl").write_bytes(pack_lines(posts))
+    folder = build([tmp_path / "RS.jsonl"], decontaminate_against=[str(tmp_path / "task.jsonl")], deidentifier="rules")
+    counts = json.loads((folder / "report.json").read_text())["counts"]
+    assert "t3_p5" not in {name for split in ("train", "held_out") for name in TokenShards(folder, split).ids}
+    assert list(counts["contaminated_by_task"].values()) == [1]
+    assert counts["dropped"]["contaminated"] == 1
+    assert list(funnel(counts).values())[-1] == counts["kept"] == 59
+    assert counts["identifiers"] == {}
+
+
+def test_a_build_that_an_earlier_version_began_is_refused(
+    build: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    (tmp_path / "RS.jsonl").write_bytes(pack_lines(make_post(number) for number in range(40)))
+    with monkeypatch.context() as patch:
+        patch.setattr("corpus.build_corpus.Finish", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build([tmp_path / "RS.jsonl"])
+    noted = tmp_path / "corpus.partial" / "intermediate" / "inputs.json"
+    values = json.loads(noted.read_text())
+    del values["facts"]
+    noted.write_text(json.dumps(values))
+    with pytest.raises(UserError, match="the steps of this version are not those of the interrupted build"):
+        build([tmp_path / "RS.jsonl"])
 
 
 def test_other_posts_are_left_alone() -> None:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -84,8 +85,10 @@ def test_progress_is_logged_with_rate(tmp_path: Path, caplog: pytest.LogCaptureF
 
 def test_without_slurm_the_user_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UserError, match="no SLURM here"):
-        run_tasks(recipe(executor="slurm"), [Count()], 2, tmp_path, lambda _: None)
+    for command in ("sbatch", "squeue"):  # also where an earlier try has submitted a job
+        with pytest.raises(UserError, match=rf"no SLURM here \({command}"):
+            run_tasks(recipe(executor="slurm"), [Count()], 2, tmp_path, lambda _: None)
+        (tmp_path / executors.JOB_NAME).write_text("42")
 
 
 def test_a_refused_job_is_told_in_two_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,6 +137,40 @@ def test_a_job_that_slurm_forgets_has_ended(tmp_path: Path, monkeypatch: pytest.
         monkeypatch.setattr(executors, name, 0.01)
     with pytest.raises(UserError, match="2 of 2 tasks ended without being complete"):
         run_tasks(recipe(executor="slurm"), [Count()], 2, tmp_path / "log", lambda _: None)
+
+
+@pytest.mark.parametrize("still_there", [True, False])
+def test_a_job_that_an_interrupted_build_submitted_is_not_submitted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, still_there: bool
+) -> None:
+    """Its tasks go on although their driver was killed; only if the job has ended is another one submitted."""
+    log, submitted = tmp_path / "log", []
+    answer = "Invalid job id specified" if not still_there else "Unable to contact slurm controller"
+    (tmp_path / "squeue").write_text(f"#!/bin/sh\necho 'slurm_load_jobs error: {answer}' >&2; exit 1\n")
+    (tmp_path / "squeue").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def complete() -> None:
+        (log / "completions").mkdir(parents=True, exist_ok=True)
+        for rank in range(2):
+            (log / "completions" / f"{rank:05d}").touch()
+
+    def launch(self: executors.SlurmTasks) -> None:
+        submitted.append(self.job_name)
+        self.job_id = "43"
+        complete()
+
+    monkeypatch.setattr(executors.SlurmTasks, "launch_job", launch)
+    monkeypatch.setattr(executors, "SECONDS_BETWEEN_CHECKS", 0.01)
+    monkeypatch.setattr(executors, "SECONDS_BETWEEN_QUEUE_CHECKS", 0.01)
+    log.mkdir()
+    (log / executors.JOB_NAME).write_text("42")
+    timer = threading.Timer(0.2, complete)
+    timer.start()
+    run_tasks(recipe(executor="slurm"), [Count()], 2, log, lambda _: None)
+    timer.join()
+    assert submitted == ([] if still_there else ["mindshift-log"])
+    assert (log / executors.JOB_NAME).read_text() == ("42" if still_there else "43")
 
 
 def test_ray_is_told_to_report_its_use_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,9 +3,9 @@ import os
 import pickle
 import shutil
 import stat
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +22,7 @@ from corpus.chunks import read_rows, rows_of_lines
 from corpus.config import CorpusRecipe
 from corpus.erasure import erase, find_shards, verify_proof
 from corpus.lock_files import main as vault_main
+from corpus.reddit_api import Gone
 from corpus.shards import SPLITS, TokenShards, documents_path
 from corpus.tombstones import Tombstones
 from corpus.vault import Vault, create_key, destroy_key
@@ -387,6 +388,31 @@ def test_what_is_erased_while_a_build_waits_to_be_continued_stays_out(
         assert read_manifest(corpus).counts["dropped"] == read_manifest(expected).counts["dropped"]
 
 
+@pytest.mark.parametrize("where", ["corpus.erasure._stage_shard", "corpus.erasure.remove_folder", "finish_run_folder"])
+def test_an_erasure_at_the_end_of_a_build_is_never_left_undone(
+    build: Build, dump: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("corpus.build_corpus.write_manifest", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build([dump], chunk_documents=40)
+    Tombstones(tmp_path / "keys").add(["t3_p3"])
+    with monkeypatch.context() as patch:
+        patch.setattr(where if "." in where else f"corpus.build_corpus.{where}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build([dump], chunk_documents=40)
+    assert not (tmp_path / "corpus").exists()  # a corpus that has its name holds no erased post
+    corpus = build([dump], chunk_documents=40)
+    assert "t3_p3" not in all_ids(corpus)
+    assert_described_as_it_is(corpus)
+    assert verify_folder(corpus, stage="corpus") == []
+    assert [verify_proof(record) for record in read_manifest(corpus).counts["erasures"]] == [True]
+    assert not (corpus / erasure.STAGING_NAME).exists()
+
+
 def test_a_post_that_one_file_calls_deleted_goes_from_every_file(build: Build, tmp_path: Path) -> None:
     posts = [make_post(number) for number in range(200)]
     marks = [
@@ -526,7 +552,8 @@ def test_tombstones_go_where_later_builds_look(
     with pytest.raises(UserError, match=message):
         program(["--corpus", str(corpus), "--keys_dir", str(tmp_path / name), *what], "erase")
     assert not (tmp_path / "mistyped").exists()
-    assert not list(tmp_path.glob("*/tombstones.jsonl"))
+    assert list(tmp_path.glob("*/tombstones.jsonl")) == [tmp_path / "keys" / "tombstones.jsonl"]
+    assert len(Tombstones(tmp_path / "keys")) == 0
 
 
 def test_an_author_key_that_was_removed_does_not_end_erasure(corpus: Path, tmp_path: Path) -> None:
@@ -534,6 +561,33 @@ def test_an_author_key_that_was_removed_does_not_end_erasure(corpus: Path, tmp_p
     (tmp_path / "keys" / "author.key").unlink()
     erase_program.main(["--corpus", str(corpus), "--author_hash", "0" * 32], "erase")
     assert len(Tombstones(tmp_path / "keys")) == 2
+
+
+def test_a_project_is_known_by_its_tombstones_when_its_author_key_is_removed(
+    build: Build, dump: Path, corpus: Path, tmp_path: Path
+) -> None:
+    """As docs/corpus.md tells: before any erasure, and although a later build has made another key since."""
+    (tmp_path / "keys" / "author.key").unlink()
+    erase_program.main(["--corpus", str(corpus), "--author_hash", "0" * 32], "erase")
+    later = build([dump], "later")
+    assert read_manifest(later).counts["author_key"] != read_manifest(corpus).counts["author_key"]
+    for folder in (corpus, later):
+        erase_program.main(["--corpus", str(folder), "--author_hash", "1" * 32], "erase")
+    assert len(Tombstones(tmp_path / "keys")) == 2
+    (tmp_path / "keys" / "tombstones.jsonl").unlink()
+    with pytest.raises(UserError, match="keys of other corpora"):
+        erase_program.main(["--corpus", str(corpus), "--author_hash", "0" * 32], "erase")
+
+
+def test_a_corpus_of_an_earlier_version_is_known_by_its_author_key(corpus: Path, tmp_path: Path) -> None:
+    manifest = json.loads((corpus / "manifest.json").read_text())
+    del manifest["counts"]["project"]
+    (corpus / "manifest.json").write_text(json.dumps(manifest))
+    load_author_key(tmp_path / "other")
+    what = ["--corpus", str(corpus), "--author_hash", "0" * 32]
+    erase_program.main(what, "erase")
+    with pytest.raises(UserError, match="keys of other corpora"):
+        erase_program.main([*what, "--keys_dir", str(tmp_path / "other")], "erase")
 
 
 def test_a_bad_line_of_ids_is_named(tmp_path: Path) -> None:
@@ -563,6 +617,33 @@ def test_tombstones_only_grow(tmp_path: Path) -> None:
     assert [name in found for name in ("t3_a", "t3_c", "t3_d", "")] == [True, True, False, False]
 
 
+def test_erasures_that_run_at_once_lose_no_tombstone(tmp_path: Path) -> None:
+    early = Tombstones(tmp_path)  # has read the list before the others add to it
+    Tombstones(tmp_path).add(["t3_a"])
+    early.add(["t3_b"])
+    with ThreadPoolExecutor(4) as pool:  # each opens the lock for itself, as a process would
+        list(pool.map(lambda number: Tombstones(tmp_path).add([f"t3_p{number}"]), range(40)))
+    found = Tombstones(tmp_path)
+    assert all(name in found for name in ["t3_a", "t3_b", *(f"t3_p{number}" for number in range(40))])
+
+
+def test_a_signing_key_that_another_program_makes_meanwhile_is_used(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, exists = tmp_path / "keys" / "signing.key", Path.exists
+
+    def missed(self: Path) -> bool:
+        if self == path and not exists(self):
+            path.write_text("11" * 32 + "\n")
+            return False
+        return exists(self)
+
+    monkeypatch.setattr(Path, "exists", missed)
+    erase(corpus, tmp_path / "keys", ids=["t3_p45"])
+    assert path.read_text() == "11" * 32 + "\n"
+    assert verify_proof(read_manifest(corpus).counts["erasures"][0])
+
+
 @pytest.mark.parametrize("program", [erase_program.main, erase_program.resync])
 def test_a_corpus_that_is_not_there_is_named(tmp_path: Path, program: Callable[[list[str], str], None]) -> None:
     what = [] if program is erase_program.resync else ["--author_hash", "0" * 32]
@@ -570,20 +651,23 @@ def test_a_corpus_that_is_not_there_is_named(tmp_path: Path, program: Callable[[
         program(["--corpus", str(tmp_path / "mistyped"), "--keys_dir", str(tmp_path), *what], "erase")
 
 
-def stand_in_for_reddit(monkeypatch: pytest.MonkeyPatch, gone: list[str], failing_at: str = "") -> list[str]:
+def stand_in_for_reddit(
+    monkeypatch: pytest.MonkeyPatch, gone: Collection[str], failing_at: str = "", absent: Sequence[Collection[str]] = ()
+) -> list[str]:
     """Answer `find_gone`; returns the list that will hold what was asked."""
     asked: list[str] = []
 
-    def find_gone(ids: list[str], *, accounts: bool) -> list[str]:
+    gaps = iter(absent)  # one entry an answer
+
+    def find_gone(ids: list[str], *, accounts: bool) -> Gone:
         assert accounts  # as the corpus was built
         asked.extend(ids)
         if failing_at in ids:
             raise UserError("Reddit has not answered for 60 minutes")
-        return [name for name in ids if name in gone]
+        missing = set(ids) & set(next(gaps, ()))
+        return Gone({name for name in ids if name in gone} - missing, missing)
 
-    reddit_api = type(sys)("corpus.reddit_api")
-    reddit_api.find_gone = find_gone  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "corpus.reddit_api", reddit_api)
+    monkeypatch.setattr("corpus.reddit_api.find_gone", find_gone)
     return asked
 
 
@@ -593,6 +677,25 @@ def test_resync_erases_what_is_gone(corpus: Path, monkeypatch: pytest.MonkeyPatc
     erase_program.resync(["--corpus", str(corpus)], "resync")
     assert set(asked) == ids
     assert all_ids(corpus) == ids - {"t3_p45"}
+
+
+def test_what_reddit_does_not_show_at_all_is_no_deletion(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A closed subreddit or an outage: what is shown as deleted goes, what is only missing stays."""
+    ids, what = erase_program.list_ids(corpus), ["--corpus", str(corpus)]
+    stand_in_for_reddit(monkeypatch, gone=[ids[5]], absent=[ids[20:80], ids[20:80]])
+    with pytest.raises(UserError, match=r"does not show 60 of 400 posts at all[\s\S]*--erase_absent true"):
+        erase_program.resync(what, "resync")
+    assert all_ids(corpus) == set(ids) - {ids[5]}
+    stand_in_for_reddit(monkeypatch, gone=[], absent=[ids[20:80], ids[20:80]])
+    erase_program.resync([*what, "--erase_absent", "true"], "resync")
+    assert all_ids(corpus) == set(ids) - {ids[5], *ids[20:80]}
+
+
+def test_an_absent_post_is_asked_about_twice(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = erase_program.list_ids(corpus)
+    stand_in_for_reddit(monkeypatch, gone=[], absent=[ids, ids[29:31]])
+    erase_program.resync(["--corpus", str(corpus)], "resync")
+    assert all_ids(corpus) == set(ids) - {ids[29], ids[30]}  # the rest was a gap in one answer
 
 
 def test_what_resync_found_before_a_failure_is_erased(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
