@@ -27,8 +27,8 @@ these corpora is left out:"""
 
 AT_LEAST = """
 
-At least: some runs and baselines were made before runs noted their time. A step that was interrupted counts from its last
-start, an encoder at least its steps at their median rate."""
+At least: some runs and baselines were made before runs noted their time. A step that was interrupted counts from its
+last start, an encoder at least its steps at their median rate."""
 
 
 def render_page(
