@@ -7,16 +7,18 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
 
 from configs.errors import UserError
-from configs.manifest import MANIFEST_NAME, record_input
+from configs.manifest import MANIFEST_NAME, now, record_input
 from configs.recipe import StageRecipe, dump_recipe, recipe_values
 
 RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME = "recipe.yaml", "inputs.json", "accepted.json"
-WRITTEN_AT_ONCE = {RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME}
+ATTEMPTS_NAME = "attempts.json"
+WRITTEN_AT_ONCE = {RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME, ATTEMPTS_NAME}
 """What lies in a working folder before the stage has done anything."""
 
 
@@ -79,6 +81,37 @@ def note_accepted(working: Path, accepted: list[str]) -> list[str]:
     return together
 
 
+def noted_inputs(working: Path) -> dict[str, str]:
+    """Return the sha256 of each input when the run began; empty if it noted none."""
+    path = working / INPUTS_NAME
+    noted: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return noted
+
+
+def note_attempt(working: Path, started_at: str) -> None:
+    """Note that an attempt at a run began; the one before ended when it last wrote into the folder."""
+    attempts, path = _attempts(working), working / ATTEMPTS_NAME
+    if attempts:
+        begin = datetime.fromisoformat(started_at).timestamp()
+        # What this attempt has written already says nothing of the one before.
+        written = [file.stat().st_mtime for file in working.rglob("*") if file.is_file() and file != path]
+        last = max((moment for moment in written if moment < begin), default=0.0)
+        before = attempts[-1]["started_at"]
+        attempts[-1]["ended_at"] = max(before, datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds"))
+    write_atomically(path, json.dumps([*attempts, {"started_at": started_at}], indent=2) + "\n")
+
+
+def time_taken(working: Path) -> tuple[str, float]:
+    """Return when a run's first attempt began, and the hours that all its attempts took together."""
+    attempts = _attempts(working)
+    ends = [attempt.get("ended_at") or now() for attempt in attempts]
+    spans = [
+        datetime.fromisoformat(end) - datetime.fromisoformat(attempt["started_at"])
+        for attempt, end in zip(attempts, ends, strict=True)
+    ]
+    return attempts[0]["started_at"], round(sum(span.total_seconds() for span in spans) / 3600, 4)
+
+
 def finish_run_folder(recipe: StageRecipe) -> None:
     """Give the complete working folder its final name; its manifest must have been written."""
     working = working_folder(recipe.output_dir)
@@ -111,6 +144,12 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _attempts(working: Path) -> list[dict[str, str]]:
+    path = working / ATTEMPTS_NAME
+    attempts: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return attempts
+
+
 def _refuse_other_recipe(working: Path, recipe: StageRecipe) -> None:
     earlier = yaml.safe_load((working / RECIPE_NAME).read_text(encoding="utf-8"))
     asked = recipe_values(recipe)
@@ -135,10 +174,8 @@ def _note_inputs(working: Path, inputs: Mapping[str, Path]) -> None:
 
 
 def _refuse_other_inputs(working: Path, inputs: Mapping[str, Path]) -> None:
-    if not (working / INPUTS_NAME).is_file():
-        return
-    noted = json.loads((working / INPUTS_NAME).read_text(encoding="utf-8"))
-    changed = [name for name, path in inputs.items() if noted.get(name) != record_input(path).sha256]
+    noted = noted_inputs(working)
+    changed = [name for name, path in inputs.items() if noted and noted.get(name) != record_input(path).sha256]
     if changed:
         raise UserError(
             f"an interrupted run is here that began with another {' and '.join(changed)}",

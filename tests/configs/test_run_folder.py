@@ -1,4 +1,7 @@
 import errno
+import json
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -6,7 +9,15 @@ import yaml
 
 from configs.errors import UserError
 from configs.recipe import StageRecipe
-from configs.run_folder import finish_run_folder, open_run_folder, working_folder, write_atomically
+from configs.run_folder import (
+    finish_run_folder,
+    note_attempt,
+    noted_inputs,
+    open_run_folder,
+    time_taken,
+    working_folder,
+    write_atomically,
+)
 from finetune.benchmark_config import BenchmarkRecipe
 
 
@@ -121,3 +132,40 @@ def test_a_full_disk_leaves_the_earlier_file_whole(tmp_path, monkeypatch):
 def test_an_output_folder_without_a_name_is_refused(name):
     with pytest.raises(UserError, match="needs a name of its own"):
         open_run_folder(StageRecipe(output_dir=Path(name)))
+
+
+def test_a_run_knows_what_its_inputs_were_when_it_began(tmp_path):
+    source = tmp_path / "source"
+    source.write_text("first")
+    recipe = StageRecipe(output_dir=tmp_path / "run")
+    working = open_run_folder(recipe, {"corpus": source})
+    before = noted_inputs(working)
+    source.write_text("second")
+    assert noted_inputs(working) == before
+    assert set(before) == {"corpus"}
+    assert noted_inputs(tmp_path) == {}
+
+
+def test_the_time_of_a_run_is_that_of_its_attempts_without_the_pauses(tmp_path):
+    """Ten hours ago it began, and wrote last two hours later; the second attempt began an hour ago."""
+    recipe, now = StageRecipe(output_dir=tmp_path / "run"), datetime.now(UTC).replace(microsecond=0)
+
+    def ago(hours):
+        return now - timedelta(hours=hours)
+
+    working = open_run_folder(recipe)
+    note_attempt(working, ago(10).isoformat())
+    (working / "checkpoint").write_text("weights")
+    os.utime(working / "checkpoint", (ago(8).timestamp(),) * 2)
+    os.utime(working / "recipe.yaml", (ago(10).timestamp(),) * 2)
+    (working / "written by this attempt").write_text("")
+    note_attempt(open_run_folder(recipe), ago(1).isoformat())
+    started_at, hours = time_taken(working)
+    assert started_at == ago(10).isoformat()
+    assert hours == pytest.approx(3, abs=0.02)
+    note_attempt(working, ago(0).isoformat())
+    assert [attempt.get("ended_at") for attempt in json.loads((working / "attempts.json").read_text())] == [
+        ago(8).isoformat(),
+        ago(1).isoformat(),  # a kill before anything was written
+        None,
+    ]
