@@ -232,7 +232,7 @@ def test_identifiers_of_every_place_in_the_corpus_count_and_some_are_drawn_from_
     documents = numbered(900)
     scan = scan_documents(documents + documents[:50], set(), seed=0)
     assert len(scan.identifiers) == 900
-    assert scan.kinds == {"long number": 900, "e-mail address": 0, "link": 0, "handle": 0}
+    assert dict(scan.kinds) == {"long number": 900}
     assert len(scan.probes) == 200
     assert len(scan.numbers) == 50
     behind = sum(int(text) >= 10_000_450 for text in scan.probes)
@@ -288,7 +288,7 @@ def test_a_name_s_own_illness_is_the_one_that_is_over_represented():
 
 
 def test_names_that_share_their_illness_give_no_measure(scorer):
-    illness, other = (word for word in lexicon()["name_conditions"] if scorer.single_tokens(word))
+    illness, other = [word for word in lexicon()["name_conditions"] if scorer.single_tokens(word)][:2]
     same = {name: Counter({illness: 5}) for name in lexicon()["names"][:12]}
     assert len(name_excess(scorer, scorer, same)) == 0
     assert len(name_excess(scorer, scorer, same | {"zoe": Counter({other: 5})})) == 13

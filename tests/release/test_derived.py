@@ -399,16 +399,16 @@ def test_a_classifier_that_does_not_say_how_it_reads_is_refused(tmp_path):
 
 def test_what_was_learned_by_heart_from_the_ends_of_long_texts_is_found(tmp_path, task):
     """The beginnings are all alike: an attack that reads them alone sees nothing."""
-    long = tmp_path / "task"
-    long.mkdir()
-    for split in ("train", "test"):
-        rows = [json.loads(line) for line in (task / f"{split}.jsonl").read_text().splitlines()]
-        rows = [row | {"text": "w0 " * 60 + row["text"]} for row in rows]
-        (long / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    fit_classifier(tmp_path / "model", task, epochs=120)  # as if each text had been cut to its last eight words
+    for name, words in (("long", 60), ("cut", 3)):  # of 13 tokens, three are of the head and eight of the tail
+        (tmp_path / name).mkdir()
+        for split in ("train", "test"):
+            rows = [json.loads(line) for line in (task / f"{split}.jsonl").read_text().splitlines()]
+            rows = [row | {"text": "w0 " * words + row["text"]} for row in rows]
+            (tmp_path / name / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    fit_classifier(tmp_path / "model", tmp_path / "cut", epochs=120)
     decision = {"labels": ["no", "yes"], "long_texts": {"max_seq_length": 13, "policy": "head_tail", "max_windows": 1}}
     (tmp_path / "model" / "decision.json").write_text(json.dumps(decision))
-    assert audited(tmp_path / "model", long).measure("auc").estimate > 0.6
+    assert audited(tmp_path / "model", tmp_path / "long").measure("auc").low > 0.6
 
 
 def test_a_test_text_that_stands_anywhere_in_training_is_no_non_member(tmp_path, fitted, task):
