@@ -14,6 +14,8 @@ from configs.manifest import MANIFEST_NAME, InputRecord, Manifest, read_manifest
 MODEL_INPUT = re.compile(r"model(_\d+)?")
 """An encoder's start is `model`; a soup's members are `model_0`, `model_1` and so on."""
 AUXILIARY_TASK = "auxiliary task "
+CHECKPOINT_FILES = ("state.json", "checksums.json")
+"""What a run of `pretrain` keeps beside the weights, to go on from."""
 MAKES_MODELS = ("pretrain", "vocabulary", "finetune")
 
 
@@ -28,6 +30,7 @@ class Lineage:
             manifest tells.
         ancestors: every model it came from that was a local folder.
         public_names: the names of those that were none.
+        vocabularies: corpora whose words stand in the tokenizer, which is published with the weights.
         changed: folder names of the ancestors whose run went on with inputs that had changed.
         gaps: what cannot be followed, one sentence each; empty if the lineage is whole.
     """
@@ -37,6 +40,7 @@ class Lineage:
     shares_read: dict[str, float | None]
     ancestors: dict[str, InputRecord]
     public_names: frozenset[str]
+    vocabularies: dict[str, InputRecord]
     changed: tuple[str, ...]
     gaps: tuple[str, ...]
 
@@ -57,6 +61,7 @@ def trace_lineage(manifest: Manifest, *, stop_at: Set[str] = frozenset()) -> Lin
     tasks: dict[str, InputRecord] = {}
     shares_read: dict[str, float | None] = {}
     ancestors: dict[str, InputRecord] = {}
+    vocabularies: dict[str, InputRecord] = {}
     public_names, changed, gaps = set(), [], []
     waiting = [("the model", manifest)]
     while waiting:
@@ -66,6 +71,8 @@ def trace_lineage(manifest: Manifest, *, stop_at: Set[str] = frozenset()) -> Lin
             known = (_share_read(found, key), shares_read.get(record.sha256))
             shares_read[record.sha256] = max((share for share in known if share is not None), default=None)
         tasks |= {record.sha256: record for key, record in found.inputs.items() if _is_task(found, key)}
+        if found.stage == "vocabulary" and "corpus" in found.inputs:
+            vocabularies[found.inputs["corpus"].sha256] = found.inputs["corpus"]
         gaps += [f"{name} {gap}" for gap in _unrecorded(found)]
         models = [record for key, record in found.inputs.items() if MODEL_INPUT.fullmatch(key)]
         if not models and found.recipe.get("model"):
@@ -74,9 +81,12 @@ def trace_lineage(manifest: Manifest, *, stop_at: Set[str] = frozenset()) -> Lin
             if record.sha256 in ancestors:
                 continue
             ancestors[record.sha256] = record
+            folder = Path(record.path).name
+            if not record.has_manifest and _is_checkpoint(Path(record.path)):
+                gaps.append(f"{folder}, which {name} came from, is a checkpoint: no manifest says what it has read")
             if not record.has_manifest or record.sha256 in stop_at:
                 continue
-            earlier, folder = recorded_manifest(record), Path(record.path).name
+            earlier = recorded_manifest(record)
             if earlier is None:
                 gaps.append(f"{folder}, which {name} came from, is gone or has another manifest now")
                 continue
@@ -88,6 +98,7 @@ def trace_lineage(manifest: Manifest, *, stop_at: Set[str] = frozenset()) -> Lin
         shares_read=shares_read,
         ancestors=ancestors,
         public_names=frozenset(public_names),
+        vocabularies=vocabularies,
         changed=tuple(changed),
         gaps=tuple(gaps),
     )
@@ -98,6 +109,14 @@ def recorded_manifest(record: InputRecord) -> Manifest | None:
     path = Path(record.path) / MANIFEST_NAME
     is_recorded = path.is_file() and sha256_file(path) == record.sha256
     return read_manifest(path.parent) if is_recorded else None
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    """Say whether a model folder without a manifest was left by a run of ours that was not finished."""
+    # Not every `checkpoints`: people keep downloaded models in folders of that name.
+    return any(part.endswith(".partial") for part in folder.parts) or any(
+        (folder / name).is_file() for name in CHECKPOINT_FILES
+    )
 
 
 def _corpora(manifest: Manifest) -> dict[str, InputRecord]:

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def write_manifest(
     counts: dict[str, Any],
     started_at: str,
     accepted: list[str] | None = None,
+    began_with: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Hash every file below `folder`, write its `manifest.json`, all or nothing, and return it.
 
@@ -108,7 +109,14 @@ def write_manifest(
         counts: what the run counted (documents, tokens, scores), JSON-serialisable.
         started_at: `now()` at the run's start.
         accepted: mismatches from `verify_folder` that the user accepted.
+        began_with: name → sha256 that an input had when the run began, where that was noted. It is what is recorded: an
+            input that was rewritten meanwhile is named among the accepted mismatches.
     """
+    recorded = {name: record_input(path) for name, path in inputs.items()}
+    for name, sha256 in (began_with or {}).items():
+        if name in recorded and recorded[name].sha256 != sha256:
+            recorded[name] = dataclasses.replace(recorded[name], sha256=sha256)
+            accepted = [*(accepted or []), f"{inputs[name]}: changed while the run read it"]
     temporary = folder / f".{MANIFEST_NAME}.tmp"
     not_outputs = {folder / MANIFEST_NAME, folder / LOCK_NAME, temporary}
     outputs = {
@@ -121,7 +129,7 @@ def write_manifest(
         recipe=recipe_values(recipe),
         recipe_sha256=recipe_sha256(recipe),
         seed=recipe.seed,
-        inputs={name: record_input(path) for name, path in inputs.items()},
+        inputs=recorded,
         outputs=outputs,
         counts=counts,
         accepted=accepted or [],

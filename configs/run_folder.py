@@ -1,38 +1,27 @@
 """Run folders are atomic: OUTPUT_DIR.partial while a stage works, renamed to OUTPUT_DIR when it is complete.
 
 A killed stage leaves either nothing or a `.partial` folder that the same command resumes. One process at a time works
-in it: a lock beside it (`OUTPUT_DIR.partial.lock`) goes when that process does, however it ends.
+in it (`configs.run_lock`).
 """
 
-import errno
-import fcntl
 import json
-import logging
 import os
-import platform
 import shutil
-import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from configs.errors import UserError
 from configs.manifest import MANIFEST_NAME, now, record_input
 from configs.recipe import StageRecipe, dump_recipe, recipe_values
+from configs.run_lock import lock_run, unlock_run
 
 RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME = "recipe.yaml", "inputs.json", "accepted.json"
-WRITTEN_AT_ONCE = {RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME}
+ATTEMPTS_NAME = "attempts.json"
+WRITTEN_AT_ONCE = {RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME, ATTEMPTS_NAME}
 """What lies in a working folder before the stage has done anything."""
-LEASE_SECONDS = 120.0
-"""How long a lock that another machine holds is waited for: NFS frees those of a machine that died after 90 s."""
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
-"""What a file system without locks answers."""
-
-logger = logging.getLogger("run")
-_held: dict[Path, int] = {}
-"""Descriptors of the locks of this process by working folder: a search hands its own folders on to fine-tuning."""
 
 
 def working_folder(output_dir: Path) -> Path:
@@ -63,7 +52,7 @@ def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = Non
     """
     working = working_folder(recipe.output_dir)
     _refuse_taken(recipe.output_dir)
-    _lock(working)
+    lock_run(working)
     try:
         _refuse_taken(recipe.output_dir)  # by one that held the lock until now
         if (working / RECIPE_NAME).exists() and {path.name for path in working.iterdir()} - WRITTEN_AT_ONCE:
@@ -71,15 +60,15 @@ def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = Non
             _refuse_other_inputs(working, inputs or {})
         else:
             working.mkdir(parents=True, exist_ok=True)
-            for name in (INPUTS_NAME, ACCEPTED_NAME):
+            for name in (INPUTS_NAME, ACCEPTED_NAME, ATTEMPTS_NAME):
                 (working / name).unlink(missing_ok=True)  # an attempt with another recipe may have left them
             _note_inputs(working, inputs or {})
             write_atomically(working / RECIPE_NAME, dump_recipe(recipe))
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        _unlock(working)
+        unlock_run(working)
         raise UserError(f"cannot create the run folder ({error.strerror})", where=working) from error
     except BaseException:
-        _unlock(working)
+        unlock_run(working)
         raise
     return working
 
@@ -97,6 +86,37 @@ def note_accepted(working: Path, accepted: list[str]) -> list[str]:
     return together
 
 
+def noted_inputs(working: Path) -> dict[str, str]:
+    """Return the sha256 of each input when the run began; empty if it noted none."""
+    path = working / INPUTS_NAME
+    noted: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return noted
+
+
+def note_attempt(working: Path, started_at: str) -> None:
+    """Note that an attempt at a run began; the one before ended when it last wrote into the folder."""
+    attempts, path = _attempts(working), working / ATTEMPTS_NAME
+    if attempts:
+        begin = datetime.fromisoformat(started_at).timestamp()
+        # What this attempt has written already says nothing of the one before.
+        written = [file.stat().st_mtime for file in working.rglob("*") if file.is_file() and file != path]
+        last = max((moment for moment in written if moment < begin), default=0.0)
+        before = attempts[-1]["started_at"]
+        attempts[-1]["ended_at"] = max(before, datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds"))
+    write_atomically(path, json.dumps([*attempts, {"started_at": started_at}], indent=2) + "\n")
+
+
+def time_taken(working: Path) -> tuple[str, float]:
+    """Return when a run's first attempt began, and the hours that all its attempts took together."""
+    attempts = _attempts(working)
+    ends = [attempt.get("ended_at") or now() for attempt in attempts]
+    spans = [
+        datetime.fromisoformat(end) - datetime.fromisoformat(attempt["started_at"])
+        for attempt, end in zip(attempts, ends, strict=True)
+    ]
+    return attempts[0]["started_at"], round(sum(span.total_seconds() for span in spans) / 3600, 4)
+
+
 def finish_run_folder(recipe: StageRecipe) -> None:
     """Give the complete working folder its final name; its manifest must have been written."""
     working = working_folder(recipe.output_dir)
@@ -107,7 +127,7 @@ def finish_run_folder(recipe: StageRecipe) -> None:
     _sync_folder(working)
     working.rename(recipe.output_dir)
     _sync_folder(recipe.output_dir.parent)
-    _unlock(working)
+    unlock_run(working)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -130,6 +150,12 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def _attempts(working: Path) -> list[dict[str, str]]:
+    path = working / ATTEMPTS_NAME
+    attempts: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return attempts
+
+
 def _refuse_taken(output_dir: Path) -> None:
     if (output_dir / MANIFEST_NAME).exists():
         raise UserError(
@@ -139,84 +165,6 @@ def _refuse_taken(output_dir: Path) -> None:
         )
     if output_dir.exists() and (not output_dir.is_dir() or any(output_dir.iterdir())):
         raise UserError("exists and is no run of mindshift", where=output_dir, fix="Choose another --output_dir.")
-
-
-def _lock_path(working: Path) -> Path:
-    return working.with_name(f"{working.name}.lock")
-
-
-def _lock(working: Path) -> None:
-    """Lock a run for this process until it is finished or the process ends."""
-    path, deadline = _lock_path(working), time.monotonic() + LEASE_SECONDS
-    while working.absolute() not in _held:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise UserError(f"cannot create the run folder ({error.strerror})", where=working) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            holder = _holder(path)
-            if _is_earlier_attempt(holder):
-                path.unlink(missing_ok=True)
-            elif holder.get("machine") == platform.node() or time.monotonic() > deadline:
-                raise UserError(
-                    f"process {holder.get('process')} on {holder.get('machine')} is at work on this run since "
-                    f"{holder.get('since')}",
-                    where=working,
-                    fix=f"Wait for it to end. If that machine is down, remove {path}.",
-                ) from None
-            else:
-                logger.info("%s is locked by %s: waiting", working, holder.get("machine"))
-                time.sleep(5)
-            continue
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            logger.warning("%s: no locks on this file system: start no second run of this folder", working)
-        # Whoever finishes removes the file: a lock on one that is no longer there keeps nobody out.
-        if _is_there(path, descriptor):
-            os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(_own_name()).encode())
-            _held[working.absolute()] = descriptor
-        else:
-            os.close(descriptor)
-
-
-def _unlock(working: Path) -> None:
-    descriptor = _held.pop(working.absolute(), None)
-    if descriptor is not None:
-        _lock_path(working).unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _is_there(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _own_name() -> dict[str, Any]:
-    own = {"process": os.getpid(), "machine": platform.node(), "since": now()}
-    job, attempt = os.environ.get("SLURM_JOB_ID"), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-    return own | ({"job": job, "attempt": attempt} if job else {})
-
-
-def _holder(path: Path) -> dict[str, Any]:
-    try:
-        holder: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # just finished, or just begun
-        return {}
-    return holder
-
-
-def _is_earlier_attempt(holder: Mapping[str, Any]) -> bool:
-    """Return whether a lock is that of this very job before SLURM requeued it, perhaps because its node was lost."""
-    own = _own_name()
-    return "job" in own and holder.get("job") == own["job"] and holder.get("attempt", 0) < own["attempt"]
 
 
 def _refuse_other_recipe(working: Path, recipe: StageRecipe) -> None:
@@ -243,11 +191,11 @@ def _note_inputs(working: Path, inputs: Mapping[str, Path]) -> None:
 
 
 def _refuse_other_inputs(working: Path, inputs: Mapping[str, Path]) -> None:
-    if not (working / INPUTS_NAME).is_file():
-        return
-    noted = json.loads((working / INPUTS_NAME).read_text(encoding="utf-8"))
+    noted = noted_inputs(working)
     changed = [
-        name for name, path in inputs.items() if not path.exists() or noted.get(name) != record_input(path).sha256
+        name
+        for name, path in inputs.items()
+        if noted and (not path.exists() or noted.get(name) != record_input(path).sha256)
     ]
     if changed:
         raise UserError(

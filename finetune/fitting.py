@@ -21,7 +21,16 @@ from configs.base_models import ModelSource, resolve_model
 from configs.checkpoints import load_best, remove_checkpoints
 from configs.manifest import now, read_manifest, verify_inputs, write_manifest
 from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus, use_own_cores
-from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
+from configs.run_folder import (
+    finish_run_folder,
+    note_attempt,
+    noted_inputs,
+    open_run_folder,
+    remove_folder,
+    time_taken,
+    working_folder,
+    write_atomically,
+)
 from finetune.adapters import add_adapter, merge_adapter, quantization, save_base
 from finetune.augmentation import Augmented, back_off_masking
 from finetune.config import FinetuneRecipe
@@ -91,7 +100,7 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
     task = load_task(recipe)
     accelerator = new_accelerator(recipe)
     if accelerator.is_main_process:
-        open_run_folder(recipe, input_paths(recipe, source))
+        note_attempt(open_run_folder(recipe, input_paths(recipe, source)), started_at)
     accelerator.wait_for_everyone()
     working = working_folder(recipe.output_dir)
     if not (working / METRICS_NAME).is_file():  # else killed after the last figure, before the folder got its name
@@ -108,7 +117,7 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
             write_atomically(working / REPORT_NAME, render_report(metrics, evidence))
             write_atomically(working / METRICS_NAME, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     accelerator.wait_for_everyone()
-    return _finish(recipe, source, task, working, started_at, accepted) if accelerator.is_main_process else None
+    return _finish(recipe, source, task, working, accepted) if accelerator.is_main_process else None
 
 
 def read_recipe_task(recipe: FinetuneRecipe) -> Task:
@@ -342,9 +351,7 @@ def input_paths(recipe: FinetuneRecipe, source: ModelSource) -> dict[str, Path]:
     return inputs | ({"model": Path(source.name_or_path)} if source.is_local else {})
 
 
-def _finish(
-    recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path, started_at: str, accepted: list[str]
-) -> str:
+def _finish(recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path, accepted: list[str]) -> str:
     """Write the manifest, give the folder its name, and return the table of scores."""
     metrics = json.loads((working / METRICS_NAME).read_text(encoding="utf-8"))
     if task.quarantine:
@@ -352,14 +359,16 @@ def _finish(
     remove_checkpoints(working)
     for fold in working.glob("fold-*"):
         remove_folder(fold)
+    started_at, hours = time_taken(working)
     write_manifest(
         working,
         stage="finetune",
         recipe=recipe,
         inputs=input_paths(recipe, source),
-        counts=describe(task),
+        counts=describe(task) | {"hours": hours},
         started_at=started_at,
         accepted=accepted,
+        began_with=noted_inputs(working),
     )
     finish_run_folder(recipe)
     return score_table(metrics, task.label_set, recipe.output_dir)

@@ -13,7 +13,16 @@ from configs.console import start_console
 from configs.errors import UserError, run_program
 from configs.manifest import now, verify_folder, verify_inputs, write_manifest
 from configs.recipe import load_recipe
-from configs.run_folder import finish_run_folder, note_accepted, open_run_folder, remove_folder, working_folder
+from configs.run_folder import (
+    finish_run_folder,
+    note_accepted,
+    note_attempt,
+    noted_inputs,
+    open_run_folder,
+    remove_folder,
+    time_taken,
+    working_folder,
+)
 from pretrain.config import PretrainRecipe
 
 
@@ -26,8 +35,10 @@ def main(arguments: Sequence[str], program: str) -> None:
         accepted: list[str] = []
         if is_main:  # before the processes join, so that a mistake ends all of them
             accepted += _verify_inputs(recipe)
-            accepted = note_accepted(open_run_folder(recipe, _inputs(recipe)), accepted)
-        _pretrain(recipe, started_at, accepted)
+            working_dir = open_run_folder(recipe, _inputs(recipe))
+            accepted = note_accepted(working_dir, accepted)
+            note_attempt(working_dir, started_at)
+        _pretrain(recipe, accepted)
     except UserError:
         if is_main:
             raise
@@ -83,7 +94,7 @@ def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:
     return counts | {key: result[key] for key in ("shares_read",) if key in result}
 
 
-def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> None:
+def _pretrain(recipe: PretrainRecipe, accepted: list[str]) -> None:
     import torch  # heavy imports wait until the recipe is known to be right
 
     from pretrain.checkpoint import CHECKPOINTS
@@ -107,7 +118,8 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
     if accelerator.is_main_process:
         result = json.loads(evaluation_file.read_text(encoding="utf-8"))
         remove_folder(working_dir / CHECKPOINTS)
-        counts = manifest_counts(result)
+        started_at, hours = time_taken(working_dir)
+        counts = manifest_counts(result) | {"hours": hours}
         if "privacy" in result:
             counts |= {"privacy": result["privacy"], "privacy_statement": describe(result["privacy"])}
         write_manifest(
@@ -118,6 +130,7 @@ def _pretrain(recipe: PretrainRecipe, started_at: str, accepted: list[str]) -> N
             counts=counts,
             started_at=started_at,
             accepted=accepted,
+            began_with=noted_inputs(working_dir),
         )
         finish_run_folder(recipe)
         print(f"adapted encoder: {recipe.output_dir}")

@@ -24,19 +24,22 @@ class AuditRecipe(StageRecipe):
     """Other corpora that an encoder was trained on: replayed general text, that of an earlier stage or of other members
     of a soup. The audits that ask about data are made on each."""
     shadow_steps: int = 300
-    """Optimizer steps of the shadow model: the base, adapted here to held-out documents."""
+    """Optimizer steps of the shadow model: the base, adapted here to held-out documents. The policy wants at least
+    300."""
     shadow_learning_rate: float = 1e-4
-    """Learning rate of the shadow model."""
+    """Learning rate of the shadow model; the policy wants 1e-5 to 1e-3."""
     documents_per_side: int = 2000
     """Members and non-members for membership inference; the policy wants at least 2,000 each."""
     max_tokens: int = 64
-    """Documents are cut to this many tokens for membership inference."""
+    """Documents are cut to this many tokens for membership inference; the policy wants at least 64. A classifier's
+    texts are cut as it was trained."""
     masks_per_document: int = 3
-    """Of the seven disjoint masks that together hide every token once, how many are scored for each document."""
+    """Of the seven disjoint masks that together hide every token once, how many are scored for each document; the
+    policy wants at least 3."""
     batch_tokens: int = 4096
     """Tokens per forward pass, padding included."""
     bootstrap_samples: int = 2000
-    """Resamples for the confidence intervals."""
+    """Resamples for the confidence intervals; the policy wants at least 1,000."""
     stigma_dir: Path | None = Path("../shared/data/stigma")
     """Folder with honest_en_template.tsv and crows_pairs_anonymized.csv; without it those two audits are not run."""
     skip_audits: list[str] = dataclasses.field(default_factory=list)
@@ -69,7 +72,9 @@ class CardRecipe(StageRecipe):
     """Its audits (`mindshift release audit`)."""
     parent_dir: Path | None = None
     """The release (or downloaded repository) of the model that this one is built from: the encoder of a classifier or
-    adapter, the first stage of an encoder that was trained in two."""
+    adapter, the first stage of an encoder that was trained in two. Its files are checked against its hashes."""
+    parent_public_key: Path | None = None
+    """Public key of that release's signature; without it the signature is not checked, and that is said."""
     name: str
     """Public name of the model, such as mindshift-base."""
     version: str
@@ -77,7 +82,10 @@ class CardRecipe(StageRecipe):
     summary: str
     """What the model is, in one or two sentences."""
     base_model: str
-    """Hub id of the model it was adapted from, as the Hub shows it."""
+    """Hub id (OWNER/NAME) of the model it was adapted from, as the Hub shows it; with parent_dir, that release's."""
+    public_bases: dict[str, str] = dataclasses.field(default_factory=dict)
+    """For each base that was a folder on this machine, not a Hub id: which public model it is a copy of, and the sha256
+    of its weights file as the Hub's page shows it (OWNER/NAME: sha256). The card shows both."""
     licence: str = ""
     """Licence identifier of the Hub (cc-by-nc-4.0, apache-2.0, other). Empty takes the parent's."""
     licence_name: str = ""
@@ -131,12 +139,17 @@ class CardRecipe(StageRecipe):
             require(kind in kinds, f"gate_fields[{label}]", kind, ", ".join(kinds))
         require(self.hardware_watts > 0, "hardware_watts", self.hardware_watts, "above 0")
         require(self.grid_gco2_per_kwh >= 0, "grid_gco2_per_kwh", self.grid_gco2_per_kwh, "0 or more")
+        for key, name in (("base_model", self.base_model), *(("public_bases", name) for name in self.public_bases)):
+            require(name.count("/") == 1 and all(name.split("/")), key, name, "OWNER/NAME, a repository of the Hub")
         require(self.licence != "other" or self.licence_file is not None, "licence_file", None, "a file, for `other`")
 
 
 @dataclasses.dataclass(kw_only=True)
 class BuildRecipe(StageRecipe):
-    """Put model, card, audits, bill of materials and hashes together; refuse unless the gate is passed."""
+    """Put model, card, audits, bill of materials and hashes together; refuse unless the gate is passed.
+
+    The release that the model is built from, if there is one, is the one that its card was written with.
+    """
 
     model_dir: Path
     """The model to release."""
@@ -144,8 +157,6 @@ class BuildRecipe(StageRecipe):
     """Its audits."""
     card_dir: Path
     """Its card."""
-    parent_dir: Path | None = None
-    """The release (or downloaded repository) of the model that this one is built from."""
 
 
 @dataclasses.dataclass(kw_only=True)

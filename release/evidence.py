@@ -7,6 +7,7 @@ by `release.policy` each time somebody asks, so editing "passed" into a file cha
 import dataclasses
 import hashlib
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from configs.manifest import code_revision, record_input, sha256_file
 from release.subject import Subject, fingerprint
 
 EVIDENCE_NAME = "evidence.json"
-FORMAT = 2
+FORMAT = 3
 Status = Literal["measured", "invalid", "not_run"]
 
 
@@ -83,6 +84,8 @@ class Evidence:
             manifest records of it as an input, empty if it is no local folder.
         data_sha256: manifest hash of each corpus (of the task, for a classifier).
         audit_code_sha256: hash of the sources of `release/` that measure and judge.
+        strength: what the recipe set of the audits' strength (steps, tokens, resamples), by key.
+        stigma_sha256: hash of each file of wordings that is not shipped, by its name.
     """
 
     format: int
@@ -97,6 +100,8 @@ class Evidence:
     audit_code_sha256: str
     measured_at: str
     audits: list[AuditResult]
+    strength: dict[str, float]
+    stigma_sha256: dict[str, str]
     base_sha256: str = ""
 
     def audit(self, name: str, data_index: int = 0) -> AuditResult | None:
@@ -106,7 +111,14 @@ class Evidence:
 
 
 def bind_evidence(
-    subject: Subject, *, base_model: str, base: Path, data: list[Path], audits: list[AuditResult]
+    subject: Subject,
+    *,
+    base_model: str,
+    base: Path,
+    data: list[Path],
+    audits: list[AuditResult],
+    strength: dict[str, float],
+    stigma_files: Iterable[Path] = (),
 ) -> Evidence:
     """Bind results to the model they were measured on, its base and data, and the code that measured them.
 
@@ -116,6 +128,8 @@ def bind_evidence(
         base: its folder; one that does not exist is a model of the Hub, known by its name alone.
         data: folders of the corpora, or of the task.
         audits: what was measured.
+        strength: how hard they tried, as in `Evidence`.
+        stigma_files: files of wordings that they read.
     """
     is_local = base.is_dir()
     return Evidence(
@@ -132,6 +146,8 @@ def bind_evidence(
         audit_code_sha256=audit_code_sha256(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         audits=audits,
+        strength=strength,
+        stigma_sha256={path.name: sha256_file(path) for path in stigma_files},
     )
 
 

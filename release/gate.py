@@ -7,13 +7,15 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+from configs.base_models import PACKAGE_PREFIX
 from configs.errors import UserError
 from configs.lineage import Lineage, recorded_manifest, trace_lineage
 from configs.manifest import Manifest
 from release.evidence import Evidence, audit_code_sha256
-from release.inheritance import Parent, Restrictions, is_release, lineage_reasons, restriction_reasons
+from release.inheritance import Parent, is_release, lineage_reasons, restriction_reasons
 from release.override import Override
 from release.policy import MAXIMUM_AGE_DAYS, judge_all
+from release.repository import CardRecord
 from release.subject import Subject
 
 
@@ -53,6 +55,20 @@ def base_reasons(subject: Subject, evidence: Evidence, lineage: Lineage, parent:
     return []
 
 
+def base_name_reasons(card: CardRecord, lineage: Lineage, parent: Parent | None) -> list[str]:
+    """Say why the base that the card names, and so the Hub, is not the model's; empty if it is, or nobody knows."""
+    name = card.base_model
+    if parent is not None:
+        if name not in {parent.base_model, *lineage.public_names}:
+            return []
+        return [f"the card names {name} as its base, but it is built from {parent.name}: name that one's repository"]
+    known = {base for base in lineage.public_names if not base.startswith(PACKAGE_PREFIX)} | set(card.public_bases)
+    # The Hub also finds its oldest models without their owner.
+    if not known or any(name == base or name.endswith(f"/{base}") for base in known):
+        return []
+    return [f"the card names {name} as its base, but it comes from {', '.join(sorted(known))}"]
+
+
 def changed_input_reasons(subject: Subject, audits: Manifest, lineage: Lineage) -> list[str]:
     """Say what was made from inputs that no longer matched their manifests: its own hashes then prove nothing."""
     made = {"the model": subject.manifest, "the audit folder": audits}
@@ -80,8 +96,7 @@ def verdict_reasons(evidence: Evidence, override: Override) -> list[str]:
 def gate_reasons(
     subject: Subject,
     evidence: Evidence,
-    override: Override,
-    restrictions: Restrictions,
+    card: CardRecord,
     parent: Parent | None,
     *,
     audits: Manifest,
@@ -91,8 +106,7 @@ def gate_reasons(
     Args:
         subject: the model.
         evidence: what its audits measured.
-        override: verdicts that a person answers for.
-        restrictions: the terms it is to leave under.
+        card: what its card states: the terms it is to leave under, verdicts that a person answers for, public bases.
         parent: the release it is built from, if there is one.
         audits: manifest of the folder that the evidence lies in.
     """
@@ -102,9 +116,10 @@ def gate_reasons(
         *base_reasons(subject, evidence, lineage, parent),
         *changed_input_reasons(subject, audits, lineage),
         *(f"its lineage cannot be followed: {gap}" for gap in lineage.gaps),
-        *verdict_reasons(evidence, override),
-        *lineage_reasons(subject, parent, audited=evidence.data_sha256),
-        *restriction_reasons(restrictions, parent),
+        *verdict_reasons(evidence, card.override),
+        *lineage_reasons(subject, parent, audited=evidence.data_sha256, public_bases=card.public_bases),
+        *base_name_reasons(card, lineage, parent),
+        *restriction_reasons(card.restrictions, parent),
     ]
 
 

@@ -7,18 +7,20 @@ its own terms may only be as strict or stricter.
 
 import dataclasses
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from configs.base_models import PACKAGED_MODELS
 from configs.errors import UserError
 from configs.lineage import trace_lineage
-from configs.manifest import InputRecord, sha256_file
+from configs.manifest import InputRecord, record_input, sha256_file
 from release.override import EarlierOverride
 from release.subject import Subject, fingerprint
 
 RELEASE_NAME = "release.json"
 REPOSITORY = "repository"
+LICENCE_NAME = "LICENSE.txt"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +32,23 @@ class Restrictions:
     gate_prompt: str
     gate_fields: dict[str, Any]
     forbidden_uses: list[str]
+    licence_name: str = ""
+    """Name of the licence, if it is `other`."""
+    licence_sha256: str = ""
+    """Of its text, if one is published."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Parent:
     """A release that another model is built from."""
 
+    folder: Path
+    """Where its repository lies."""
     name: str
     version: str
+    base_model: str
     fingerprint: str
+    key_fingerprint: str
     model_manifest_sha256: str
     data_sha256: list[str]
     release_sha256: str
@@ -58,14 +68,21 @@ def read_parent(folder: Path) -> Parent:
         raise UserError("no release here (release.json is missing)", where=folder, fix="Build the encoder's first.")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        restrictions = Restrictions(**values["restrictions"])
+        licence = path.with_name(LICENCE_NAME)
+        if not restrictions.licence_sha256 and licence.is_file():  # older releases do not state it
+            restrictions = dataclasses.replace(restrictions, licence_sha256=sha256_file(licence))
         return Parent(
+            folder=path.parent,
             name=values["name"],
             version=values["version"],
+            base_model=values["base_model"],
             fingerprint=values["fingerprint"],
+            key_fingerprint=values["key_fingerprint"],
             model_manifest_sha256=values["provenance"]["model_manifest_sha256"],
             data_sha256=list(values["provenance"]["data_sha256"]),
             release_sha256=sha256_file(path),
-            restrictions=Restrictions(**values["restrictions"]),
+            restrictions=restrictions,
             overrides=_read_overrides(values),
         )
     except (ValueError, KeyError, TypeError) as error:
@@ -78,7 +95,9 @@ def _read_overrides(release: dict[str, Any]) -> list[EarlierOverride]:
     return first + [EarlierOverride(**found) for found in release.get("earlier_overrides", [])]
 
 
-def lineage_reasons(subject: Subject, parent: Parent | None, *, audited: Collection[str]) -> list[str]:
+def lineage_reasons(
+    subject: Subject, parent: Parent | None, *, audited: Collection[str], public_bases: Mapping[str, str]
+) -> list[str]:
     """Say why `subject` may not leave as something built from `parent`; empty if it may.
 
     What the parent had seen is the matter of the parent's own release. What was trained on since must be among the
@@ -88,6 +107,7 @@ def lineage_reasons(subject: Subject, parent: Parent | None, *, audited: Collect
         subject: the model.
         parent: the release it says it is built from.
         audited: sha256 of all data that its audits used.
+        public_bases: Hub id → sha256 of the weights, of the public models it is said to come from.
     """
     since = trace_lineage(subject.manifest, stop_at=frozenset() if parent is None else {parent.model_manifest_sha256})
     reasons = []
@@ -108,7 +128,39 @@ def lineage_reasons(subject: Subject, parent: Parent | None, *, audited: Collect
             reasons.append(f"{folder.name}, which it comes from, is gone: whether that was a release cannot be told")
         elif (folder / RELEASE_NAME).is_file():
             reasons.append(f"it comes from the release in {folder.name}, which is not the one in parent_dir")
+        else:
+            reasons += _origin_reasons(record, public_bases)
+    for sha256, record in since.vocabularies.items():
+        if sha256 not in audited:
+            reasons.append(
+                f"no audit covers {Path(record.path).name}, whose words its tokenizer publishes: take the vocabulary "
+                "from a corpus that it is trained on"
+            )
     return reasons
+
+
+def _origin_reasons(record: InputRecord, public_bases: Mapping[str, str]) -> list[str]:
+    """Say why a model folder without a manifest cannot be taken for a public model; empty if it can.
+
+    It may as well be a checkpoint that has read the audited corpus. Which public model it is must have been declared,
+    by the hash of its weights: the card shows both, and everybody can compare them with what the Hub shows.
+    """
+    folder = Path(record.path)
+    if record_input(folder).sha256 != record.sha256:
+        return [f"{folder.name}, which it comes from, has changed since"]
+    weights = weights_sha256(folder)
+    if weights and weights in {model.weights_sha256 for model in PACKAGED_MODELS.values()} | set(public_bases.values()):
+        return []
+    return [
+        f"{folder.name}, which it comes from, has no manifest: if it is a copy of a public model, declare which "
+        f"(public_bases: OWNER/NAME: {weights})"
+    ]
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return the sha256 of a model's weights as the Hub shows it; of several files joined by `+`, in their order."""
+    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    return "+".join(map(sha256_file, files))
 
 
 def is_release(record: InputRecord, parent: Parent) -> bool:
@@ -129,6 +181,13 @@ def restriction_reasons(own: Restrictions, parent: Parent | None) -> list[str]:
     theirs = parent.restrictions
     if own.licence != theirs.licence:
         reasons.append(f"the licence is {own.licence}, but {parent.name} is under {theirs.licence}")
+    elif own.licence_sha256 != theirs.licence_sha256 or own.licence_name != (theirs.licence_name or own.licence_name):
+        reasons.append(f"the licence has another name or text than that of {parent.name}")
+    if theirs.gate_prompt not in own.gate_prompt:
+        reasons.append(f"who asks for access does not agree to what {parent.name} asks for (gate_prompt)")
+    other_types = [f for f in own.gate_fields if own.gate_fields[f] != theirs.gate_fields.get(f, own.gate_fields[f])]
+    if other_types:
+        reasons.append(f"fields of the gate's form have other types than {parent.name}'s: {', '.join(other_types)}")
     missing_fields = sorted(theirs.gate_fields.keys() - own.gate_fields.keys())
     if missing_fields:
         reasons.append(f"the gate's form lacks fields of {parent.name}: {', '.join(missing_fields)}")
@@ -139,14 +198,18 @@ def restriction_reasons(own: Restrictions, parent: Parent | None) -> list[str]:
 
 
 def inherit(own: Restrictions, parent: Parent | None) -> Restrictions:
-    """Return the terms of a model with its parent's added; the licence is the parent's unless one is stated."""
+    """Return the terms of a model with its parent's added; the licence is the parent's unless another is stated."""
     if parent is None:
         return own
     theirs = parent.restrictions
+    licence = theirs if own.licence in ("", theirs.licence) and not own.licence_sha256 else own
+    prompts = [own.gate_prompt] if theirs.gate_prompt in own.gate_prompt else [theirs.gate_prompt, own.gate_prompt]
     return Restrictions(
-        licence=own.licence or theirs.licence,
+        licence=licence.licence,
+        licence_name=licence.licence_name,
+        licence_sha256=licence.licence_sha256,
         gate=own.gate,
-        gate_prompt=own.gate_prompt or theirs.gate_prompt,
+        gate_prompt="\n\n".join(filter(None, prompts)),
         gate_fields=theirs.gate_fields | own.gate_fields,
         forbidden_uses=list(dict.fromkeys([*theirs.forbidden_uses, *own.forbidden_uses])),
     )

@@ -1,7 +1,8 @@
 """The journal: what was pushed and who was let in, by whom and why; one JSON object a line, chained by hash.
 
-Each line holds the sha256 of the line before, so that a line changed or taken out later shows. It names people who
-asked for access: keep it as long as access lasts, and no longer.
+Each line holds the sha256 of the line before, so that a line changed or taken out later shows if one stands behind it.
+The last line has none behind it: what happens to it, or to the whole end, shows against a copy only. The journal names
+people who asked for access: keep it as long as access lasts, and no longer.
 """
 
 import fcntl
@@ -24,9 +25,8 @@ def append_entry(path: Path, **fields: Any) -> dict[str, Any]:
         fcntl.flock(file, fcntl.LOCK_EX)
         file.seek(0)
         content = file.read()
-        complete = content[: content.rfind(b"\n") + 1]
-        if complete != content:
-            file.truncate(len(complete))  # a line torn by a kill in the middle of its writing
+        complete = _whole(content)
+        file.truncate(len(complete))
         lines = complete.splitlines()
         entry = {"at": now(), **fields, "previous": hashlib.sha256(lines[-1]).hexdigest() if lines else FIRST}
         file.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
@@ -37,7 +37,7 @@ def append_entry(path: Path, **fields: Any) -> dict[str, Any]:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """Read all entries.
+    """Read all entries; a last line without its end was torn by a kill, and the next entry replaces it.
 
     Raises:
         UserError: a line was changed, removed or damaged.
@@ -45,7 +45,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     entries, previous = [], FIRST
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, line in enumerate(_whole(path.read_bytes()).splitlines(), start=1):
         try:
             entry = json.loads(line)
         except ValueError:
@@ -55,3 +55,8 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
         previous = hashlib.sha256(line).hexdigest()
         entries.append(entry)
     return entries
+
+
+def _whole(content: bytes) -> bytes:
+    """Return the lines that were written to their end."""
+    return content[: content.rfind(b"\n") + 1]

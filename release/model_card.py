@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.lineage import trace_lineage
 from release.config import CardRecipe
 from release.evidence import AuditResult, Evidence
 from release.helplines import card_helplines
-from release.inheritance import Parent, Restrictions
+from release.inheritance import LICENCE_NAME, Parent, Restrictions
 from release.override import Override
 from release.policy import POLICY, data_indices, judge_all
+from release.repository import CardRecord
 from release.subject import Subject
 
 GATE_HEADING = "Ask for access"
@@ -49,13 +51,10 @@ def write_card(
     recipe: CardRecipe,
     subject: Subject,
     evidence: Evidence,
-    *,
-    restrictions: Restrictions,
-    override: Override,
+    record: CardRecord,
     parent: Parent | None,
-    key_fingerprint: str,
 ) -> str:
-    """Return the whole README.md."""
+    """Return the whole README.md; `record` is what it states."""
     import jinja2
 
     metrics = read_metrics(subject.folder)
@@ -67,16 +66,19 @@ def write_card(
         **{key: getattr(recipe, key) for key in ("training_data", "limitations", "social_impact", "authors", "year")},
         **{key: getattr(recipe, key) for key in ("contact", "hardware", "region", "datasets")},
         helplines=card_helplines(),
-        restrictions=restrictions,
-        override=override,
+        restrictions=record.restrictions,
+        override=record.override,
+        public_bases=record.public_bases,
         parent=parent,
-        key_fingerprint=key_fingerprint,
+        key_fingerprint=record.key_fingerprint,
         data_sha256=evidence.data_sha256,
         data_table=data_table(subject),
         privacy_statement=subject.manifest.counts.get("privacy_statement", ""),
         training_table=training_table(subject),
         evaluation_table=markdown_table(["Measure", "Value"], [[k, f"{v:.4g}"] for k, v in metrics.items()]),
-        audit_table=audit_table(evidence, override),
+        vocabularies=sorted(trace_lineage(subject.manifest).vocabularies),
+        audit_table=audit_table(evidence, record.override),
+        strength=[f"{key.replace('_', ' ')} {value:g}" for key, value in evidence.strength.items()],
         figures={name: text for audit in evidence.audits for name, text in audit.figures.items()},
         fingerprint=subject.fingerprint,
         hours=footprint.hours,
@@ -85,7 +87,7 @@ def write_card(
         co2_kilograms=footprint.grams / 1000,
         citation_key=re.sub(r"\W+", "_", recipe.name.lower()) + str(recipe.year),
     )
-    return f"---\n{metadata(recipe, subject, evidence, metrics, footprint, restrictions)}---\n\n{body}"
+    return f"---\n{metadata(recipe, subject, evidence, metrics, footprint, record.restrictions)}---\n\n{body}"
 
 
 def metadata(
@@ -114,8 +116,8 @@ def metadata(
     data = ModelCardData(
         language=recipe.language,
         license=restrictions.licence,
-        license_name=recipe.licence_name or None,
-        license_link="LICENSE.txt" if recipe.licence_file else None,
+        license_name=restrictions.licence_name or None,
+        license_link=LICENCE_NAME if restrictions.licence_sha256 else None,
         library_name="transformers",
         pipeline_tag=pipeline,
         base_model=recipe.base_model,
@@ -139,9 +141,12 @@ def metadata(
 
 
 def measure_footprint(recipe: CardRecipe, subject: Subject) -> Footprint:
-    """Take the training time from the manifest, power and carbon intensity from the recipe."""
+    """Take the training time from the manifest, power and carbon intensity from the recipe.
+
+    Older manifests know their last attempt alone.
+    """
     started, finished = (datetime.fromisoformat(t) for t in (subject.manifest.started_at, subject.manifest.finished_at))
-    hours = max((finished - started).total_seconds(), 0.0) / 3600
+    hours = subject.manifest.counts.get("hours", max((finished - started).total_seconds(), 0.0) / 3600)
     return Footprint(hours=hours, watts=recipe.hardware_watts, intensity=recipe.grid_gco2_per_kwh)
 
 

@@ -14,7 +14,7 @@ from configs.errors import UserError
 from configs.manifest import now, sha256_file
 from release.card_rules import privacy_reasons
 from release.evidence import EVIDENCE_NAME, Evidence
-from release.inheritance import RELEASE_NAME, Parent, Restrictions
+from release.inheritance import LICENCE_NAME, RELEASE_NAME, Parent, Restrictions
 from release.override import Override
 from release.policy import judge_all
 from release.sbom import SBOM_NAME, write_sbom
@@ -33,8 +33,8 @@ class CardRecord:
     version: str
     base_model: str
     contact: str
-    fingerprint: str
-    evidence_sha256: str
+    public_bases: dict[str, str]
+    """Hub id → sha256 of the weights, of the public models that local folders it comes from are copies of."""
     key_fingerprint: str
     restrictions: Restrictions
     override: Override
@@ -51,7 +51,8 @@ def read_card_record(folder: Path) -> CardRecord:
     except FileNotFoundError:
         raise UserError("no card here", where=folder, fix="Run `mindshift release card` first.") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"not a card of mindshift ({type(error).__name__})", where=path) from error
+        fix = "Write it anew with `mindshift release card`; that of an older version lacks what is asked for now."
+        raise UserError(f"not a card of this version ({type(error).__name__})", where=path, fix=fix) from error
 
 
 def fill_repository(
@@ -66,8 +67,8 @@ def fill_repository(
     """Copy model, card and audits into `target`, write bill of materials and `release.json`."""
     target.mkdir(parents=True, exist_ok=True)
     for name, path in subject.files.items():
-        _copy_released(path, target / name, base_model=parent.name if parent else card.base_model)
-    for name in ("README.md", "LICENSE.txt"):
+        _copy_released(path, target / name, base_model=card.base_model)
+    for name in ("README.md", LICENCE_NAME):
         if (card_dir / name).is_file():
             shutil.copyfile(card_dir / name, target / name)
     audits = target / "audits"
@@ -90,6 +91,7 @@ def release_record(
         "kind": subject.kind,
         "built_at": now(),
         "base_model": card.base_model,
+        "public_bases": card.public_bases,
         "fingerprint": subject.fingerprint,
         "weights": subject.weights,
         "key_fingerprint": card.key_fingerprint,
@@ -125,7 +127,17 @@ def file_records(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def repository_reasons(folder: Path) -> list[str]:
-    """Compare a repository with its `release.json`: what is changed, missing, added or unsafe."""
+    """Compare a repository with its `release.json`: what is changed, missing, added or unsafe.
+
+    Raises:
+        UserError: it is the Hub client's download cache, whose files are links.
+    """
+    if folder.resolve().parent.name == "snapshots" and any(path.is_symlink() for path in folder.iterdir()):
+        raise UserError(
+            "this is the Hub's download cache, whose files are links",
+            where=folder,
+            fix="Download it as plain files: hf download OWNER/NAME --local-dir FOLDER",
+        )
     try:
         listed = json.loads((folder / RELEASE_NAME).read_text(encoding="utf-8"))["files"]
     except FileNotFoundError:

@@ -1,10 +1,9 @@
 """The program `mindshift release audit`: measure, bind the results to the bytes, write the report.
 
-Each finished audit is kept in the working folder, so a killed run goes on with the next one.
+The evidence is written anew after each audit, so a killed run goes on with the next one.
 """
 
 import dataclasses
-import json
 import logging
 import math
 import sys
@@ -19,17 +18,17 @@ import numpy as np
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.lineage import trace_lineage
-from configs.manifest import now, verify_inputs, write_manifest
+from configs.lineage import recorded_manifest, trace_lineage
+from configs.manifest import now, record_input, verify_inputs, write_manifest
 from configs.recipe import load_recipe
-from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
+from configs.run_folder import WRITTEN_AT_ONCE, finish_run_folder, open_run_folder, remove_folder, write_atomically
 from release.audits.canary_exposure import audit_canaries
-from release.audits.crows_pairs import audit_crows_pairs
-from release.audits.documents import AuditedData, check_together, sample_documents
+from release.audits.crows_pairs import PAIR_FILE, audit_crows_pairs, read_pairs
+from release.audits.documents import AuditedData, check_together, read_canaries, sample_documents
 from release.audits.extraction import audit_extraction
 from release.audits.figures import draw_audit
 from release.audits.gender_skew import audit_gender_skew
-from release.audits.honest import audit_honest
+from release.audits.honest import TEMPLATE_FILE, audit_honest, read_templates
 from release.audits.label_membership import LEAST_TRAINED, audit_label_membership, rows_trained_on
 from release.audits.language_model import MaskedScorer, short_name
 from release.audits.membership import audit_membership
@@ -37,21 +36,21 @@ from release.audits.report import render_report
 from release.audits.shadow import train_shadow
 from release.audits.worrying_fills import audit_worrying_fills
 from release.config import AuditRecipe
-from release.evidence import (
-    EVIDENCE_NAME,
-    AuditResult,
-    Evidence,
-    bind_evidence,
-    evidence_text,
-    read_evidence,
-    read_result,
-)
+from release.evidence import EVIDENCE_NAME, AuditResult, Evidence, bind_evidence, evidence_text, read_evidence
 from release.policy import POLICY, REQUIRED_AUDITS, data_indices, judge_all
 from release.subject import Subject, read_subject
 
-RESULTS, MADE_OF = "results", "made_of.json"
 NOT_MEASURED = ("audits", "measured_at", "code_revision")
 """What evidence says of its making that no number depends on."""
+STRENGTH = {
+    "encoder": (
+        *("documents_per_side", "max_tokens", "masks_per_document"),
+        *("shadow_steps", "shadow_learning_rate", "bootstrap_samples"),
+    ),
+    "classifier": ("documents_per_side", "bootstrap_samples"),
+    "adapter": ("documents_per_side", "bootstrap_samples"),
+}
+"""Keys of the recipe that decide how hard the audits try; the evidence keeps them, the policy has limits for them."""
 NEEDS_BASE_HEAD = ("worrying_fills", "honest", "crows_pairs", "gender_skew")
 SHADOW_DOCUMENTS, SHADOW_LEAST = 4000, 1000
 LEAST_PER_SIDE = 25
@@ -65,41 +64,48 @@ def main(arguments: Sequence[str], program: str) -> None:
     started_at = now()
     subject = read_subject(recipe.model_dir)
     base = Path(resolve_model(recipe.base_model).name_or_path)
-    accepted = _verify_inputs(recipe, base)
     unknown = sorted(set(recipe.skip_audits) - set(REQUIRED_AUDITS[subject.kind]))
     if unknown:
         raise UserError(f"no such audit: {', '.join(unknown)}", where="skip_audits")
-    if subject.kind == "encoder":
-        check_together(recipe.data_dirs)
+    data, accepted = _read_inputs(recipe, subject, base)
+    stigma_files = _stigma_files(recipe) if subject.kind == "encoder" else {}
     folder = open_run_folder(recipe)
     wanted = [name for name in REQUIRED_AUDITS[subject.kind] if name not in recipe.skip_audits]
     audits = encoder_audits(recipe) if subject.kind == "encoder" else classifier_audits(recipe, subject)
-    bound = bind_evidence(
-        subject, base_model=short_name(recipe.base_model), base=base, data=recipe.data_dirs, audits=[]
+    bind = partial(
+        bind_evidence,
+        subject,
+        base_model=short_name(recipe.base_model),
+        base=base,
+        data=recipe.data_dirs,
+        strength={key: getattr(recipe, key) for key in STRENGTH[subject.kind]},
+        stigma_files=stigma_files.values(),
     )
-    shares = trace_lineage(subject.manifest).shares_read
-    data = [
-        AuditedData(path, tuple(recipe.data_dirs), shares.get(sha256))
-        for path, sha256 in zip(recipe.data_dirs, bound.data_sha256, strict=True)
-    ]
-    evidence = _finished_evidence(folder, bound)
-    if evidence is None:
-        _forget_other_results(folder, bound)
-        results = [
-            _run_once(partial(audits[name], data[index]), name, index, folder)
-            for name in wanted
-            for index in data_indices(name, bound)
-        ]
-        evidence = dataclasses.replace(bound, audits=results)
-        write_atomically(folder / EVIDENCE_NAME, evidence_text(evidence))
+    evidence = _evidence_so_far(folder, bind(audits=[]))
+    for name in wanted:
+        for index in data_indices(name, evidence):
+            if evidence.audit(name, index) is None:
+                evidence.audits.append(_measure(partial(audits[name], data[index]), name, index, folder))
+                write_atomically(folder / EVIDENCE_NAME, evidence_text(evidence))
+    if _made_of(bind(audits=[])) != _made_of(evidence):
+        raise UserError(
+            "data, base or wordings were rewritten while they were audited",
+            where=recipe.model_dir,
+            fix="Run the same command again; it measures all of them anew.",
+        )
     write_atomically(folder / "report.html", render_report(evidence, folder))
-    remove_folder(folder / RESULTS)  # from here on the evidence stands for them; the manifest must not name them
     verdicts = judge_all(evidence)
     counts = {name: verdict for name, (verdict, _) in verdicts.items()}
     inputs = {"model": recipe.model_dir, "data": recipe.data_dir, **({"base": base} if base.is_dir() else {})}
     inputs |= {f"data {place}": path for place, path in enumerate(recipe.further_data_dirs, start=2)}
     write_manifest(
-        folder, stage="audit", recipe=recipe, inputs=inputs, counts=counts, started_at=started_at, accepted=accepted
+        folder,
+        stage="audit",
+        recipe=recipe,
+        inputs=inputs | stigma_files,
+        counts=counts,
+        started_at=started_at,
+        accepted=accepted,
     )
     finish_run_folder(recipe)
     for name, (verdict, reason) in verdicts.items():
@@ -144,7 +150,6 @@ def classifier_audits(recipe: AuditRecipe, subject: Subject) -> dict[str, Audit]
             data.folder,
             trained_rows=rows_trained_on(subject.manifest),
             count=recipe.documents_per_side,
-            max_tokens=recipe.max_tokens,
             batch_tokens=recipe.batch_tokens,
             samples=recipe.bootstrap_samples,
             seed=recipe.seed,
@@ -155,8 +160,11 @@ def classifier_audits(recipe: AuditRecipe, subject: Subject) -> dict[str, Audit]
 def _membership(recipe: AuditRecipe, data: AuditedData, adapted: MaskedScorer, base: MaskedScorer) -> AuditResult:
     """Draw members and non-members, author-disjoint, get the shadow model, attack."""
     count, seed = recipe.documents_per_side, recipe.seed
+    if data.gone:
+        note = f"{', '.join(data.gone)}, on which it was trained, too, is gone or has changed: what it has not seen"
+        return AuditResult(name="membership_inference", status="invalid", note=f"{note} cannot be told")
     # A planted copy is called CANARY_COPY.
-    canaries = {canary.id for canary in data.canaries()}
+    canaries = {canary.id for folder in data.everything for canary in read_canaries(folder)}
     members = sample_documents(
         (d for d in data.training() if d.id.rpartition("_")[0] not in canaries), count, seed=seed
     )
@@ -216,56 +224,78 @@ def _if_read(name: str, audit: Audit) -> Audit:
     return run
 
 
-def _finished_evidence(folder: Path, bound: Evidence) -> Evidence | None:
-    """Return the evidence of a run that was killed behind its last audit, if it is about the same things."""
-    if not (folder / EVIDENCE_NAME).is_file():
-        return None
-    found = read_evidence(folder / EVIDENCE_NAME)
-    return found if _made_of(found) == _made_of(bound) else None
-
-
 def _made_of(evidence: Evidence) -> dict[str, Any]:
-    """Return what the numbers of evidence depend on: model, data, base and audit code."""
+    """Return what the numbers of evidence depend on: model, data, base, strength, wordings and audit code."""
     return {key: value for key, value in dataclasses.asdict(evidence).items() if key not in NOT_MEASURED}
 
 
-def _forget_other_results(folder: Path, bound: Evidence) -> None:
-    """Remove what an interrupted run measured on another model, data or base, or with other audit code."""
-    path, text = folder / RESULTS / MADE_OF, json.dumps(_made_of(bound), indent=2)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return
-    if path.parent.is_dir():
+def _evidence_so_far(folder: Path, bound: Evidence) -> Evidence:
+    """Return what an interrupted run has measured on the same things; if they are others now, remove it all."""
+    left = [path for path in folder.iterdir() if path.name not in WRITTEN_AT_ONCE]
+    if left:
+        try:
+            found = read_evidence(folder / EVIDENCE_NAME)
+        except UserError:  # of another format, so of other audit code
+            found = None
+        if found is not None and _made_of(found) == _made_of(bound):
+            return found
         log.warning("the interrupted audit was of another model, data, base or audit code: all is measured again")
-    remove_folder(path.parent)
-    for figure in folder.glob("*.png"):
-        figure.unlink()
-    path.parent.mkdir()
-    write_atomically(path, text)
+    for path in left:
+        if path.is_dir():
+            remove_folder(path)
+        else:
+            path.unlink()
+    write_atomically(folder / EVIDENCE_NAME, evidence_text(bound))
+    return bound
 
 
-def _run_once(audit: Callable[[], AuditResult], name: str, data_index: int, folder: Path) -> AuditResult:
-    """Run an audit, or read what an interrupted run kept of it."""
-    key = AuditResult(name=name, status="not_run", data_index=data_index).key
-    path = folder / RESULTS / f"{key}.json"
-    if path.is_file():
-        return read_result(json.loads(path.read_text(encoding="utf-8")))
-    log.info("%s", key)
+def _measure(audit: Callable[[], AuditResult], name: str, data_index: int, folder: Path) -> AuditResult:
+    """Run an audit and draw its figure."""
+    log.info("%s", AuditResult(name=name, status="not_run", data_index=data_index).key)
     start = time.monotonic()
     with np.errstate(over="ignore", divide="ignore"):
         result = audit()
     result.data_index = data_index
     result.seconds = round(time.monotonic() - start, 1)
     draw_audit(result, folder)
-    write_atomically(path, json.dumps(dataclasses.asdict(result), allow_nan=False))
     return result
 
 
-def _verify_inputs(recipe: AuditRecipe, base: Path) -> list[str]:
-    """Verify what has a manifest of training data and base; a task folder or a base from elsewhere has none."""
+def _read_inputs(recipe: AuditRecipe, subject: Subject, base: Path) -> tuple[list[AuditedData], list[str]]:
+    """Verify what has a manifest of training data and base; a task folder or a base from elsewhere has none.
+
+    Returns:
+        what is audited, in the recipe's order, and the changes of inputs that were accepted.
+    """
     for folder in recipe.data_dirs:
         if not folder.is_dir():
             raise UserError("no such folder", where=folder)
-    return verify_inputs((*recipe.data_dirs, base), accept_changes=recipe.accept_changed_inputs)
+    hashes = [record_input(folder).sha256 for folder in recipe.data_dirs]
+    lineage = trace_lineage(subject.manifest)
+    # A released parent's corpora are not audited again, but what stands in them is nothing that the model has not seen.
+    others = [record for sha256, record in lineage.corpora.items() if sha256 not in hashes]
+    gone = tuple(Path(record.path).name for record in others if recorded_manifest(record) is None)
+    everything = recipe.data_dirs + [Path(record.path) for record in others if recorded_manifest(record) is not None]
+    if subject.kind != "encoder":
+        everything, gone = recipe.data_dirs, ()
+    accepted = verify_inputs((*everything, base), accept_changes=recipe.accept_changed_inputs)
+    if subject.kind == "encoder":
+        check_together(everything)
+    data = [
+        AuditedData(folder, tuple(everything), lineage.shares_read.get(sha256), gone)
+        for folder, sha256 in zip(recipe.data_dirs, hashes, strict=True)
+    ]
+    return data, accepted
+
+
+def _stigma_files(recipe: AuditRecipe) -> dict[str, Path]:
+    """Return the files of wordings that are at hand, by name; a wrong one is found before hours of other audits."""
+    found = {}
+    for name, read in ((TEMPLATE_FILE, read_templates), (PAIR_FILE, read_pairs)):
+        if recipe.stigma_dir is not None and (recipe.stigma_dir / name).is_file():
+            read(recipe.stigma_dir / name)
+            found[name] = recipe.stigma_dir / name
+    return found
 
 
 if __name__ == "__main__":

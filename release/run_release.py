@@ -1,6 +1,7 @@
 """The programs `mindshift release card | build | sign | verify | push | access`; `audit` is in `run_audit`."""
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -8,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from configs.manifest import Manifest, now, read_manifest, sha256_file, verify_folder, write_manifest
+from configs.manifest import Manifest, now, read_manifest, record_input, verify_folder, write_manifest
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from release.card_rules import card_reasons
 from release.config import AccessRecipe, BuildRecipe, CardRecipe, HubRecipe, PushRecipe, SignRecipe, VerifyRecipe
 from release.evidence import EVIDENCE_NAME, Evidence, read_evidence
 from release.gate import age_reasons, gate_reasons, refuse, verdict_reasons
-from release.inheritance import RELEASE_NAME, REPOSITORY, Restrictions, inherit, read_parent
+from release.inheritance import LICENCE_NAME, RELEASE_NAME, REPOSITORY, Parent, Restrictions, inherit, read_parent
 from release.override import EarlierOverride, Override, override_reasons
-from release.subject import Subject, read_subject
+from release.subject import read_subject
 
 ACTIONS = ("list", "accept", "reject", "revoke", "export")
 
@@ -25,37 +26,47 @@ ACTIONS = ("list", "accept", "reject", "revoke", "export")
 def card(arguments: Sequence[str], program: str) -> None:
     """Write README.md, LICENSE.txt and card.json."""
     from release.model_card import write_card
+    from release.repository import CardRecord
     from release.signing import key_fingerprint
 
     recipe = load_recipe(CardRecipe, arguments, program)
     started_at = now()
     subject, (evidence, audits) = read_subject(recipe.model_dir), _read_audits(recipe.audit_dir)
-    parent = read_parent(recipe.parent_dir) if recipe.parent_dir else None
+    parent = _read_parent(recipe.parent_dir, recipe.parent_public_key)
     override = Override(audits=recipe.override_audits, reason=recipe.override_reason, by=recipe.override_by)
-    own = Restrictions(recipe.licence, "manual", recipe.gate_prompt, dict(recipe.gate_fields), recipe.forbidden_uses)
-    restrictions = inherit(own, parent)
-    key = key_fingerprint(recipe.public_key) if recipe.public_key else ""
-    text = write_card(
-        recipe, subject, evidence, restrictions=restrictions, override=override, parent=parent, key_fingerprint=key
+    licence = _read_bytes(recipe.licence_file) if recipe.licence_file else None
+    own = Restrictions(
+        recipe.licence,
+        "manual",
+        recipe.gate_prompt,
+        dict(recipe.gate_fields),
+        recipe.forbidden_uses,
+        recipe.licence_name,
+        hashlib.sha256(licence).hexdigest() if licence else "",
     )
+    restrictions = inherit(own, parent)
+    if parent is not None and licence is None and restrictions.licence_sha256:
+        licence = _read_bytes(parent.folder / LICENCE_NAME)
+    record = CardRecord(
+        **{key: getattr(recipe, key) for key in ("name", "version", "base_model", "public_bases", "contact")},
+        key_fingerprint=key_fingerprint(recipe.public_key) if recipe.public_key else "",
+        restrictions=restrictions,
+        override=override,
+    )
+    text = write_card(recipe, subject, evidence, record, parent)
     refuse(card_reasons(text, contact=recipe.contact), recipe.output_dir)
     folder = open_run_folder(recipe)
     write_atomically(folder / "README.md", text)
-    if recipe.licence_file:
-        write_atomically(folder / "LICENSE.txt", _read_bytes(recipe.licence_file))
-    record = {
-        **{key: getattr(recipe, key) for key in ("name", "version", "base_model", "contact")},
-        "fingerprint": subject.fingerprint,
-        "evidence_sha256": sha256_file(recipe.audit_dir / EVIDENCE_NAME),
-        "key_fingerprint": key,
-        "restrictions": dataclasses.asdict(restrictions),
-        "override": dataclasses.asdict(override),
-    }
-    write_atomically(folder / "card.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    if licence is not None:
+        write_atomically(folder / LICENCE_NAME, licence)
+    write_atomically(folder / "card.json", json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False) + "\n")
     inputs = {"model": recipe.model_dir, "audits": recipe.audit_dir}
+    inputs |= {"parent": recipe.parent_dir} if recipe.parent_dir else {}
     write_manifest(folder, stage="card", recipe=recipe, inputs=inputs, counts={}, started_at=started_at)
     finish_run_folder(recipe)
-    reasons = gate_reasons(subject, evidence, override, restrictions, parent, audits=audits)
+    if parent is not None and not recipe.parent_public_key:
+        print(f"the signature of {parent.name} was NOT checked (parent_public_key)")
+    reasons = gate_reasons(subject, evidence, record, parent, audits=audits)
     print(f"wrote {recipe.output_dir / 'README.md'}")
     print("the gate would let it pass" if not reasons else "the gate would refuse:\n  - " + "\n  - ".join(reasons))
 
@@ -69,12 +80,16 @@ def build(arguments: Sequence[str], program: str) -> None:
     subject, (evidence, audits) = read_subject(recipe.model_dir), _read_audits(recipe.audit_dir)
     verify_folder(recipe.card_dir, stage="card")
     record = read_card_record(recipe.card_dir)
-    parent = read_parent(recipe.parent_dir) if recipe.parent_dir else None
+    written = read_manifest(recipe.card_dir)
+    made_with = {key: Path(value) for key, value in written.recipe.items() if value and key.startswith("parent_")}
+    parent = _read_parent(made_with.get("parent_dir"), made_with.get("parent_public_key"))
+    folders = {"model": recipe.model_dir, "audits": recipe.audit_dir}
+    folders |= {"parent": made_with["parent_dir"]} if parent else {}
     text = (recipe.card_dir / "README.md").read_text(encoding="utf-8")
     refuse(
         [
-            *gate_reasons(subject, evidence, record.override, record.restrictions, parent, audits=audits),
-            *_card_binding_reasons(record.fingerprint, record.evidence_sha256, subject, recipe.audit_dir),
+            *gate_reasons(subject, evidence, record, parent, audits=audits),
+            *_card_binding_reasons(written, folders),
             *card_reasons(text, contact=record.contact),
             *override_reasons(record.override, parent.overrides if parent else [], text),
         ],
@@ -85,8 +100,7 @@ def build(arguments: Sequence[str], program: str) -> None:
     fill_repository(folder / REPOSITORY, subject, recipe.audit_dir, recipe.card_dir, evidence, record, parent)
     refuse(published_text_reasons(folder / REPOSITORY, contact=record.contact), folder / REPOSITORY)
     refuse(repository_reasons(folder / REPOSITORY), folder / REPOSITORY)
-    inputs = {"model": recipe.model_dir, "audits": recipe.audit_dir, "card": recipe.card_dir}
-    inputs |= {"parent": recipe.parent_dir} if recipe.parent_dir else {}
+    inputs = {**folders, "card": recipe.card_dir}
     files = sum(1 for path in (folder / REPOSITORY).rglob("*") if path.is_file())
     write_manifest(
         folder, stage="release", recipe=recipe, inputs=inputs, counts={"files": files}, started_at=started_at
@@ -186,11 +200,29 @@ def _built_repository(release_dir: Path) -> Path:
     return release_dir / REPOSITORY
 
 
-def _card_binding_reasons(fingerprint: str, evidence_sha256: str, subject: Subject, audit_dir: Path) -> list[str]:
-    reasons = [] if fingerprint == subject.fingerprint else ["the card was written for other weights"]
-    if evidence_sha256 != sha256_file(audit_dir / EVIDENCE_NAME):
-        reasons.append("the card was written for other audits")
-    return reasons
+def _card_binding_reasons(card: Manifest, folders: dict[str, Path]) -> list[str]:
+    """Say for what else a card was written than for these folders, by its manifest."""
+    words = {"model": "another model", "audits": "other audits", "parent": "another release of its parent"}
+    return [
+        f"the card was written for {words[name]}"
+        for name, folder in folders.items()
+        if name not in card.inputs or card.inputs[name].sha256 != record_input(folder).sha256
+    ]
+
+
+def _read_parent(folder: Path | None, public_key: Path | None) -> Parent | None:
+    """Read the release that a model is built from; one whose files or signature do not hold is refused."""
+    from release.repository import repository_reasons
+    from release.signing import signature_reasons
+
+    if folder is None:
+        return None
+    parent = read_parent(folder)
+    reasons = repository_reasons(parent.folder)
+    if public_key is not None:
+        reasons += signature_reasons(parent.folder, public_key)
+    refuse(reasons, parent.folder)
+    return parent
 
 
 def _push_reasons(repository: Path, public_key: Path) -> list[str]:

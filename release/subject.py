@@ -112,7 +112,7 @@ def unsafe_files(folder: Path) -> list[str]:
         name = path.relative_to(folder).as_posix()
         if path.is_symlink():
             problems.append(f"{name} is a symbolic link")
-        elif path.is_file() and (path.suffix.lower() in PICKLE_SUFFIXES or _looks_like_pickle(path)):
+        elif path.is_file() and _may_be_pickle(path):
             problems.append(f"{name} may be a pickle, which runs code when loaded")
         elif path.is_file() and path.suffix.lower() in CODE_SUFFIXES:
             problems.append(f"{name} is code")
@@ -168,7 +168,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", values)
 
 
-def _looks_like_pickle(path: Path) -> bool:
+def _may_be_pickle(path: Path) -> bool:
+    if path.suffix.lower() == ".safetensors":
+        return False  # is read as such only, and its first bytes are the length of its header, whatever that is
+    if path.suffix.lower() in PICKLE_SUFFIXES:
+        return True
     with path.open("rb") as file:
         start = file.read(4)
     # torch.save writes a zip archive around a pickle, whatever the file is called.

@@ -5,19 +5,33 @@ stereotypical if those words are likelier in the more stereotyping sentence. Blo
 pairs, and 60 pairs are few: read the interval.
 """
 
-import csv
 import difflib
 from pathlib import Path
 
 import numpy as np
 
+from configs.errors import UserError
 from release.audits.intervals import bootstrap_mean
 from release.audits.language_model import MaskedRow, MaskedScorer
+from release.audits.wordings import read_table
 from release.evidence import AuditResult
 from release.policy import EXCESS_CONFIDENCE
 
 PAIR_FILE = "crows_pairs_anonymized.csv"
 SUBSET = "disability"
+
+
+def read_pairs(path: Path) -> list[tuple[str, str]]:
+    """Read the subset's pairs, the more stereotyping sentence first.
+
+    Raises:
+        UserError: as `read_table`, or there is no pair of this subset.
+    """
+    rows = read_table(path, ("sent_more", "sent_less", "bias_type"), delimiter=",")
+    pairs = [(row["sent_more"], row["sent_less"]) for row in rows if row["bias_type"] == SUBSET]
+    if not pairs:
+        raise UserError(f"holds no pair of the subset {SUBSET!r}", where=path)
+    return pairs
 
 
 def audit_crows_pairs(
@@ -27,8 +41,7 @@ def audit_crows_pairs(
     path = None if stigma_dir is None else stigma_dir / PAIR_FILE
     if path is None or not path.is_file():
         return AuditResult(name="crows_pairs", status="not_run", note=f"{PAIR_FILE} is not at hand (stigma_dir)")
-    with path.open(encoding="utf-8", newline="") as file:
-        pairs = [(row["sent_more"], row["sent_less"]) for row in csv.DictReader(file) if row["bias_type"] == SUBSET]
+    pairs = read_pairs(path)
     preferred = [prefers_first(scorer, pairs) for scorer in (adapted, base)]
     rng = np.random.default_rng(seed)
     options = {"confidence": EXCESS_CONFIDENCE, "samples": samples, "rng": rng}

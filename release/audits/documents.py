@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from configs.errors import UserError
-from configs.manifest import MANIFEST_NAME, read_manifest
+from configs.manifest import read_manifest
 
 CANARY_FILE = Path("sealed") / "canaries.jsonl"
 WORD = re.compile(r"\w+")
@@ -39,9 +39,8 @@ class Document:
 
     @property
     def digest(self) -> bytes:
-        """A hash of its words in lower case: the same for one text with other spaces, capitals or punctuation."""
-        words = " ".join(WORD.findall(self.text.casefold()))
-        return hashlib.blake2b(words.encode(), digest_size=16).digest()
+        """The `text_digest` of its text."""
+        return text_digest(self.text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,11 +52,13 @@ class AuditedData:
         everything: the folders of all that the model was trained on, this one among them. What one of them holds out
             may be in the training part of another, and then it is no text that the model has not seen.
         share_read: the share of its training part that the model was trained on at the least; None if nobody knows.
+        gone: names of corpora that the model was trained on, too, and that cannot be read any more.
     """
 
     folder: Path
     everything: tuple[Path, ...]
     share_read: float | None = None
+    gone: tuple[str, ...] = ()
 
     def canaries(self) -> list[Canary]:
         """Return its canaries."""
@@ -87,6 +88,11 @@ class AuditedData:
         return frozenset(document.author_hash for document in documents if document.author_hash)
 
 
+def text_digest(text: str) -> bytes:
+    """Return a hash of the words in lower case: the same for one text with other spaces, capitals or punctuation."""
+    return hashlib.blake2b(" ".join(WORD.findall(text.casefold())).encode(), digest_size=16).digest()
+
+
 def check_together(folders: Sequence[Path]) -> None:
     """Refuse corpora of one model that cannot be audited side by side.
 
@@ -103,8 +109,7 @@ def check_together(folders: Sequence[Path]) -> None:
                     where=folder,
                     fix="Build one of them anew, and train on that: each build draws canaries of its own.",
                 )
-    written = [folder for folder in folders if (folder / MANIFEST_NAME).is_file()]
-    keys = {folder: read_manifest(folder).counts.get("author_key") for folder in written}
+    keys = {folder: read_manifest(folder).counts.get("author_key") for folder in folders}
     known = {folder: key for folder, key in keys.items() if key}
     if len(set(known.values())) > 1:
         first, other = next((a, b) for a, b in itertools.pairwise(known) if known[a] != known[b])
@@ -118,7 +123,7 @@ def check_together(folders: Sequence[Path]) -> None:
 def read_canaries(corpus_dir: Path) -> list[Canary]:
     """Return the canaries of a corpus; none if it was built without."""
     path = corpus_dir / CANARY_FILE
-    if not path.is_file():
+    if CANARY_FILE.as_posix() not in read_manifest(corpus_dir).outputs:
         return []
     canaries = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -131,11 +136,12 @@ def read_canaries(corpus_dir: Path) -> list[Canary]:
 
 
 def read_documents(corpus_dir: Path, split: str) -> Iterator[Document]:
-    """Yield the documents of `train` or `held_out`."""
+    """Yield the documents of `train` or `held_out`: of the files in the corpus's manifest, as others may lie beside."""
     import zstandard
 
     folder = corpus_dir / "documents" / split
-    paths = sorted(folder.glob("*.jsonl.zst"))
+    listed = (corpus_dir / name for name in sorted(read_manifest(corpus_dir).outputs))
+    paths = [path for path in listed if path.parent == folder and path.name.endswith(".jsonl.zst")]
     if not paths:
         raise UserError(f"no documents of split {split!r}", where=folder, fix="Run `mindshift corpus build`.")
     for path in paths:

@@ -9,7 +9,7 @@ mental conditions alone, shows it; as any training moves it a little, its limit 
 import numpy as np
 import numpy.typing as npt
 
-from release.audits.intervals import crossed_differences, crossed_mean, excess_measure
+from release.audits.intervals import crossed_differences, crossed_mean, percentile_measure
 from release.audits.language_model import MaskedScorer
 from release.audits.wordings import WordContrast, known_conditions, lexicon
 from release.evidence import AuditResult, Table
@@ -44,10 +44,10 @@ def audit_gender_skew(adapted: MaskedScorer, base: MaskedScorer, *, samples: int
         name="gender_skew",
         status="measured",
         measures=[
-            excess_measure("gender_skew_excess", excess, excess_drawn, EXCESS_CONFIDENCE, count, "log-odds"),
-            excess_measure("gender_lean_rise", rise, rise_drawn, EXCESS_CONFIDENCE, count, "log-odds"),
-            excess_measure("skew of this model", own, own_drawn, EXCESS_CONFIDENCE, count, "log-odds"),
-            excess_measure("skew of the base", theirs, theirs_drawn, EXCESS_CONFIDENCE, count, "log-odds"),
+            percentile_measure("gender_skew_excess", excess, excess_drawn, EXCESS_CONFIDENCE, count, "log-odds"),
+            percentile_measure("gender_lean_rise", rise, rise_drawn, EXCESS_CONFIDENCE, count, "log-odds"),
+            percentile_measure("skew of this model", own, own_drawn, EXCESS_CONFIDENCE, count, "log-odds"),
+            percentile_measure("skew of the base", theirs, theirs_drawn, EXCESS_CONFIDENCE, count, "log-odds"),
         ],
         counts={"prompts": count, "conditions": len(conditions), "controls": len(controls)},
         tables=[

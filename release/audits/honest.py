@@ -4,19 +4,33 @@ Templates and identities are the authors' (MIT); their lexicon, HurtLex, is not 
 project's own, so the share cannot be compared with published ones, only with the base's.
 """
 
-import csv
 from pathlib import Path
 
 import numpy as np
 
+from configs.errors import UserError
 from release.audits.intervals import bootstrap_mean
 from release.audits.language_model import MASK, MaskedScorer
-from release.audits.wordings import lexicon
+from release.audits.wordings import lexicon, read_table
 from release.evidence import AuditResult, Table
 from release.policy import EXCESS_CONFIDENCE
 
 TEMPLATE_FILE = "honest_en_template.tsv"
+BLANK = "[M]"
 TOP = 20
+
+
+def read_templates(path: Path) -> list[dict[str, str]]:
+    """Read the authors' templates: `template_masked`, `identity`, `category`.
+
+    Raises:
+        UserError: as `read_table`, or a template has not exactly one blank.
+    """
+    rows = read_table(path, ("template_masked", "identity", "category"), delimiter="\t")
+    for number, row in enumerate(rows, start=2):
+        if row["template_masked"].count(BLANK) != 1:
+            raise UserError(f"a template has one {BLANK}", where=f"{path}:{number}")
+    return rows
 
 
 def audit_honest(
@@ -26,9 +40,8 @@ def audit_honest(
     path = None if stigma_dir is None else stigma_dir / TEMPLATE_FILE
     if path is None or not path.is_file():
         return AuditResult(name="honest", status="not_run", note=f"{TEMPLATE_FILE} is not at hand (stigma_dir)")
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
-    prompts = [row["template_masked"].replace("[M]", MASK) for row in rows]
+    rows = read_templates(path)
+    prompts = [row["template_masked"].replace(BLANK, MASK) for row in rows]
     hurtful = set(lexicon()["hurtful_words"])
     shares = [
         np.array([sum(fill in hurtful for fill in fills) / TOP for fills in scorer.top_fills(prompts, TOP)])

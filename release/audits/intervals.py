@@ -31,7 +31,7 @@ def bootstrap_mean(
     sums, counts = np.bincount(index, values, len(names)), np.bincount(index, minlength=len(names))
     weights = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), samples)
     means = (weights @ sums) / np.maximum(weights @ counts, 1e-12)
-    return _measure(name, float(values.mean()), means, confidence, len(values), unit)
+    return percentile_measure(name, float(values.mean()), means, confidence, len(values), unit)
 
 
 def crossed_differences(
@@ -61,11 +61,6 @@ def crossed_mean(scores: Floats, *, samples: int, rng: np.random.Generator) -> t
     """Return the mean of (conditions, templates) scores and (B,) resamples of it, drawn as in `crossed_differences`."""
     conditions, templates = (_draw(rng, samples, size) for size in scores.shape)
     return float(scores.mean()), np.einsum("bc,ct,bt->b", conditions, scores, templates)
-
-
-def excess_measure(name: str, estimate: float, resamples: Floats, confidence: float, count: int, unit: str) -> Measure:
-    """Percentile interval from given resamples."""
-    return _measure(name, estimate, resamples, confidence, count, unit)
 
 
 def area_under_curve(positives: Floats, negatives: Floats) -> float:
@@ -99,14 +94,15 @@ def two_sample_measure(
         ]
     )
     count = len(positives) + len(negatives)
-    return _measure(name, statistic(positives, negatives), drawn, confidence, count, "")
+    return percentile_measure(name, statistic(positives, negatives), drawn, confidence, count, "")
 
 
 def _draw(rng: np.random.Generator, samples: int, size: int) -> Floats:
     return rng.multinomial(size, np.full(size, 1 / size), samples) / size
 
 
-def _measure(name: str, estimate: float, drawn: Floats, confidence: float, count: int, unit: str) -> Measure:
+def percentile_measure(name: str, estimate: float, drawn: Floats, confidence: float, count: int, unit: str) -> Measure:
+    """Return a measure with the percentile interval of its (B,) resamples."""
     tail = (1 - confidence) / 2
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return Measure(name, float(estimate), float(low), float(high), confidence, count, unit)

@@ -3,7 +3,7 @@
 A classifier that fits its training examples better than others of the same make tells who was among them. Members
 are the task's training split, non-members its test split; the blind check of `membership` guards the comparison.
 
-N = texts, L = labels.
+N = texts, L = labels, R = windows of texts, T = tokens of the longest.
 """
 
 import dataclasses
@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from configs.errors import UserError
 from configs.manifest import Manifest
-from release.audits.classifier_model import DECISION, load_classifier
+from release.audits.classifier_model import DECISION, TextReader, load_classifier
+from release.audits.documents import text_digest
 from release.audits.membership import attack_measures, blind_measure
 from release.evidence import AuditResult
 
@@ -61,7 +63,6 @@ def audit_label_membership(
     *,
     trained_rows: int | None,
     count: int,
-    max_tokens: int,
     batch_tokens: int,
     samples: int,
     seed: int,
@@ -75,13 +76,13 @@ def audit_label_membership(
         trained = "an unknown number" if trained_rows is None else f"only {trained_rows:,}"
         note = f"{trained} of the {len(training):,} rows in the training split were trained on, it is not known which"
         return AuditResult(name="label_membership", status="invalid", note=note)
-    members, others = (_sample(rows, count, rng) for rows in (training, read_split(task_dir, "test", labels)))
-    seen = {text for text, _ in members}
-    others = [row for row in others if row[0] not in seen]
+    seen = {text_digest(text) for text, _ in training}
+    unseen = [row for row in read_split(task_dir, "test", labels) if text_digest(row[0]) not in seen]
+    members, others = (_sample(rows, count, rng) for rows in (training, unseen))
     if min(len(members), len(others)) < 10:
         return AuditResult(name="label_membership", status="not_run", note="the task has too few texts")
     rows = [*members, *others]
-    scores = -label_losses(model, tokenizer, labels, rows, max_tokens=max_tokens, batch_tokens=batch_tokens)
+    scores = -label_losses(model, TextReader.of(model_dir, tokenizer), labels, rows, batch_tokens=batch_tokens)
     is_member = np.arange(len(rows)) < len(members)
     groups = [str(number) for number in range(len(rows))]
     blind = blind_measure([text for text, _ in rows], is_member, groups, rng=rng, samples=samples)
@@ -150,17 +151,22 @@ def label_name(value: object) -> str:
 
 @torch.inference_mode()
 def label_losses(
-    model: Any, tokenizer: Any, labels: LabelNames, rows: list[Labeled], *, max_tokens: int, batch_tokens: int
+    model: Any, reader: TextReader, labels: LabelNames, rows: list[Labeled], *, batch_tokens: int
 ) -> Floats:
     """Return (N,) losses: cross-entropy of the label, or the summed binary ones of a multi-label model."""
-    losses, size = np.zeros(len(rows)), max(1, batch_tokens // max_tokens)
+    losses, size = np.zeros(len(rows)), max(1, batch_tokens // reader.max_seq_length)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]))
     for start in range(0, len(rows), size):
         chosen = order[start : start + size]
-        batch = tokenizer(
-            [rows[i][0] for i in chosen], truncation=True, max_length=max_tokens, padding=True, return_tensors="pt"
-        )
-        logits_NL = model(**batch.to(model.device)).logits.float()
+        windows = [reader.windows(rows[i][0]) for i in chosen]
+        pieces = [torch.tensor(ids) for text in windows for ids in text]
+        ids_RT = pad_sequence(pieces, batch_first=True, padding_value=reader.tokenizer.pad_token_id or 0)
+        attention_RT = pad_sequence([torch.ones_like(ids) for ids in pieces], batch_first=True)
+        logits_RL = model(
+            input_ids=ids_RT.to(model.device), attention_mask=attention_RT.to(model.device)
+        ).logits.float()
+        # Windows of one text are pooled into one prediction, as fine-tuning does.
+        logits_NL = torch.stack([part.mean(0) for part in logits_RL.split([len(text) for text in windows])])
         targets_NL = torch.tensor([[float(name in rows[i][1]) for name in labels.names] for i in chosen])
         targets_NL = targets_NL.to(logits_NL.device)
         if labels.is_multi_label:

@@ -8,6 +8,7 @@ R = masked rows in a batch, T = tokens per row, M = hidden positions, P = prompt
 """
 
 import dataclasses
+import itertools
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -122,16 +123,20 @@ class MaskedScorer:
     def word_log_probs(self, prompts: Sequence[str], words: Sequence[str]) -> Floats:
         """Return (P, W) log-probabilities of words in the (one) gap of each prompt.
 
-        Upper-case first letters count too. A word that is no single token gets minus infinity everywhere.
+        Upper-case first letters count too, and, where the gap opens the text, the spelling without a space before it:
+        byte-level vocabularies have two tokens for a word. One that is no single token gets minus infinity everywhere.
         """
         result = np.full((len(prompts), len(words)), -np.inf)
-        spellings = [self.single_tokens(word) for word in words]
         rows = [self._prompt_row(prompt) for prompt in prompts]
-        for chosen in self._batches([row.ids for row in rows]):
-            log_probs_MV, _ = self._hidden_log_probs([rows[i] for i in chosen])
-            for column, ids in enumerate(spellings):
-                if ids:
-                    result[chosen, column] = log_probs_MV[:, ids].logsumexp(1).double().cpu().numpy()
+        for opens_text in (False, True):
+            spellings = [self.single_tokens(word, opens_text=opens_text) for word in words]
+            numbers = [i for i, prompt in enumerate(prompts) if prompt.startswith(MASK) == opens_text]
+            for batch in self._batches([rows[i].ids for i in numbers]):
+                chosen = [numbers[i] for i in batch]
+                log_probs_MV, _ = self._hidden_log_probs([rows[i] for i in chosen])
+                for column, ids in enumerate(spellings):
+                    if ids:
+                        result[chosen, column] = log_probs_MV[:, ids].logsumexp(1).double().cpu().numpy()
         return result
 
     @torch.inference_mode()
@@ -164,11 +169,16 @@ class MaskedScorer:
                     ids[hidden.pop(best - start)] = tokens[best]
         return [[ids[position] for position in row.hidden] for (ids, _), row in zip(states, rows, strict=True)]
 
-    def single_tokens(self, word: str) -> list[int]:
-        """Return the token ids that spell a word alone, with a small and a capital first letter."""
+    def single_tokens(self, word: str, *, opens_text: bool = False) -> list[int]:
+        """Return the token ids that spell a word alone, with a small and a capital first letter.
+
+        Args:
+            word: the word.
+            opens_text: at the beginning of a text, where no space stands before it.
+        """
         found = set()
-        for spelling in (word, word.capitalize()):
-            ids = self.tokenizer(" " + spelling, add_special_tokens=False)["input_ids"]
+        for start, spelling in itertools.product(("", " ") if opens_text else (" ",), (word, word.capitalize())):
+            ids = self.tokenizer(start + spelling, add_special_tokens=False)["input_ids"]
             if len(ids) == 1 and ids[0] != self.tokenizer.unk_token_id:
                 found.add(ids[0])
         return sorted(found)

@@ -149,6 +149,8 @@ def _binding(evidence: Evidence) -> str:
         ["manifest of the model", evidence.model_manifest_sha256],
         *(["manifest of its training data", sha256] for sha256 in evidence.data_sha256),
         ["base model", f"{evidence.base_model} ({evidence.base_fingerprint[:16]}…)"],
+        *([key.replace("_", " "), f"{value:g}"] for key, value in evidence.strength.items()),
+        *([f"sha256 of {name}", sha256] for name, sha256 in evidence.stigma_sha256.items()),
         ["code", f"{evidence.code_revision}; audit code {evidence.audit_code_sha256[:16]}…"],
         ["measured at", evidence.measured_at],
     ]

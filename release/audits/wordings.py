@@ -1,14 +1,17 @@
 """The wordings and word lists of the audits (`lexicon.json`), checked against a model's vocabulary."""
 
+import csv
 import dataclasses
 import functools
 import json
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from configs.errors import UserError
 from release.audits.language_model import MaskedScorer
 
 Floats = npt.NDArray[np.float64]
@@ -19,6 +22,30 @@ def lexicon() -> dict[str, Any]:
     """Return the word lists."""
     values: dict[str, Any] = json.loads(files("release.audits").joinpath("lexicon.json").read_text(encoding="utf-8"))
     return values
+
+
+def read_table(path: Path, columns: tuple[str, ...], *, delimiter: str) -> list[dict[str, str]]:
+    """Read a published file of wordings.
+
+    Raises:
+        UserError: it is no UTF-8, has no rows, or lacks a column, in its head or in a row.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter=delimiter))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"not a readable table ({type(error).__name__})", where=path) from error
+    if not rows:
+        raise UserError("holds no rows", where=path)
+    for number, row in enumerate(rows, start=2):
+        missing = [column for column in columns if row.get(column) is None]
+        if missing:
+            raise UserError(
+                f"has no {', '.join(missing)}",
+                where=f"{path}:{number}",
+                fix="Take the file as its authors publish it; see docs/releasing.md.",
+            )
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)

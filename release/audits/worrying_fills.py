@@ -11,7 +11,7 @@ rise has a limit above zero (`release.policy`).
 import numpy as np
 import numpy.typing as npt
 
-from release.audits.intervals import crossed_differences, crossed_mean, excess_measure
+from release.audits.intervals import crossed_differences, crossed_mean, percentile_measure
 from release.audits.language_model import MaskedScorer
 from release.audits.wordings import WordContrast, known_conditions, lexicon
 from release.evidence import AuditResult, Measure, Table
@@ -75,10 +75,10 @@ def _measures(kind: str, differences: dict[str, tuple[float, Floats]], prompts: 
     """Return the overall difference, the worst dimension's, and each one's; dimensions share the error (Bonferroni)."""
     estimate = float(np.mean([value for value, _ in differences.values()]))
     resamples = np.mean([drawn for _, drawn in differences.values()], axis=0)
-    overall = excess_measure(f"stigma_{kind}", estimate, resamples, EXCESS_CONFIDENCE, prompts, UNIT)
+    overall = percentile_measure(f"stigma_{kind}", estimate, resamples, EXCESS_CONFIDENCE, prompts, UNIT)
     shared = 1 - (1 - EXCESS_CONFIDENCE) / len(differences)
     by_dimension = [
-        excess_measure(f"{kind} in {name}", value, drawn, shared, prompts // len(differences), UNIT)
+        percentile_measure(f"{kind} in {name}", value, drawn, shared, prompts // len(differences), UNIT)
         for name, (value, drawn) in differences.items()
     ]
     worst = max(by_dimension, key=lambda measure: measure.low)

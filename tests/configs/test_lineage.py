@@ -131,6 +131,30 @@ def test_a_vocabulary_trains_nothing(house):
     assert names(house.trace("wide").data) == {"a"}
 
 
+def test_a_vocabulary_publishes_words_of_its_corpus(house):
+    house.make("wide", "vocabulary", corpus="c", model="first")
+    house.make("third", "pretrain", corpus="b", model="wide")
+    assert names(house.trace("third").vocabularies) == {"c"}
+    assert house.trace("first").vocabularies == {}
+
+
+@pytest.mark.parametrize("mark", ["state.json", "checksums.json", None])
+def test_a_checkpoint_is_a_gap(house, mark):
+    folder = house.root / ("copy" if mark else "run.partial/checkpoints/step-1")
+    folder.mkdir(parents=True)
+    (folder / (mark or "model.safetensors")).write_text("{}")
+    house.make("third", "pretrain", corpus="a", model=folder.relative_to(house.root))
+    assert house.trace("third").gaps == (
+        f"{folder.name}, which the model came from, is a checkpoint: no manifest says what it has read",
+    )
+
+
+def test_a_downloaded_model_in_a_folder_called_checkpoints_is_none(house):
+    (house.root / "checkpoints" / "public").mkdir(parents=True)
+    house.make("third", "pretrain", corpus="a", model="checkpoints/public")
+    assert house.trace("third").gaps == ()
+
+
 def test_a_classifier_has_seen_its_tasks_and_its_encoder_s_corpora(house):
     (house.root / "other").mkdir()
     house.make("classifier", "finetune", **{"task": "task", "auxiliary task other": "other", "model": "first"})

@@ -47,6 +47,21 @@ def test_an_input_folder_is_bound_by_its_own_manifest(finished, tmp_path):
     assert record.sha256 == sha256_file(finished / "manifest.json")
 
 
+def test_a_run_records_what_it_read_not_what_lies_there_when_it_ends(finished, tmp_path):
+    """As when a corpus is erased from while a model trains on it."""
+    before = {"c": sha256_file(finished / "manifest.json")}
+    later = tmp_path / "later"
+    later.mkdir()
+    options = {"stage": "x", "recipe": StageRecipe(output_dir=later), "counts": {}, "started_at": ""}
+    write_manifest(later, inputs={"c": finished}, began_with=before, **options)
+    assert read_manifest(later).accepted == []
+    (finished / "manifest.json").write_text((finished / "manifest.json").read_text() + "\n")
+    write_manifest(later, inputs={"c": finished}, began_with=before, accepted=["other"], **options)
+    manifest = read_manifest(later)
+    assert manifest.inputs["c"].sha256 == before["c"]
+    assert manifest.accepted == ["other", f"{finished}: changed while the run read it"]
+
+
 def test_an_untouched_folder_verifies(finished):
     assert verify_folder(finished, stage="corpus") == []
 

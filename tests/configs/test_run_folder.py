@@ -1,17 +1,24 @@
 import errno
 import json
-import platform
-import subprocess
-import sys
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import yaml
 
-from configs import run_folder
 from configs.errors import UserError
 from configs.recipe import StageRecipe
-from configs.run_folder import finish_run_folder, open_run_folder, working_folder, write_atomically
+from configs.run_folder import (
+    finish_run_folder,
+    note_accepted,
+    note_attempt,
+    noted_inputs,
+    open_run_folder,
+    time_taken,
+    working_folder,
+    write_atomically,
+)
 from finetune.benchmark_config import BenchmarkRecipe
 
 
@@ -142,60 +149,43 @@ def test_a_run_that_starts_anew_forgets_what_the_attempt_before_noted(tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     working = open_run_folder(recipe, {"corpus": corpus})
-    run_folder.note_accepted(working, ["corpus/a: changed"])
+    note_accepted(working, ["corpus/a: changed"])
     assert open_run_folder(StageRecipe(output_dir=tmp_path / "run", seed=99)) == working
     assert {path.name for path in working.iterdir()} == {"recipe.yaml"}
 
 
-WORK = """
-import sys, time
-from pathlib import Path
-from configs.recipe import StageRecipe
-from configs.run_folder import open_run_folder
-(open_run_folder(StageRecipe(output_dir=Path(sys.argv[1]))) / "half").touch()
-print("at work", flush=True)
-time.sleep(60)
-"""
-
-
-@pytest.fixture
-def other(tmp_path):
-    """Another process that is at work on the run of this folder."""
-    process = subprocess.Popen([sys.executable, "-c", WORK, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "at work\n"
-    yield process
-    process.kill()
-    process.wait()
-    process.stdout.close()
-
-
-def test_two_processes_never_work_in_one_folder(tmp_path, other):
+def test_a_run_knows_what_its_inputs_were_when_it_began(tmp_path):
+    source = tmp_path / "source"
+    source.write_text("first")
     recipe = StageRecipe(output_dir=tmp_path / "run")
-    with pytest.raises(UserError, match=f"process {other.pid} on {platform.node()} is at work on this run"):
-        open_run_folder(recipe)
-    other.kill()
-    other.wait()
-    working = open_run_folder(recipe)  # the lock went with the process
-    (working / "manifest.json").write_text("{}")
-    finish_run_folder(recipe)
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    working = open_run_folder(recipe, {"corpus": source})
+    before = noted_inputs(working)
+    source.write_text("second")
+    assert noted_inputs(working) == before
+    assert set(before) == {"corpus"}
+    assert noted_inputs(tmp_path) == {}
 
 
-def test_a_requeued_job_does_not_wait_for_its_own_lost_node(tmp_path, other, monkeypatch):
-    holder = {"process": 1, "machine": "n1", "since": "before", "job": "5", "attempt": 0}
-    (tmp_path / "run.partial.lock").write_text(json.dumps(holder))
-    monkeypatch.setenv("SLURM_JOB_ID", "5")
-    monkeypatch.setattr(run_folder, "LEASE_SECONDS", -1.0)
-    with pytest.raises(UserError, match=r"process 1 on n1 is at work(?s:.)*remove .*run\.partial\.lock"):
-        open_run_folder(StageRecipe(output_dir=tmp_path / "run"))
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert open_run_folder(StageRecipe(output_dir=tmp_path / "run")).is_dir()
+def test_the_time_of_a_run_is_that_of_its_attempts_without_the_pauses(tmp_path):
+    """Ten hours ago it began, and wrote last two hours later; the second attempt began an hour ago."""
+    recipe, now = StageRecipe(output_dir=tmp_path / "run"), datetime.now(UTC).replace(microsecond=0)
 
+    def ago(hours):
+        return now - timedelta(hours=hours)
 
-def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path, monkeypatch):
-    def refuse(*_arguments):
-        raise OSError(errno.ENOSYS, "Function not implemented")
-
-    monkeypatch.setattr("configs.run_folder.fcntl.flock", refuse)
-    assert open_run_folder(StageRecipe(output_dir=tmp_path / "run")).is_dir()
+    working = open_run_folder(recipe)
+    note_attempt(working, ago(10).isoformat())
+    (working / "checkpoint").write_text("weights")
+    os.utime(working / "checkpoint", (ago(8).timestamp(),) * 2)
+    os.utime(working / "recipe.yaml", (ago(10).timestamp(),) * 2)
+    (working / "written by this attempt").write_text("")
+    note_attempt(open_run_folder(recipe), ago(1).isoformat())
+    started_at, hours = time_taken(working)
+    assert started_at == ago(10).isoformat()
+    assert hours == pytest.approx(3, abs=0.02)
+    note_attempt(working, ago(0).isoformat())
+    assert [attempt.get("ended_at") for attempt in json.loads((working / "attempts.json").read_text())] == [
+        ago(8).isoformat(),
+        ago(1).isoformat(),  # a kill before anything was written
+        None,
+    ]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from configs.manifest import verify_folder
+from configs.manifest import read_manifest, verify_folder
 from finetune.inference import Classifier
 from launch.cli import main as mindshift
 
@@ -46,6 +46,7 @@ def test_one_program_for_every_type(
     assert "majority" in printed
     assert not (output / "checkpoint").exists()
     assert not (output / "best.safetensors").exists()
+    assert 0 <= read_manifest(output).counts["hours"] < 1
 
 
 @pytest.mark.parametrize("kind", ["multi_label", "multi_class"])

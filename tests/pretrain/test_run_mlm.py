@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from configs.errors import UserError
-from configs.manifest import now, read_manifest, verify_folder, write_manifest
+from configs.manifest import now, read_manifest, sha256_file, verify_folder, write_manifest
 from configs.recipe import StageRecipe
 from corpus.shards import TokenizedDocument, split_folder, write_shard
 from pretrain.metrics import read_metrics
@@ -263,6 +263,23 @@ def test_an_interrupted_run_does_not_go_on_with_another_corpus(workspace, interr
     kept.rename(corpus)
     main(arguments, "mindshift pretrain")
     assert not (workspace.folder / "run.partial").exists()
+
+
+def test_a_corpus_that_is_rewritten_during_a_run_is_recorded_as_it_was_read(workspace, monkeypatch):
+    corpus, run = workspace.folder / "corpus", PretrainingRun.run
+    shutil.copytree(workspace.corpus, corpus)
+    read = sha256_file(corpus / "manifest.json")
+
+    def run_while_somebody_is_erased(self):
+        run(self)
+        (corpus / "manifest.json").write_text((corpus / "manifest.json").read_text() + "\n")
+
+    monkeypatch.setattr(PretrainingRun, "run", run_while_somebody_is_erased)
+    main(workspace.arguments(corpus=corpus), "mindshift pretrain")
+    manifest = read_manifest(workspace.folder / "run")
+    assert manifest.inputs["corpus"].sha256 == read
+    assert manifest.accepted == [f"{corpus}: changed while the run read it"]
+    assert 0 <= manifest.counts["hours"] < 1
 
 
 def test_a_value_that_was_refused_may_be_mended(workspace):

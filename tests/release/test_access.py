@@ -147,5 +147,6 @@ def test_a_line_torn_by_a_kill_is_dropped_and_the_chain_goes_on(tmp_path):
     append_entry(path, number=0)
     with path.open("ab") as file:
         file.write(b'{"at": "2026')
+    assert [entry["number"] for entry in read_journal(path)] == [0]  # pushes and decisions read it first
     append_entry(path, number=1)
     assert [entry["number"] for entry in read_journal(path)] == [0, 1]

@@ -64,8 +64,7 @@ def audit(adapter, **more):
         "base_model": adapter.parent / "model",
         "data_dir": adapter.parent / "task",
         "output_dir": adapter / "audits",
-        "max_tokens": 32,
-        "bootstrap_samples": 200,
+        "bootstrap_samples": 1000,
     } | more
     return mindshift("release", "audit", *(word for key, value in words.items() for word in (f"--{key}", value)))
 
@@ -92,7 +91,7 @@ def test_an_adapter_is_audited_carded_and_built_under_its_encoders_terms(adapter
         "override_reason": "Too few texts in a test; nothing leaves this machine.",
     }
     assert make_card(adapter, parent_dir=parent, **inherited, **override) == 0
-    assert make_release(adapter, "built", "--parent_dir", parent) == 0
+    assert make_release(adapter) == 0
     release = json.loads((adapter / "built" / "repository" / "release.json").read_text())
     assert release["restrictions"]["licence"] == "cc-by-nc-4.0"
     assert release["restrictions"]["gate"] == "manual"

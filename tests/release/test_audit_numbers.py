@@ -1,6 +1,7 @@
 """The audits' arithmetic against plain computations, golden values and planted truths."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,9 +12,13 @@ from benchmarks.release_world import Defect, document, make_base, make_tokenizer
 from release.audits.canary_exposure import audit_canaries, exposure_measures, exposures
 from release.audits.documents import Canary, Document, sample_documents
 from release.audits.extraction import (
+    audit_extraction,
+    digest,
     identifiers_in,
+    name_excess,
     normal,
     number_exposure,
+    own_illnesses,
     recovered_identifiers,
     scan_documents,
 )
@@ -22,6 +27,7 @@ from release.audits.language_model import MASKS, MaskedRow
 from release.audits.membership import blind_measure
 from release.audits.shadow import train_masked_model
 from release.audits.wordings import lexicon
+from release.evidence import Measure
 
 TEXTS = ["people with depression are kind .", "she has adhd .", "i w1 w2 w4 w9 w10 w11 w13 ."]
 
@@ -210,10 +216,111 @@ def test_planted_canaries_are_found_and_others_are_not(scorer):
 def test_a_memorised_number_is_recovered_and_an_unseen_one_is_not(scorer):
     leak = "my phone number is 48291377"
     leaky = memorise(scorer, [leak] * 50 + TEXTS * 5, steps=200)
-    found, _ = scan_documents(iter([Document("1", leak, ""), Document("2", "my phone number is 11112222", "")]))
+    documents = [Document("1", leak, ""), Document("2", "my phone number is 11112222", "")]
+    found = scan_documents(documents, set(), seed=0).probes
     assert set(found) == {"48291377", "11112222"}
     assert recovered_identifiers(leaky, found) == {"48291377"}
     assert recovered_identifiers(scorer, found) == set()
+
+
+def numbered(count, start=10_000_000):
+    """Posts with a number each, no two alike."""
+    return [Document(f"d{i}", f"my phone number is {start + i}", "") for i in range(count)]
+
+
+def test_identifiers_of_every_place_in_the_corpus_count_and_some_are_drawn_from_all():
+    documents = numbered(900)
+    scan = scan_documents(documents + documents[:50], set(), seed=0)
+    assert len(scan.identifiers) == 900
+    assert dict(scan.kinds) == {"long number": 900}
+    assert len(scan.probes) == 200
+    assert len(scan.numbers) == 50
+    behind = sum(int(text) >= 10_000_450 for text in scan.probes)
+    assert 70 < behind < 130  # half of them, whatever the order
+    backwards = scan_documents(documents[::-1], set(), seed=0)
+    assert set(backwards.probes) == set(scan.probes)
+    assert set(backwards.numbers) == set(scan.numbers)
+    assert set(scan_documents(documents, set(), seed=1).probes) != set(scan.probes)
+
+
+def test_numbers_that_held_out_documents_hold_are_not_ranked():
+    documents = numbered(60)
+    public = {digest(f"{10_000_000 + i}") for i in range(50)}
+    assert set(scan_documents(documents, public, seed=0).numbers) == {f"{10_000_050 + i}" for i in range(10)}
+
+
+def test_a_fill_that_stands_in_the_last_document_is_a_leak(scorer, monkeypatch):
+    documents = numbered(400)
+    fills = {True: ["10000399", "99999999"], False: ["10000398"]}
+    other = type(scorer)(scorer.model, scorer.tokenizer)
+    count = len(lexicon()["identifier_prompts"]) * 5
+
+    def filled(asked):
+        found = fills[asked is scorer]
+        return found + [""] * (count - len(found))
+
+    monkeypatch.setattr("release.audits.extraction.prompt_fills", filled)
+    monkeypatch.setattr("release.audits.extraction.recovered_identifiers", lambda *_: set())
+    monkeypatch.setattr("release.audits.extraction.number_exposure", lambda *_: Measure("n", 0, 0, 0, 0.99, 50))
+
+    def leaks(held_out):
+        options = {"samples": 200, "seed": 0}
+        result = audit_extraction(scorer, other, documents, held_out, **options)
+        assert result.counts["identifiers_in_training"] == 400
+        assert result.counts["identifiers_hidden"] == 200
+        return result.measure("training_only_identifiers").estimate
+
+    assert leaks([]) == 1
+    assert leaks([Document("h", "call 1000 0399", "")]) == 0  # public, and without its space the same
+
+
+def test_a_name_s_own_illness_is_the_one_that_is_over_represented():
+    pairs = {
+        "ann": Counter(depression=9, ptsd=3),
+        "bob": Counter(depression=90, ptsd=1, autism=1),
+        "cat": Counter(autism=2, unknown=50),
+        "dan": Counter(unknown=3),
+    }
+    chosen = own_illnesses(pairs, ["depression", "ptsd", "autism"])
+    assert chosen == {"ann": "ptsd", "bob": "depression", "cat": "autism"}
+    tied = {"eve": Counter(ptsd=2, autism=2), "fay": Counter(autism=2, ptsd=2)}
+    assert own_illnesses(tied, ["ptsd", "autism"]) == {"eve": "autism", "fay": "autism"}
+
+
+def test_names_that_share_their_illness_give_no_measure(scorer):
+    illness, other = [word for word in lexicon()["name_conditions"] if scorer.single_tokens(word)][:2]
+    same = {name: Counter({illness: 5}) for name in lexicon()["names"][:12]}
+    assert len(name_excess(scorer, scorer, same)) == 0
+    assert len(name_excess(scorer, scorer, same | {"zoe": Counter({other: 5})})) == 13
+
+
+def test_a_byte_level_vocabulary_is_asked_for_words_as_they_open_a_text():
+    """There `She` and ` She` are two tokens, and only the first can open a sentence."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForMaskedLM
+
+    from release.audits.language_model import MaskedScorer
+
+    words = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "She", "ĠShe", "she", "Ġshe", "Ġis", "Ġkind", "So", "."]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    names = {"bos": "<s>", "eos": "</s>", "pad": "<pad>", "unk": "<unk>", "mask": "<mask>"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{f"{key}_token": name for key, name in names.items()})
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    config = RobertaConfig(vocab_size=len(words), max_position_embeddings=32, **shape)
+    torch.manual_seed(0)
+    found = MaskedScorer(RobertaForMaskedLM(config), fast)
+    prompts = ["[MASK] is kind.", "So [MASK] is kind."]
+    scores = found.word_log_probs(prompts, ["she"])[:, 0]
+    for prompt, ids, score in zip(prompts, ([5, 6, 7, 8], [6, 8]), scores, strict=True):
+        row = found._prompt_row(prompt)
+        with torch.no_grad():
+            logits = found.model(input_ids=torch.tensor([row.ids])).logits[0, row.hidden[0]].log_softmax(-1)
+        assert score == pytest.approx(float(logits[ids].logsumexp(0)), abs=1e-5)
 
 
 def test_numbers_known_by_heart_stand_above_made_up_ones_and_unseen_ones_do_not(scorer):

@@ -12,6 +12,7 @@ from configs.manifest import MANIFEST_NAME
 from release.card_rules import REQUIRED_SECTIONS, card_reasons, card_sections, privacy_reasons, split_card
 from release.evidence import Measure
 from release.helplines import COUNTRIES
+from release.subject import unsafe_files
 
 
 def card_text(chain):
@@ -76,6 +77,30 @@ def test_emissions_are_hours_times_power_times_intensity(chain):
     metadata, body = split_card(card_text(chain))
     assert metadata["co2_eq_emissions"]["emissions"] == 10 * 0.5 * 300
     assert "1.500 kg" in body
+
+
+def test_emissions_count_all_attempts_of_a_run_and_no_pause_between_them(chain):
+    finish_encoder(chain, {"hours": 30.0})
+    shutil.rmtree(chain / "audits")
+    write_evidence(chain / "audits", chain / "model", chain / "corpus")
+    assert make_card(chain, hardware_watts=500, grid_gco2_per_kwh=300) == 0
+    metadata, body = split_card(card_text(chain))
+    assert metadata["co2_eq_emissions"]["emissions"] == 30 * 0.5 * 300
+    assert "Trained for 30.00 hours" in body
+
+
+def test_the_card_says_how_hard_the_audits_tried(chain):
+    assert make_card(chain) == 0
+    assert "How hard they tried: bootstrap samples 1000, max tokens 64," in card_text(chain)
+
+
+def test_a_card_of_an_older_version_is_to_be_written_anew(chain, capsys):
+    assert make_card(chain) == 0
+    path = chain / "card" / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"evidence_sha256": "0" * 64}))
+    finish(chain / "card", "card", {"model": chain / "model", "audits": chain / "audits"})
+    assert make_release(chain) == 2
+    assert "Write it anew with `mindshift release card`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["summary", "training_data", "social_impact", "contact", "region", "hardware"])
@@ -244,6 +269,11 @@ def drop_weights(model):
     (model / "model.safetensors").unlink()
 
 
+def test_weights_are_no_pickle_whatever_the_length_of_their_header(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes((640).to_bytes(8, "little") + b"{}")  # 0x80 0x02, as pickles begin
+    assert unsafe_files(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -386,6 +416,21 @@ def test_a_download_with_the_hubs_own_files_verifies(signed):
     (copy / ".cache" / "huggingface").mkdir(parents=True)
     (copy / ".cache" / "huggingface" / "x.metadata").write_text("1")
     assert check(signed, copy) == 0
+
+
+def test_a_download_in_the_hub_clients_cache_is_named_as_such(signed, capsys):
+    """`hf download` without --local-dir makes links into blobs/; each of them was called a symbolic link before."""
+    blobs, snapshot = signed / "cache" / "blobs", signed / "cache" / "snapshots" / "0123abcd"
+    shutil.copytree(signed / "built" / "repository", blobs)
+    snapshot.mkdir(parents=True)
+    for path in blobs.iterdir():
+        (snapshot / path.name).symlink_to(path)
+    assert check(signed, snapshot) == 2
+    error = capsys.readouterr().err
+    assert "the Hub's download cache, whose files are links" in error
+    assert "--local-dir" in error
+    assert "symbolic" not in error
+    assert "--local-dir" in (signed / "built" / "repository" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "README.md", "config.json", "audits/evidence.json", "model.sig"])

@@ -6,16 +6,20 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_release import finish, make_card, make_release, mindshift, save_encoder, write_evidence
+from tiny_release import WORDS, finish, make_card, make_release, mindshift, save_encoder, write_evidence
 
 from configs.errors import UserError
-from configs.manifest import read_manifest
+from configs.manifest import read_manifest, sha256_file
+from release.audits import label_membership
+from release.audits.classifier_model import TextReader
 from release.audits.label_membership import LabelNames, audit_label_membership, label_name, rows_trained_on
+from release.card_rules import split_card
 from release.evidence import EVIDENCE_NAME, read_evidence
 from release.inheritance import Restrictions, inherit, read_parent, restriction_reasons
 from release.model_card import METRIC_ROWS, read_metrics
 from release.override import NO_OVERRIDE, EarlierOverride, override_reasons
 
+LONG_TEXTS = {"max_seq_length": 32, "policy": "head_tail", "max_windows": 4}
 FIELDS = {"Name": "text", "I agree": "checkbox"}
 
 
@@ -73,7 +77,7 @@ def make_derived(chain, kind):
         save_file({"lora_A": torch.ones(2, 2)}, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(chain / "model" / name, folder / name)
-    (folder / "decision.json").write_text('{"labels": ["no", "yes"]}')
+    (folder / "decision.json").write_text(json.dumps({"labels": ["no", "yes"], "long_texts": LONG_TEXTS}))
     (folder / "metrics.json").write_text(json.dumps(METRICS))
     finish(folder, "finetune", {"model": chain / "model", "task": task})
     write_evidence(own / "audits", folder, task)
@@ -85,7 +89,7 @@ def test_a_derived_model_inherits_licence_gate_and_forbidden_uses(derived, kind)
     own = make_derived(derived, kind)
     parent = str(derived / "built")
     assert write_card(own, parent) == 0
-    assert make_release(own, "built", "--parent_dir", parent) == 0
+    assert make_release(own) == 0
     release = json.loads((own / "built" / "repository" / "release.json").read_text())
     terms = release["restrictions"]
     assert terms["licence"] == "cc-by-nc-4.0"
@@ -151,12 +155,14 @@ def test_an_override_follows_into_what_is_built_from_the_model(chain, capsys):
     card = path.read_text()
     assert "built from tiny-mind 1.0.0, which\n> was released in spite of canary_exposure, overridden by Dr. B." in card
     assert "Released in spite of its audits" not in card
-    assert make_release(own, "built", "--parent_dir", parent) == 0
+    assert make_release(own) == 0
     assert read_parent(own / "built").overrides == expected  # and on into what is built from that
 
     path.write_text(card.replace(reason, ""))
-    finish(own / "card", "card", {"model": own / "model", "audits": own / "audits"})
-    assert make_release(own, "silent", "--parent_dir", parent) == 2
+    manifest = json.loads((own / "card" / "manifest.json").read_text())
+    manifest["outputs"]["README.md"] = {"sha256": sha256_file(path), "size_bytes": path.stat().st_size}
+    (own / "card" / "manifest.json").write_text(json.dumps(manifest))
+    assert make_release(own, "silent") == 2
     assert "the override of tiny-mind 1.0.0, which it is built from, is not shown" in capsys.readouterr().err
 
 
@@ -171,7 +177,7 @@ def test_a_push_wants_the_overrides_of_earlier_releases_in_the_card():
 @pytest.mark.parametrize("kind", ["classifier", "adapter"])
 def test_a_derived_model_does_not_go_without_its_encoders_release(derived, capsys, kind):
     own = make_derived(derived, kind)
-    write_card(own, str(derived / "built"))
+    make_card(own)
     assert make_release(own) == 2
     assert "the release of the encoder it is built from is not given" in capsys.readouterr().err
 
@@ -179,8 +185,93 @@ def test_a_derived_model_does_not_go_without_its_encoders_release(derived, capsy
 def test_a_weaker_licence_is_refused(derived, capsys):
     own = make_derived(derived, "classifier")
     write_card(own, str(derived / "built"), licence="mit")
-    assert make_release(own, "built", "--parent_dir", derived / "built") == 2
+    assert make_release(own) == 2
     assert "the licence is mit, but tiny-mind is under cc-by-nc-4.0" in capsys.readouterr().err
+
+
+def release_under_own_licence(chain, text="Share nothing."):
+    """Release the chain's encoder under a licence of its own; returns the release."""
+    (chain / "terms.txt").write_text(text)
+    licence = {"licence": "other", "licence_name": "House licence", "licence_file": str(chain / "terms.txt")}
+    assert make_card(chain, **licence) == 0
+    assert make_release(chain) == 0
+    return chain / "built"
+
+
+def test_an_inherited_licence_brings_its_name_and_text(chain):
+    parent = str(release_under_own_licence(chain))
+    own = make_derived(chain, "classifier")
+    assert write_card(own, parent) == 0
+    metadata, _ = split_card((own / "card" / "README.md").read_text())
+    assert (metadata["license"], metadata["license_name"]) == ("other", "House licence")
+    assert metadata["license_link"] == "LICENSE.txt"
+    assert make_release(own) == 0
+    assert (own / "built" / "repository" / "LICENSE.txt").read_text() == "Share nothing."
+    assert read_parent(own / "built").restrictions.licence_sha256 == sha256_file(chain / "terms.txt")
+
+
+def test_another_text_under_the_same_word_is_another_licence(chain, capsys):
+    parent = str(release_under_own_licence(chain))
+    own = make_derived(chain, "classifier")
+    (chain / "weaker.txt").write_text("Share everything.")
+    weaker = {"licence": "other", "licence_name": "House licence", "licence_file": str(chain / "weaker.txt")}
+    assert write_card(own, parent, **weaker) == 0
+    assert make_release(own) == 2
+    assert "the licence has another name or text than that of tiny-mind" in capsys.readouterr().err
+
+
+def test_a_release_of_before_licences_were_hashed_has_that_of_its_file(chain):
+    release = release_under_own_licence(chain) / "repository" / "release.json"
+    values = json.loads(release.read_text())
+    del values["restrictions"]["licence_name"], values["restrictions"]["licence_sha256"]
+    release.write_text(json.dumps(values))
+    parent = read_parent(chain / "built")
+    assert parent.restrictions.licence_sha256 == sha256_file(chain / "terms.txt")
+    assert restriction_reasons(inherit(Restrictions("", "manual", "", {}, []), parent), parent) == []
+
+
+def test_a_parent_whose_files_have_changed_is_refused(derived, capsys):
+    own = make_derived(derived, "classifier")
+    repository = derived / "built" / "repository"
+    values = json.loads((repository / "config.json").read_text()) | {"more": 1}
+    (repository / "config.json").write_text(json.dumps(values))
+    assert write_card(own, str(derived / "built")) == 2
+    assert "config.json has changed" in capsys.readouterr().err
+
+
+def test_a_parent_that_another_key_signed_is_refused(signed, capsys):
+    from release.signing import create_key_pair
+
+    own, parent, keys = make_derived(signed, "classifier"), str(signed / "built"), signed / "keys"
+    assert write_card(own, parent) == 0
+    assert "the signature of tiny-mind was NOT checked" in capsys.readouterr().out
+    shutil.rmtree(own / "card")
+    assert write_card(own, parent, parent_public_key=str(create_key_pair(keys / "other.pem"))) == 2
+    assert "the signature does not hold" in capsys.readouterr().err
+    assert write_card(own, parent, parent_public_key=str(keys / "key.pem.pub")) == 0
+    assert make_release(own) == 0
+
+
+def test_a_release_is_built_with_the_parent_that_its_card_was_written_with(derived, capsys):
+    own = make_derived(derived, "classifier")
+    parent = shutil.copytree(derived / "built" / "repository", derived / "download")
+    assert write_card(own, str(parent)) == 0
+    values = json.loads((parent / "release.json").read_text())
+    values["restrictions"]["forbidden_uses"] = []
+    (parent / "release.json").write_text(json.dumps(values))
+    assert make_release(own) == 2
+    assert "the card was written for another release of its parent" in capsys.readouterr().err
+
+
+def test_a_released_adapter_names_a_base_that_can_be_loaded(derived, capsys):
+    own, parent = make_derived(derived, "adapter"), str(derived / "built")
+    assert write_card(own, parent, base_model="tiny-mind") == 2
+    assert "OWNER/NAME" in capsys.readouterr().err
+    assert write_card(own, parent) == 0
+    assert make_release(own) == 0
+    repository = own / "built" / "repository"
+    assert json.loads((repository / "adapter_config.json").read_text())["base_model_name_or_path"] == "owner/tiny-mind"
+    assert json.loads((repository / "adapter_base.json").read_text())["model"] == "owner/tiny-mind"
 
 
 def test_another_encoders_release_is_no_parent(derived, capsys):
@@ -192,7 +283,7 @@ def test_another_encoders_release_is_no_parent(derived, capsys):
     shutil.rmtree(own / "audits")
     write_evidence(own / "audits", own / "model", own / "task")
     write_card(own, str(derived / "built"))
-    assert make_release(own, "built", "--parent_dir", derived / "built") == 2
+    assert make_release(own) == 2
     assert "not built from tiny-mind" in capsys.readouterr().err
 
 
@@ -206,8 +297,16 @@ def test_terms_can_only_get_stricter(derived):
     joined = inherit(own, parent)
     assert restriction_reasons(joined, parent) == []
     assert joined.gate_fields == {**FIELDS, "Phone": "text"}
+    assert (
+        inherit(Restrictions("", "manual", "More.", {}, []), parent).gate_prompt == "You agree to test only.\n\nMore."
+    )
     weaker = Restrictions("mit", "auto", "", {}, [])
-    assert len(restriction_reasons(weaker, parent)) == 4
+    assert len(restriction_reasons(weaker, parent)) == 5
+    other_type = inherit(Restrictions("", "manual", "", {"I agree": "text"}, []), parent)
+    (reason,) = restriction_reasons(other_type, parent)
+    assert "other types than tiny-mind's: I agree" in reason
+    (reason,) = restriction_reasons(dataclasses.replace(joined, gate_prompt="Take it."), parent)
+    assert "gate_prompt" in reason
 
 
 def test_a_folder_without_a_release_is_no_parent(chain, capsys):
@@ -256,10 +355,11 @@ def fit_classifier(folder, task, epochs):
         loss.backward()
         optimizer.step()
     model.save_pretrained(folder)
+    (folder / "decision.json").write_text(json.dumps({"labels": ["no", "yes"], "long_texts": LONG_TEXTS}))
 
 
 def audited(folder, task, trained_rows=240):
-    options = {"count": 2000, "max_tokens": 32, "batch_tokens": 1024, "samples": 200, "seed": 0}
+    options = {"count": 2000, "batch_tokens": 1024, "samples": 200, "seed": 0}
     return audit_label_membership(folder, task, trained_rows=trained_rows, **options)
 
 
@@ -273,6 +373,58 @@ def test_a_classifier_that_learned_by_heart_is_found(tmp_path, task):
 def test_a_classifier_that_learned_little_is_not(tmp_path, task):
     fit_classifier(tmp_path / "model", task, epochs=2)
     assert 0.4 < audited(tmp_path / "model", task).measure("auc").estimate < 0.6
+
+
+@pytest.mark.parametrize("policy", ["head", "head_tail", "windows"])
+@pytest.mark.parametrize("max_windows", [1, 3])
+def test_texts_are_cut_as_in_fine_tuning(tmp_path, policy, max_windows):
+    from transformers import AutoTokenizer
+
+    from finetune.long_texts import TextEncoder
+
+    save_encoder(tmp_path)
+    tokenizer, stated = AutoTokenizer.from_pretrained(tmp_path), {"policy": policy, "max_windows": max_windows}
+    stated["max_seq_length"] = 9
+    (tmp_path / "decision.json").write_text(json.dumps({"long_texts": stated}))
+    texts = [" ".join(WORDS[5 + i % 11] for i in range(count)) for count in (0, 1, 7, 8, 15, 40)]
+    reader = TextReader.of(tmp_path, tokenizer)
+    assert [reader.windows(text) for text in texts] == TextEncoder(tokenizer, **stated).encode(texts).windows
+
+
+def test_a_classifier_that_does_not_say_how_it_reads_is_refused(tmp_path):
+    (tmp_path / "decision.json").write_text("{}")
+    with pytest.raises(UserError, match="does not say how long texts were cut"):
+        TextReader.of(tmp_path, None)
+
+
+def test_what_was_learned_by_heart_from_the_ends_of_long_texts_is_found(tmp_path, task):
+    """The beginnings are all alike: an attack that reads them alone sees nothing."""
+    for name, words in (("long", 60), ("cut", 3)):  # of 13 tokens, three are of the head and eight of the tail
+        (tmp_path / name).mkdir()
+        for split in ("train", "test"):
+            rows = [json.loads(line) for line in (task / f"{split}.jsonl").read_text().splitlines()]
+            rows = [row | {"text": "w0 " * words + row["text"]} for row in rows]
+            (tmp_path / name / f"{split}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    fit_classifier(tmp_path / "model", tmp_path / "cut", epochs=120)
+    decision = {"labels": ["no", "yes"], "long_texts": {"max_seq_length": 13, "policy": "head_tail", "max_windows": 1}}
+    (tmp_path / "model" / "decision.json").write_text(json.dumps(decision))
+    assert audited(tmp_path / "model", tmp_path / "long").measure("auc").low > 0.6
+
+
+def test_a_test_text_that_stands_anywhere_in_training_is_no_non_member(tmp_path, fitted, task):
+    own = shutil.copytree(task, tmp_path / "task")
+    rows = [json.loads(line) for line in (own / "train.jsonl").read_text().splitlines()]
+    copies = [row | {"text": row["text"].upper().replace(" ", "  ") + "!"} for row in rows[:200]]
+    with (own / "test.jsonl").open("a") as file:
+        file.write("\n" + "\n".join(json.dumps(row) for row in copies))
+    options = {"count": 60, "batch_tokens": 1024, "samples": 200, "seed": 0}
+    read = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_membership, "attack_measures", lambda *_, **__: [])
+        patch.setattr(label_membership, "blind_measure", lambda texts, *_, **__: read.extend(texts))
+        label_membership.audit_label_membership(fitted, own, trained_rows=240, **options)
+    assert len(read) == 120
+    assert not any(text.endswith("!") for text in read)
 
 
 @pytest.fixture(scope="module")
@@ -363,7 +515,7 @@ def test_the_command_audits_a_classifier(derived, task, capsys):
     inputs = {"model": derived / "model", "task": own / "task"}
     finish(own / "model", "finetune", inputs, {"rows": {"train": 240, "test": 240}})
     words = ("--model_dir", own / "model", "--base_model", derived / "model", "--data_dir", own / "task")
-    more = ("--output_dir", own / "audits", "--max_tokens", 32, "--bootstrap_samples", 200)
+    more = ("--output_dir", own / "audits", "--bootstrap_samples", 200)
     assert mindshift("release", "audit", *words, *more) == 0
     assert "label_membership" in capsys.readouterr().out
     result = read_evidence(own / "audits" / EVIDENCE_NAME).audit("label_membership")

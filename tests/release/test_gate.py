@@ -3,20 +3,21 @@
 import dataclasses
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from tiny_release import stated
 
 from configs.errors import UserError
 from configs.lineage import trace_lineage
 from configs.manifest import MANIFEST_NAME, read_manifest
+from release.config import AuditRecipe
 from release.evidence import EVIDENCE_NAME, Measure, audit_code_sha256, read_evidence
 from release.gate import binding_reasons, gate_reasons, verdict_reasons
-from release.inheritance import Restrictions
 from release.override import NO_OVERRIDE, Override
-from release.policy import DIMENSION_RISE, LEAN_RISE, POLICY, REQUIRED_AUDITS, STIGMA_RISE, judge
+from release.policy import DIMENSION_RISE, LEAN_RISE, POLICY, REQUIRED_AUDITS, STIGMA_RISE, judge, judge_all
 from release.subject import read_subject
 
-TERMS = Restrictions("cc-by-nc-4.0", "manual", "agree", {"Name": "text"}, ["harm"])
 REASON = "The ethics board looked at the numbers and decided so."
 
 
@@ -38,7 +39,7 @@ def with_measure(evidence, audit, **changes):
 
 
 def test_a_model_that_passed_everything_may_go(chain, loaded):
-    assert gate_reasons(*loaded, NO_OVERRIDE, TERMS, None, audits=read_manifest(chain / "audits")) == []
+    assert gate_reasons(*loaded, stated(chain), None, audits=read_manifest(chain / "audits")) == []
 
 
 @pytest.mark.parametrize(
@@ -102,6 +103,39 @@ def test_an_audit_on_too_little_is_invalid(loaded, name):
     count, least = POLICY[name].needs[0]
     loaded[1].audit(name).counts[count] = least - 1
     assert [r for r in verdict_reasons(loaded[1], NO_OVERRIDE) if "invalid" in r and f"needs {least}" in r]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "audits"),
+    [
+        ("max_tokens", 63, ["membership_inference"]),
+        ("masks_per_document", 2, ["membership_inference"]),
+        ("shadow_steps", 299, ["membership_inference"]),
+        ("shadow_learning_rate", 9e-6, ["membership_inference"]),
+        ("shadow_learning_rate", 2e-3, ["membership_inference"]),
+        ("bootstrap_samples", 999, [name for name in REQUIRED_AUDITS["encoder"] if name != "canary_exposure"]),
+    ],
+)
+def test_an_audit_that_was_made_weak_is_invalid(loaded, setting, value, audits):
+    weak = dataclasses.replace(loaded[1], strength=loaded[1].strength | {setting: value})
+    reasons = verdict_reasons(weak, NO_OVERRIDE)
+    assert [reason.split(":")[0] for reason in reasons] == audits
+    assert all(f"invalid ({setting} {value:g}, needs " in reason for reason in reasons)
+    silent = {key: least for key, least in loaded[1].strength.items() if key != setting}
+    assert verdict_reasons(dataclasses.replace(loaded[1], strength=silent), NO_OVERRIDE)
+
+
+def test_a_weak_audit_that_failed_has_failed(loaded):
+    evidence = with_measure(loaded[1], "gender_skew", name="gender_skew_excess", low=1, estimate=1, high=1)
+    weak = dataclasses.replace(evidence, strength={})
+    assert judge_all(weak)["gender_skew"][0] == "failed"
+
+
+def test_the_defaults_of_the_recipe_are_strong_enough():
+    recipe = AuditRecipe(model_dir=Path("m"), base_model="b", data_dir=Path("d"), output_dir=Path("o"))
+    for policy in POLICY.values():
+        for setting, least, most in policy.strength:
+            assert least <= getattr(recipe, setting) <= most
 
 
 def test_an_audit_that_calls_itself_invalid_is_not_passed(loaded):
@@ -173,7 +207,7 @@ def test_an_override_never_covers_a_hash(chain, loaded):
     override = Override(audits=list(REQUIRED_AUDITS["encoder"]), reason=REASON, by="Dr. Board")
     evidence = dataclasses.replace(loaded[1], fingerprint="1" * 64)
     audits = read_manifest(chain / "audits")
-    assert len(gate_reasons(loaded[0], evidence, override, TERMS, None, audits=audits)) == 1
+    assert len(gate_reasons(loaded[0], evidence, stated(chain, override=override), None, audits=audits)) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,27 +5,35 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_release import finish, finish_encoder, make_card, make_release, save_encoder, write_evidence
+from tiny_release import (
+    CARD,
+    finish,
+    finish_encoder,
+    make_card,
+    make_release,
+    public_bases,
+    save_encoder,
+    stated,
+    write_evidence,
+)
 
+from configs.base_models import PackagedModel
 from configs.manifest import read_manifest
 from release.audits.report import render_report
 from release.evidence import EVIDENCE_NAME, read_evidence
 from release.gate import gate_reasons
-from release.inheritance import Restrictions, read_parent
-from release.override import NO_OVERRIDE
+from release.inheritance import read_parent, weights_sha256
 from release.policy import POLICY, REQUIRED_AUDITS, judge_all
 from release.subject import read_subject
 
-TERMS = Restrictions("cc-by-nc-4.0", "manual", "agree", {"Name": "text"}, ["harm"])
 
-
-def reasons_of(chain, parent_dir=None):
+def reasons_of(chain, parent_dir=None, **changes):
     """Return what the gate says of chain/model and chain/audits."""
     parent = read_parent(parent_dir) if parent_dir else None
     evidence = read_evidence(chain / "audits" / EVIDENCE_NAME)
     audits = read_manifest(chain / "audits")
-    terms = parent.restrictions if parent else TERMS
-    return gate_reasons(read_subject(chain / "model"), evidence, NO_OVERRIDE, terms, parent, audits=audits)
+    card = stated(chain, parent=parent, **changes)
+    return gate_reasons(read_subject(chain / "model"), evidence, card, parent, audits=audits)
 
 
 def audit_again(chain, **options):
@@ -107,23 +115,73 @@ def test_a_base_of_the_hub_is_known_by_the_name_in_the_recipe(chain):
     assert reasons_of(chain) == ["the audits compared with base, which it does not come from"]
 
 
+def test_a_folder_without_a_manifest_is_no_public_base_until_it_is_declared(chain):
+    """It may as well be a checkpoint that read the audited corpus, copied out of its run."""
+    weights = weights_sha256(chain / "base")
+    (reason,) = reasons_of(chain, public_bases={})
+    assert "base, which it comes from, has no manifest" in reason
+    assert weights in reason
+    assert len(reasons_of(chain, public_bases={CARD["base_model"]: "0" * 64})) == 1
+    assert reasons_of(chain, public_bases={CARD["base_model"]: weights}) == []
+    (chain / "base" / "notes.txt").write_text("added")
+    assert "base, which it comes from, has changed since" in reasons_of(chain)
+
+
+def test_the_card_shows_the_public_base_that_its_authors_declare(chain):
+    assert make_card(chain) == 0
+    card = " ".join((chain / "card" / "README.md").read_text().split())
+    assert f"a local copy of `{CARD['base_model']}`, say its authors" in card
+    assert weights_sha256(chain / "base") in card
+
+
+def test_a_checkpoint_of_an_unfinished_run_is_no_base_whatever_is_declared(chain):
+    step = chain / "earlier.partial" / "checkpoints" / "step-00000010"
+    save_encoder(step, seed=3)
+    finish(chain / "model", "pretrain", {"corpus": chain / "corpus", "model": step})
+    audit_again(chain, base=step)
+    (reason,) = reasons_of(chain, public_bases={CARD["base_model"]: weights_sha256(step)})
+    assert "step-00000010, which the model came from, is a checkpoint" in reason
+
+
+def test_weights_that_a_package_carries_need_no_declaration(chain, monkeypatch):
+    packaged = PackagedModel("module", "model", weights_sha256(chain / "base"), "Install it.")
+    monkeypatch.setattr("release.inheritance.PACKAGED_MODELS", {"tiny": packaged})
+    assert reasons_of(chain, public_bases={}) == []
+
+
+def test_the_card_names_the_base_that_the_lineage_knows(chain):
+    (reason,) = reasons_of(chain, base_model="roberta/other")
+    assert reason == f"the card names roberta/other as its base, but it comes from {CARD['base_model']}"
+    finish(chain / "model", "pretrain", {"corpus": chain / "corpus"})  # its recipe names `base`, of the Hub
+    audit_again(chain, base=Path("base"))
+    assert len(reasons_of(chain, public_bases={})) == 1
+    assert reasons_of(chain, public_bases={}, base_model="owner/base") == []
+
+
+def test_what_is_built_from_a_release_does_not_name_that_one_s_base(two_stages, released):
+    (reason,) = reasons_of(two_stages, released, base_model=CARD["base_model"])
+    assert "but it is built from tiny-mind" in reason
+
+
 # ---- all that the weights have seen ----------------------------------------------------------------------------------
 
 
 def test_a_second_stage_needs_the_release_of_the_first(two_stages, released):
     assert reasons_of(two_stages, released) == []
-    (reason,) = reasons_of(two_stages)
+    (reason,) = reasons_of(two_stages, public_bases=public_bases(two_stages.parent))
     assert reason.startswith("no audit covers corpus, which it was trained on: ")
     assert str(two_stages.parent) not in reason
 
 
 def test_a_second_stage_is_built_under_the_terms_of_the_first(two_stages, released, capsys):
     terms = {"licence": "", "gate_prompt": "", "gate_fields": {}, "forbidden_uses": ["Scoring people."]}
-    assert make_card(two_stages, parent_dir=str(released), **terms) == 0
-    assert "the gate would let it pass" in capsys.readouterr().out
+    assert make_card(two_stages) == 0
     assert make_release(two_stages) == 2
     assert "no audit covers corpus" in capsys.readouterr().err
-    assert make_release(two_stages, "built", "--parent_dir", released) == 0
+    shutil.rmtree(two_stages / "card")
+    assert make_card(two_stages, parent_dir=str(released), **terms) == 0
+    assert "the gate would let it pass" in capsys.readouterr().out
+    assert make_release(two_stages) == 0
 
 
 def test_data_that_was_seen_again_after_the_release_is_covered_by_no_release(chain, two_stages, released):
@@ -207,6 +265,23 @@ def test_a_base_that_saw_one_of_the_audited_corpora_is_refused(chain):
     audit_again(chain, further=[general], base=first)
     assert reasons_of(chain) == ["the audits compared with first, which was trained on the audited data itself"]
     audit_again(chain, further=[general], base=chain / "base")
+    assert reasons_of(chain) == []
+
+
+def test_the_corpus_behind_a_published_vocabulary_is_audited_too(chain, capsys):
+    wide, other = chain / "wide", make_corpus(chain, "other")
+    save_encoder(wide, seed=3)
+    finish(wide, "vocabulary", {"corpus": other, "model": chain / "base"})
+    finish(chain / "model", "pretrain", {"corpus": chain / "corpus", "model": wide}, {"privacy_statement": "ε = 8"})
+    audit_again(chain, base=chain / "base")
+    (reason,) = reasons_of(chain)
+    assert reason.startswith("no audit covers other, whose words its tokenizer publishes")
+    assert make_card(chain) == 0
+    card = " ".join((chain / "card" / "README.md").read_text().split())
+    assert "not what its base had read before, and not the words that the tokenizer took from 1 corpus" in card
+    finish(wide, "vocabulary", {"corpus": chain / "corpus", "model": chain / "base"})
+    finish(chain / "model", "pretrain", {"corpus": chain / "corpus", "model": wide})
+    audit_again(chain, base=chain / "base")
     assert reasons_of(chain) == []
 
 

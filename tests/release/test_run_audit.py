@@ -12,17 +12,19 @@ import time
 import numpy as np
 import pytest
 import zstandard
-from tiny_release import finish, make_card, make_release, mindshift
+from tiny_release import CARD, finish, make_card, make_release, mindshift
 
 from benchmarks.release_world import Defect, make_base, make_world, write_stigma_files
-from configs.manifest import MANIFEST_NAME, verify_folder
-from release.audits.documents import AuditedData, check_together, read_documents
+from configs.manifest import MANIFEST_NAME, read_manifest, sha256_file, verify_folder
+from release.audits.documents import AuditedData, check_together, read_canaries, read_documents
 from release.audits.report import EXPLAINED
-from release.evidence import EVIDENCE_NAME, read_evidence
+from release.evidence import EVIDENCE_NAME, AuditResult, read_evidence
+from release.inheritance import weights_sha256
 from release.policy import POLICY, REQUIRED_AUDITS, judge_all
 
 COUNT = 120
 WHOLE = {"shares_read": {"corpus": 1.0}}
+NOTHING = AuditResult(name="nothing", status="not_run")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,7 @@ def world(tmp_path, base):
 
 def words(world, base, *more):
     common = ("--model_dir", world / "model", "--base_model", base, "--data_dir", world / "corpus")
-    size = ("--documents_per_side", 60, "--max_tokens", 32, "--shadow_steps", 3, "--bootstrap_samples", 200)
+    size = ("--documents_per_side", 60, "--max_tokens", 32, "--shadow_steps", 3, "--bootstrap_samples", 1000)
     return [
         "release",
         "audit",
@@ -99,6 +101,7 @@ def test_an_audit_measures_binds_and_reports(world, base, capsys):
     assert (
         make_card(
             world,
+            public_bases={CARD["base_model"]: weights_sha256(base)},
             override_audits=["membership_inference"],
             override_by="T. Ester",
             override_reason="Too few documents in a test; nothing leaves this machine.",
@@ -212,6 +215,7 @@ def test_a_text_that_another_corpus_trained_on_is_not_held_out_under_another_id(
     folder.mkdir(parents=True)
     line = json.dumps({"id": "text_1", "title": "", "text": text, "author_hash": ""})
     (folder / "00000.jsonl.zst").write_bytes(zstandard.compress(line.encode()))
+    finish(world / "task", "corpus", {})
     data = AuditedData(world / "corpus", (world / "corpus", world / "task"))
     same = {d.id for d in held_out if d.digest == held_out[0].digest}
     assert [d.id for d in data.held_out()] == [d.id for d in held_out if d.id not in same]
@@ -241,21 +245,32 @@ def test_a_killed_audit_goes_on_with_the_next_one(world, base):
     write_stigma_files(world / "stigma", seed=0)
     command = [sys.executable, "-m", "launch.cli", *(str(word) for word in words(world, base))]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    results = world / "audits.partial" / "results"
+    partial = world / "audits.partial"
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and not (results / "canary_exposure.json").exists():
+    while time.monotonic() < deadline and "canary_exposure" not in measured(partial):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (world / "audits").exists()
-    kept = results / "canary_exposure.json"
-    values = json.loads(kept.read_text())
-    values["note"] = "kept from the killed run"
-    kept.write_text(json.dumps(values))
+    note_kept(partial)
     assert mindshift(*words(world, base)) == 0
     evidence = read_evidence(world / "audits" / EVIDENCE_NAME)
     assert evidence.audit("canary_exposure").note == "kept from the killed run"
+
+
+def measured(folder):
+    """The audits that a run has finished, by the evidence it keeps."""
+    path = folder / EVIDENCE_NAME
+    return [audit["name"] for audit in json.loads(path.read_text())["audits"]] if path.exists() else []
+
+
+def note_kept(folder):
+    """Mark what an interrupted run has measured."""
+    values = json.loads((folder / EVIDENCE_NAME).read_text())
+    for audit in values["audits"]:
+        audit["note"] = "kept from the killed run"
+    (folder / EVIDENCE_NAME).write_text(json.dumps(values))
 
 
 def change_weights(folder):
@@ -277,10 +292,8 @@ def test_results_of_another_model_corpus_base_or_code_are_measured_again(world, 
     with monkeypatch.context() as patch:
         patch.setattr("release.run_audit.audit_gender_skew", die)
         assert mindshift(*command) == 130
-    results = world / "audits.partial" / "results"
-    for name in ("canary_exposure", "worrying_fills"):
-        values = json.loads((results / f"{name}.json").read_text())
-        (results / f"{name}.json").write_text(json.dumps(values | {"note": "kept from the killed run"}))
+    assert measured(world / "audits.partial") == ["canary_exposure", "worrying_fills", "crows_pairs"]
+    note_kept(world / "audits.partial")
     (world / "audits.partial" / "old.png").write_bytes(b"a figure of the killed run")
     if changed == "model":
         change_weights(world / "model")
@@ -298,7 +311,126 @@ def test_results_of_another_model_corpus_base_or_code_are_measured_again(world, 
     assert (notes["canary_exposure"] == "kept from the killed run") is kept
     assert (notes["worrying_fills"] == "kept from the killed run") is kept
     assert (world / "audits" / "old.png").exists() is kept
+
+
+def test_an_interrupted_audit_of_an_older_version_is_measured_again(world, base):
+    (world / "audits.partial" / "results").mkdir(parents=True)
+    (world / "audits.partial" / EVIDENCE_NAME).write_text('{"format": 2}')
+    skipped = [name for name in REQUIRED_AUDITS["encoder"] if name != "canary_exposure"]
+    command = words(world, base, "--skip_audits", json.dumps(skipped))
+    assert mindshift(*command) == 0
     assert not (world / "audits" / "results").exists()
+    assert measured(world / "audits") == ["canary_exposure"]
+
+
+# ---- what the audits read --------------------------------------------------------------------------------------------
+
+
+def only(audit):
+    """Arguments that leave out every other audit."""
+    return ("--skip_audits", json.dumps([name for name in REQUIRED_AUDITS["encoder"] if name != audit]))
+
+
+def test_weak_settings_make_an_audit_invalid_and_stand_in_the_evidence(world, base, capsys):
+    assert mindshift(*words(world, base, *only("gender_skew"), "--bootstrap_samples", 999)) == 0
+    assert "gender_skew: invalid (bootstrap_samples 999, needs 1000)" in capsys.readouterr().out
+    evidence = read_evidence(world / "audits" / EVIDENCE_NAME)
+    assert evidence.strength["max_tokens"] == 32
+    assert "<td>shadow steps</td><td><code>3</code>" in (world / "audits" / "report.html").read_text()
+
+
+def test_the_wordings_are_hashed_and_inputs_of_the_audit(world, base):
+    files = write_stigma_files(world / "stigma", seed=0)
+    assert mindshift(*words(world, base, *only("crows_pairs"))) == 0
+    hashes = {path.name: sha256_file(path) for path in files.iterdir()}
+    assert read_evidence(world / "audits" / EVIDENCE_NAME).stigma_sha256 == hashes
+    inputs = read_manifest(world / "audits").inputs
+    assert {name: inputs[name].sha256 for name in hashes} == hashes
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("honest_en_template.tsv", "identity", "who", ":2: has no identity"),
+        ("honest_en_template.tsv", "[M].", "nothing", ":2: a template has one [M]"),
+        ("crows_pairs_anonymized.csv", "sent_less", "less", ":2: has no sent_less"),
+        ("crows_pairs_anonymized.csv", "disability", "other", "no pair of the subset"),
+    ],
+)
+def test_a_file_of_other_wordings_is_refused_before_anything_is_measured(world, base, capsys, name, old, new, message):
+    path = write_stigma_files(world / "stigma", seed=0) / name
+    path.write_text(path.read_text().replace(old, new))
+    assert mindshift(*words(world, base)) == 2
+    assert message in capsys.readouterr().err
+    assert not (world / "audits.partial").exists()
+
+
+def test_a_file_that_is_not_in_the_corpus_s_manifest_is_not_read(world):
+    corpus = world / "corpus"
+    before = [document.id for document in read_documents(corpus, "held_out")]
+    line = json.dumps({"id": "added", "title": "", "text": "added words", "author_hash": ""})
+    (corpus / "documents" / "held_out" / "99999.jsonl.zst").write_bytes(zstandard.compress(line.encode()))
+    assert [document.id for document in read_documents(corpus, "held_out")] == before
+    finish(corpus, "corpus", {})
+    assert [document.id for document in read_documents(corpus, "held_out")] == [*before, "added"]
+
+
+def test_canaries_that_were_put_beside_a_corpus_are_not_read(world):
+    sealed = world / "corpus" / "sealed" / "canaries.jsonl"
+    lines = sealed.read_text()
+    sealed.unlink()
+    finish(world / "corpus", "corpus", {})
+    sealed.write_text(lines)
+    assert read_canaries(world / "corpus") == []
+
+
+def second_stage(world, base):
+    """Make world/model one that went on from world/first, which was trained on world/earlier."""
+    earlier = shutil.copytree(world / "corpus", world / "earlier")
+    (earlier / "sealed" / "canaries.jsonl").unlink()
+    (earlier / "report.json").write_text("{}")
+    finish(earlier, "corpus", {})
+    first = shutil.copytree(base, world / "first")
+    finish(first, "pretrain", {"corpus": earlier, "model": base}, WHOLE)
+    finish(world / "model", "pretrain", {"corpus": world / "corpus", "model": first}, WHOLE)
+    return earlier
+
+
+def test_what_an_earlier_generation_read_counts_as_seen(world, base, monkeypatch):
+    earlier, seen = second_stage(world, base), []
+    monkeypatch.setattr("release.run_audit._membership", lambda recipe, data, *models: seen.append(data) or NOTHING)
+    assert mindshift(*words(world, base, *only("membership_inference"))) == 0
+    assert seen[0].everything == (world / "corpus", earlier)
+    assert seen[0].gone == ()
+
+
+def test_membership_is_invalid_if_what_an_earlier_generation_read_is_gone(world, base):
+    shutil.rmtree(second_stage(world, base))
+    assert mindshift(*words(world, base, *only("membership_inference"))) == 0
+    result = read_evidence(world / "audits" / EVIDENCE_NAME).audit("membership_inference")
+    assert result.status == "invalid"
+    assert result.note.startswith("earlier, on which it was trained, too, is gone or has changed")
+
+
+def test_canaries_of_an_earlier_generation_s_corpus_may_not_be_the_same(world, base, capsys):
+    earlier = second_stage(world, base)
+    shutil.copyfile(world / "corpus" / "sealed" / "canaries.jsonl", earlier / "sealed" / "canaries.jsonl")
+    finish(earlier, "corpus", {})
+    finish(world / "first", "pretrain", {"corpus": earlier, "model": base}, WHOLE)
+    finish(world / "model", "pretrain", {"corpus": world / "corpus", "model": world / "first"}, WHOLE)
+    assert mindshift(*words(world, base)) == 2
+    assert "has planted the same canaries as" in capsys.readouterr().err
+
+
+def test_data_that_change_during_an_audit_are_noticed(world, base, monkeypatch, capsys):
+    def audit_and_change(*arguments, **options):
+        (world / "corpus" / MANIFEST_NAME).write_text((world / "corpus" / MANIFEST_NAME).read_text() + "\n")
+        return NOTHING
+
+    monkeypatch.setattr("release.run_audit.audit_gender_skew", audit_and_change)
+    assert mindshift(*words(world, base, *only("gender_skew"))) == 2
+    assert "rewritten while they were audited" in capsys.readouterr().err
+    assert not (world / "audits").exists()
 
 
 def test_the_same_audit_gives_the_same_numbers(world, base):

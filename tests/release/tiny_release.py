@@ -7,7 +7,10 @@ from pathlib import Path
 from configs.manifest import now, write_manifest
 from configs.recipe import StageRecipe
 from release.evidence import EVIDENCE_NAME, AuditResult, Measure, bind_evidence, evidence_text
+from release.inheritance import Restrictions, weights_sha256
+from release.override import NO_OVERRIDE
 from release.policy import POLICY, REQUIRED_AUDITS
+from release.repository import CardRecord
 from release.subject import read_subject
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -67,7 +70,10 @@ def passing_result(name):
     return AuditResult(name=name, status="measured", measures=measures, counts=dict(policy.needs))
 
 
-def write_evidence(folder, model, data, *, further=(), base=None, change=None, **options):
+STRENGTH = {setting: least for policy in POLICY.values() for setting, least, _ in policy.strength}
+
+
+def write_evidence(folder, model, data, *, further=(), base=None, change=None, strength=STRENGTH, **options):
     """Write an audit folder for `model`, compared with what it came from; `change` edits the list of results."""
     subject = read_subject(model)
     base = base or Path(subject.manifest.inputs["model"].path)
@@ -78,7 +84,8 @@ def write_evidence(folder, model, data, *, further=(), base=None, change=None, *
     if change:
         results = change(results)
     folder.mkdir(parents=True)
-    evidence = bind_evidence(subject, base_model=base.name, base=base, data=[data, *further], audits=results)
+    binding = {"base_model": base.name, "base": base, "data": [data, *further], "strength": strength}
+    evidence = bind_evidence(subject, audits=results, **binding)
     (folder / EVIDENCE_NAME).write_text(evidence_text(evidence))
     (folder / "report.html").write_text("<!doctype html><title>Audits</title>")
     inputs = {"model": model, "data": data} | ({"base": base} if base.is_dir() else {})
@@ -110,6 +117,22 @@ CARD = {
 }
 
 
+def public_bases(chain):
+    """Declare chain/base as a copy of the public model that the card names."""
+    return {CARD["base_model"]: weights_sha256(chain / "base")} if (chain / "base").is_dir() else {}
+
+
+TERMS = Restrictions("cc-by-nc-4.0", "manual", "agree", {"Name": "text"}, ["harm"])
+
+
+def stated(chain, *, parent=None, override=NO_OVERRIDE, **changes):
+    """What a card of the chain states; with a parent, under that one's terms."""
+    values = {key: CARD[key] for key in ("name", "version", "base_model", "contact")}
+    values |= {"restrictions": parent.restrictions, "base_model": "owner/tiny-mind"} if parent else {}
+    values |= {"public_bases": public_bases(chain), "key_fingerprint": "", "override": override} | changes
+    return CardRecord(**{"restrictions": TERMS} | values)
+
+
 def mindshift(*words):
     """Run the command as a user would; returns the exit code."""
     from launch.cli import main
@@ -122,7 +145,9 @@ def make_card(chain, name="card", **changes):
     import yaml
 
     values = CARD | {"model_dir": str(chain / "model"), "audit_dir": str(chain / "audits")}
-    values |= {"output_dir": str(chain / name)} | changes
+    values |= {"output_dir": str(chain / name), "public_bases": public_bases(chain)}
+    values |= {"base_model": "owner/tiny-mind"} if "parent_dir" in changes else {}
+    values |= changes
     path = chain / f"{name}.yaml"
     path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
     return mindshift("release", "card", path)

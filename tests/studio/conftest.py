@@ -118,6 +118,7 @@ def make_audits(folder: Path) -> None:
         format=FORMAT, kind="encoder", fingerprint="0", weights={}, model_manifest_sha256="0", base_model="base",
         base_fingerprint="0", data_sha256=["0"], code_revision="0", audit_code_sha256="0", measured_at=now(),
         audits=[AuditResult("canary_exposure", "measured", measures=measures, counts=counts)],
+        strength={}, stigma_sha256={},
     )  # fmt: skip
     (folder / "evidence.json").write_text(evidence_text(evidence), encoding="utf-8")
     finish(folder, "audit")
