@@ -9,15 +9,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from configs.manifest import now, read_manifest, verify_folder, write_manifest
 from configs.recipe import StageRecipe
-from finetune import fitting
+from finetune import fitting, pooled_heads, training
 from finetune.inference import Classifier
 from launch.cli import main as mindshift
 
@@ -221,6 +223,26 @@ def test_what_an_earlier_attempt_accepted_is_told(
     (task / "labels.json").write_text(labels)
     assert finetune(task, output, options) == 0
     assert read_manifest(output).accepted == [f"{task / 'labels.json'}: changed since its manifest was written"]
+
+
+def test_a_checkpoint_with_other_weights_is_refused(
+    make_task: MakeTask, small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    task, output = make_task(), tmp_path / "run"
+    options = [*small_run, "--epochs", "1", "--head", "label_attention"]
+    save_checkpoint = training.save_checkpoint
+
+    def save_and_end(*arguments: Any) -> None:
+        save_checkpoint(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pooled_heads.nn, "Identity", lambda: torch.nn.Linear(64, 64))  # older versions had a pooler here
+        patch.setattr(training, "save_checkpoint", save_and_end)
+        assert finetune(task, output, options) == 130
+    assert finetune(task, output, options) == 2
+    assert "an interrupted run is here that an older version of mindshift began" in capsys.readouterr().err
 
 
 def test_other_processes_do_not_wait_for_the_figures(
