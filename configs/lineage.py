@@ -11,8 +11,9 @@ from pathlib import Path
 
 from configs.manifest import MANIFEST_NAME, InputRecord, Manifest, read_manifest, sha256_file
 
-MODEL_INPUT = re.compile(r"model(_\d+)?")
-"""An encoder's start is `model`; a soup's members are `model_0`, `model_1` and so on."""
+MODEL_INPUT = re.compile(r"model(_\d+)?|augmentation_model")
+"""An encoder's start is `model`; a soup's members are `model_0`, `model_1` and so on. What an
+`augmentation_model` has read it has written into the training texts."""
 AUXILIARY_TASK = "auxiliary task "
 CHECKPOINT_FILES = ("state.json", "checksums.json")
 """What a run of `pretrain` keeps beside the weights, to go on from."""
@@ -75,7 +76,7 @@ def trace_lineage(manifest: Manifest, *, stop_at: Set[str] = frozenset()) -> Lin
             vocabularies[found.inputs["corpus"].sha256] = found.inputs["corpus"]
         gaps += [f"{name} {gap}" for gap in _unrecorded(found)]
         models = [record for key, record in found.inputs.items() if MODEL_INPUT.fullmatch(key)]
-        if not models and found.recipe.get("model"):
+        if "model" not in found.inputs and found.recipe.get("model"):
             public_names.add(str(found.recipe["model"]))
         for record in models:
             if record.sha256 in ancestors:
@@ -154,6 +155,10 @@ def _unrecorded(manifest: Manifest) -> list[str]:
         return [f"was made by stage {manifest.stage!r}, which makes no model to go on from"]
     asked = {"task": manifest.recipe.get("task")} if manifest.stage == "finetune" else {}
     asked |= {AUXILIARY_TASK + folder: folder for folder in manifest.recipe.get("auxiliary_tasks") or []}
+    filler = str(manifest.recipe.get("augmentation_model") or "")
+    is_folder = filler.startswith((".", "/", "~")) or filler.count("/") > 1 or Path(filler).is_dir()
+    if filler and is_folder and manifest.recipe.get("augmentation") != "none":
+        asked |= {"augmentation_model": filler}  # older runs did not record it
     return [
         f"was trained on {Path(source).name}, of which no hash was recorded"
         for name, source in asked.items()

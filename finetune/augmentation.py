@@ -34,7 +34,6 @@ MASKED_SHARES = (0.3, 0.15, 0.075)  # of a text's words: the first, and what is 
 MOST_COPIES = 4  # of one text
 SAMPLED_FROM = 20  # the likeliest words
 BATCH_TEXTS = 32
-HEAD_PREFIXES = ("cls.", "lm_head.", "vocab_", "predictions", "head.")  # of masked-LM heads, by architecture
 
 
 class Augmented(NamedTuple):
@@ -146,7 +145,8 @@ class _Filler:
                 output_loading_info=True,
                 **source.load_arguments,
             )
-        if any(key.startswith(HEAD_PREFIXES) for key in report["missing_keys"]):
+        # Whatever stands outside the encoder is the head: of an ELECTRA discriminator it is `generator_…`.
+        if any(not key.startswith(f"{self._model.base_model_prefix}.") for key in report["missing_keys"]):
             raise UserError(
                 "this model has no masked-LM head, so it cannot fill in words",
                 where=source.name_or_path,

@@ -5,10 +5,11 @@ import logging
 from pathlib import Path
 
 from configs.base_models import resolve_model
+from configs.errors import UserError
 from configs.run_folder import working_folder, write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_runs import cell_recipe, fingerprints, reading_of, task_name
-from finetune.fitting import read_recipe_task
+from finetune.fitting import further_inputs, load_task, read_recipe_task
 from finetune.leakage import leaks_between, leaks_from_pretraining, refuse_leaks
 
 log = logging.getLogger("benchmark")
@@ -26,7 +27,7 @@ def close_gate(recipe: BenchmarkRecipe) -> Counts:
 
     Raises:
         UserError: a test text stands in the train split of its task (unless they are dropped), or in the corpus a
-            model was pretrained on.
+            model was pretrained on; or a task has no more training rows than one of `train_sizes`.
     """
     # As they are on disk, before any cleaning.
     tasks = [read_recipe_task(cell_recipe(recipe, task_name(folder))) for folder in recipe.tasks]
@@ -36,14 +37,30 @@ def close_gate(recipe: BenchmarkRecipe) -> Counts:
             fix = "Take them out of train, or set leakage: drop to have that done and counted."
             refuse_leaks(leaks.get((task.name, task.name), []), fix=fix)
     found = {f"{source} → {target}": len({leak.target_id for leak in some}) for (source, target), some in leaks.items()}
-    for name, model in recipe.named_models.items():
+    settings = cell_recipe(recipe, task_name(recipe.tasks[0]))
+    filler = further_inputs(settings).get("augmentation_model")  # what it has read it writes into training texts
+    for name, model in (recipe.named_models | ({"augmentation_model": str(filler)} if filler else {})).items():
         located = resolve_model(model)
         if located.is_local:
             seen = leaks_from_pretraining(Path(located.name_or_path), tasks)
             refuse_leaks(seen, fix=f"Adapt {name} again on a corpus without them (corpus decontamination).")
+    if not recipe.frozen_only:
+        _refuse_large_sizes(recipe)
     for pair, count in found.items():
         log.info("leakage: %s, %d test texts", pair, count)
     return found
+
+
+def _refuse_large_sizes(recipe: BenchmarkRecipe) -> None:
+    """Refuse points of a learning curve that would stand at more rows than a run of them trains on."""
+    for folder in recipe.tasks if recipe.train_sizes else []:
+        rows = len(load_task(cell_recipe(recipe, task_name(folder))).splits["train"])
+        if max(recipe.train_sizes) >= rows:
+            raise UserError(
+                f"{max(recipe.train_sizes):,} of train_sizes: {task_name(folder)} trains on {rows:,} rows in all",
+                where="train_sizes",
+                fix="Leave it out, or the task. All rows are a point of every curve anyway.",
+            )
 
 
 def close_gate_once(recipe: BenchmarkRecipe) -> tuple[Counts, str]:

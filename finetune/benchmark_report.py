@@ -4,8 +4,7 @@ from typing import Any
 
 from configs.page import escape, page, table
 from finetune.report import NOT_A_DIAGNOSIS, figure_svg
-
-TITLES = {"majority": "majority", "tfidf_logistic_regression": "TF-IDF + logistic regression"}
+from finetune.score_table import TITLES, align
 
 
 def main_table(summary: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
@@ -30,10 +29,10 @@ def text_report(summary: dict[str, Any]) -> str:
     headings, rows = main_table(summary)
     trained = bool(summary["ranks"])
     seeds = _over(summary["seeds"]) if trained else ""
-    lines = [f"{summary['metric']}, percent{seeds}", *_align([headings, *rows]), ""]
+    lines = [f"{summary['metric']}, percent{seeds}", *align([headings, *rows]), ""]
     for comparison in summary["comparisons"]:
         lines.append(pooled_sentence(comparison, summary["seeds"]))
-        lines += _align([["", "points", "95 % interval", "p (Holm)"], *_comparison_rows(comparison)])
+        lines += align([["", "points", "95 % interval", "p (Holm)"], *_comparison_rows(comparison)])
     for size, comparisons in summary["few_label_comparisons"].items():
         lines += [
             "",
@@ -151,14 +150,3 @@ def _with_deviation(cell: dict[str, float], seeds: list[int]) -> str:
 
 def _mean(values: list[float]) -> str:
     return f"{100 * sum(values) / len(values):.1f}"
-
-
-def _align(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.rjust(width) if n else cell.ljust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]

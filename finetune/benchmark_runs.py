@@ -6,6 +6,7 @@ run was made of: by it another benchmark knows it again, and this one sees that 
 """
 
 import concurrent.futures
+import functools
 import json
 import logging
 import os
@@ -20,13 +21,13 @@ import torch
 from configs.base_models import resolve_model
 from configs.console import Progress
 from configs.errors import UserError
-from configs.manifest import CODE_ROOT, read_manifest, record_input
+from configs.manifest import CODE_ROOT, read_manifest, record_input, sha256_folder, verify_inputs
 from configs.processor import usable_cores
 from configs.recipe import load_recipe, recipe_values
 from configs.run_folder import remove_folder, working_folder, write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.config import FinetuneRecipe
-from finetune.fitting import TASK_KEYS
+from finetune.fitting import TASK_KEYS, further_inputs
 
 log = logging.getLogger("benchmark")
 CELLS, RUNNING = "cells", "running"
@@ -70,12 +71,24 @@ def task_name(folder: str) -> str:
     return Path(folder).resolve().name
 
 
-def fingerprints(recipe: BenchmarkRecipe) -> dict[str, str]:
-    """Return the hash of every task, by its name, and of every local model, as `model NAME`."""
+def read_folders(recipe: BenchmarkRecipe) -> dict[str, Path]:
+    """Return what a benchmark reads: tasks by name, local models as `model NAME`, and what all of its runs read."""
     folders = {task_name(folder): Path(folder) for folder in recipe.tasks if Path(folder).exists()}
     sources = {name: resolve_model(model) for name, model in recipe.named_models.items()}
     folders |= {f"model {name}": Path(source.name_or_path) for name, source in sources.items() if source.is_local}
-    return {name: record_input(folder).sha256 for name, folder in folders.items()}
+    return folders | further_inputs(cell_recipe(recipe, task_name(recipe.tasks[0])))
+
+
+def fingerprints(recipe: BenchmarkRecipe) -> dict[str, str]:
+    """Return the hash of everything a benchmark reads, by its name."""
+    return {name: _fingerprint(folder, recipe) for name, folder in read_folders(recipe).items()}
+
+
+def _fingerprint(folder: Path, recipe: BenchmarkRecipe) -> str:
+    # A folder that has changed under its manifest, if that is accepted, is not what the manifest's hash stands for.
+    if recipe.accept_changed_inputs and verify_inputs([folder], accept_changes=True):
+        return sha256_folder(folder)
+    return record_input(folder).sha256
 
 
 def cell_recipe(recipe: BenchmarkRecipe, task: str, *, seed: int = 1) -> FinetuneRecipe:
@@ -166,6 +179,7 @@ def cell_origins(recipe: BenchmarkRecipe, cells: list[Cell]) -> dict[Cell, dict[
     """Return what each cell is made of: two cells of equal origin are the same run."""
     prints = fingerprints(recipe)
     settings = {task: recipe_values(cell_recipe(recipe, task)) for task in sorted({cell.task for cell in cells})}
+    further = {name: prints[name] for name in further_inputs(cell_recipe(recipe, task_name(recipe.tasks[0])))}
     return {
         cell: {
             "task": prints.get(cell.task, cell.task),
@@ -175,6 +189,7 @@ def cell_origins(recipe: BenchmarkRecipe, cells: list[Cell]) -> dict[Cell, dict[
             "validation_rows": _validation_rows(cell, settings[cell.task]["validation_rows"]),
             "recipe": {key: value for key, value in settings[cell.task].items() if key not in REPLACED},
         }
+        | ({"inputs": further} if further else {})
         for cell in cells
     }
 
@@ -236,10 +251,11 @@ def _run_cell(
     origin_path = _forget_other_run(output, origin)
     if not output.is_dir():
         folder = next(folder for folder in recipe.tasks if task_name(folder) == cell.task)
-        command = [sys.executable, "-m", "finetune.run_classifier"]
+        command = [sys.executable, "-m", "finetune.run_cell"]
         command += [str(recipe.finetune_recipe.resolve())] if recipe.finetune_recipe else []
         command += ["--task", folder, "--model", recipe.named_models[cell.model], "--seed", str(cell.seed)]
         command += ["--output_dir", str(output), "--baselines", "false", "--drop_leaked", "true"]
+        command += ["--accept_changed_inputs", "true"] if recipe.accept_changed_inputs else []
         for key in ("train_rows", "validation_rows") if cell.train_rows else ():
             command += [f"--{key}", str(origin[key])]
         log_path = output.with_name(f"{cell.key}.log")
@@ -248,7 +264,9 @@ def _run_cell(
         environment |= {"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {}
         try:
             with log_path.open("w") as log_file:
-                done = subprocess.run(command, stdout=log_file, stderr=log_file, env=environment, check=False)
+                done = subprocess.run(
+                    command, stdin=_lifeline(), stdout=log_file, stderr=log_file, env=environment, check=False
+                )
         finally:
             free_gpus.put(gpu)
         code = done.returncode
@@ -267,6 +285,12 @@ def _run_cell(
     remove_folder(output)
     remove_folder(working_folder(output))
     origin_path.unlink()
+
+
+@functools.cache
+def _lifeline() -> int:
+    """Return the reading end of a pipe that ends when this process does; see `finetune.run_cell`."""
+    return os.pipe()[0]
 
 
 def _import_path() -> str:

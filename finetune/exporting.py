@@ -42,6 +42,9 @@ def export_classifier(recipe: ExportRecipe) -> dict[str, Any]:
         )
     task = _read_task(recipe, classifier) if recipe.task else None
     working = open_run_folder(recipe)
+    for leftover in working.iterdir():
+        if leftover.is_dir():
+            remove_folder(leftover)  # a killed export's float32 model; an export holds no folder
     with tempfile.TemporaryDirectory(dir=working) as scratch:
         full = Path(scratch) / "full.onnx"
         write_onnx(load_classifier(recipe.model), full)

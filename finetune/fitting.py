@@ -23,6 +23,7 @@ from configs.manifest import now, read_manifest, verify_inputs, write_manifest
 from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus, use_own_cores
 from configs.run_folder import (
     finish_run_folder,
+    note_accepted,
     note_attempt,
     noted_inputs,
     open_run_folder,
@@ -96,13 +97,15 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
     started_at = now()
     keep_freed_memory()
     source = resolve_model(recipe.model)
-    accepted = _verify_inputs(recipe, source)
+    accepted = verify_inputs(input_paths(recipe, source).values(), accept_changes=recipe.accept_changed_inputs)
     task = load_task(recipe)
     accelerator = new_accelerator(recipe)
     if accelerator.is_main_process:
         note_attempt(open_run_folder(recipe, input_paths(recipe, source)), started_at)
     accelerator.wait_for_everyone()
     working = working_folder(recipe.output_dir)
+    if accelerator.is_main_process:
+        accepted = note_accepted(working, accepted)
     if not (working / METRICS_NAME).is_file():  # else killed after the last figure, before the folder got its name
         auxiliary = read_auxiliary_tasks(recipe.auxiliary_tasks, task, seed=recipe.seed)
         out_of_fold = _out_of_fold(recipe, source, task, auxiliary, working) if recipe.folds else None
@@ -116,7 +119,7 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
             evidence = json.loads((working / EVIDENCE_NAME).read_text(encoding="utf-8"))
             write_atomically(working / REPORT_NAME, render_report(metrics, evidence))
             write_atomically(working / METRICS_NAME, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
-    accelerator.wait_for_everyone()
+    # The other processes leave at once: scoring and the baselines may take longer than a barrier waits.
     return _finish(recipe, source, task, working, accepted) if accelerator.is_main_process else None
 
 
@@ -248,15 +251,20 @@ def train_model(
 def _augment(recipe: FinetuneRecipe, source: ModelSource, label_set: LabelSet, train: list[Example]) -> Augmented:
     if recipe.augmentation == "none":
         return Augmented(train, {})
-    filler = resolve_model(recipe.augmentation_model) if recipe.augmentation_model else source
     return back_off_masking(
         train,
         label_set,
-        filler,
+        _filler(recipe) or source,
         target=recipe.augmentation_target,
         seed=recipe.seed,
         max_length=recipe.max_seq_length,
     )
+
+
+def _filler(recipe: FinetuneRecipe) -> ModelSource | None:
+    """Return the masked LM that fills words into training texts, if it is another than the encoder itself."""
+    is_used = recipe.augmentation != "none" and recipe.augmentation_model is not None
+    return resolve_model(str(recipe.augmentation_model)) if is_used else None
 
 
 def _out_of_fold(
@@ -323,7 +331,8 @@ def _save(
             probabilities_NL, targets_NL, decisions_NL, precision=recipe.abstention_precision
         )
         if least_confidence is None:
-            log.warning("no confidence reaches a precision of %s: no text is kept from a human", precision_text(recipe))
+            percent = 100 * recipe.abstention_precision
+            log.warning("no confidence reaches a precision of %g %%: no text is kept from a human", percent)
             least_confidence = 1.0 + 1e-9
     divide_logits(fitted.model, temperature)
     with quiet_transformers():
@@ -334,21 +343,17 @@ def _save(
     Decision(label_set, thresholds, temperature, fitted.long_texts, least_confidence).save(working)
 
 
-def precision_text(recipe: FinetuneRecipe) -> str:
-    """Return the precision asked for, in percent."""
-    return f"{100 * (recipe.abstention_precision or 0):g} %"
-
-
-def _verify_inputs(recipe: FinetuneRecipe, source: ModelSource) -> list[str]:
-    folders = [Path(source.name_or_path)] if source.is_local else []
-    return verify_inputs([*folders, Path(recipe.task)], accept_changes=recipe.accept_changed_inputs)
-
-
 def input_paths(recipe: FinetuneRecipe, source: ModelSource) -> dict[str, Path]:
     """Return what a run reads, by name; a dataset or model of the Hub is no path."""
     inputs = {"task": Path(recipe.task)} if Path(recipe.task).exists() else {}
-    inputs |= {f"auxiliary task {folder}": Path(folder) for folder in recipe.auxiliary_tasks if Path(folder).exists()}
-    return inputs | ({"model": Path(source.name_or_path)} if source.is_local else {})
+    return inputs | further_inputs(recipe) | ({"model": Path(source.name_or_path)} if source.is_local else {})
+
+
+def further_inputs(recipe: FinetuneRecipe) -> dict[str, Path]:
+    """Return what a run reads besides its task and its encoder, by name."""
+    inputs = {f"auxiliary task {folder}": Path(folder) for folder in recipe.auxiliary_tasks if Path(folder).exists()}
+    filler = _filler(recipe)
+    return inputs | ({"augmentation_model": Path(filler.name_or_path)} if filler and filler.is_local else {})
 
 
 def _finish(recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path, accepted: list[str]) -> str:

@@ -56,7 +56,8 @@ class Classifier:
     """
 
     def __init__(self, model: Any, encoder: TextEncoder, decision: Decision, batch_tokens: int = BATCH_TOKENS) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        on_gpu = torch.cuda.is_available() and not isinstance(model, OnnxModel)  # whose logits come back on the CPU
+        self.device = torch.device("cuda" if on_gpu else "cpu")
         self.decision, self.batch_tokens = decision, batch_tokens
         self._model, self._encoder = model.to(self.device).eval(), encoder
 

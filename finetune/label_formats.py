@@ -7,6 +7,7 @@ until the `label_format` key confirms one of them.
 import ast
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -16,6 +17,10 @@ LabelFormat = Literal["auto", "names", "lists", "joined", "one_hot"]
 SEPARATORS = (";", "|", ",")
 TRUE_CELLS = frozenset({"1", "1.0", "true", "yes"})
 FALSE_CELLS = frozenset({"0", "0.0", "false", "no", ""})
+QUOTED = r"[uU]?'(?:[^'\\]|\\.)*'" + r'|[uU]?"(?:[^"\\]|\\.)*"'
+ITEM = re.compile(rf"{QUOTED}|-?\d+(?:\.\d*)?|None|nan|True|False")
+PRINTED_LIST = re.compile(rf"\[\s*(?:(?:{ITEM.pattern})(?:\s*,\s*|\s+|(?=\])))*\]")
+"""A list as Python prints it, with commas between its items, or NumPy, with spaces."""
 
 
 class LabelReading(NamedTuple):
@@ -104,16 +109,24 @@ def split_names(joined: str, separator: str) -> list[str]:
 
 
 def _plain(cell: Any) -> Any:
-    """Parse a cell that is a list written as a string, such as `["a", "b"]` or `['a' 'b']`."""
+    """Parse a cell that is a list written as a string, such as `["a", "b"]`, `['a', 'b']`, `['a' 'b']` or `[0 3]`."""
     if isinstance(cell, str) and cell.strip().startswith("[") and cell.strip().endswith("]"):
-        for parse in (json.loads, ast.literal_eval):
+        for parse in (json.loads, _printed_list):
             try:
                 values = parse(cell.strip())
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
+            except (ValueError, SyntaxError, RecursionError):
                 continue
             if isinstance(values, list):
                 return values
     return list(cell) if isinstance(cell, tuple) else cell
+
+
+def _printed_list(cell: str) -> list[Any]:
+    """Read a list that Python or NumPy printed; as Python source, NumPy's `['a' 'b']` would be the one name `ab`."""
+    if not PRINTED_LIST.fullmatch(cell):
+        raise ValueError("not a list")
+    # The sign `nan` is none to Python; a missing label it is in both.
+    return [ast.literal_eval("None" if item == "nan" else item) for item in ITEM.findall(cell)]
 
 
 def _as_list(cell: Any) -> list[Any]:

@@ -99,7 +99,7 @@ def quantize(full: Path, small: Path) -> None:
 
     graph = onnx.load(str(full))
     _strip_notes(graph)
-    with tempfile.TemporaryDirectory(dir=small.parent) as folder, _quietly():
+    with tempfile.TemporaryDirectory(dir=full.parent) as folder, _quietly():
         bare, embedded = Path(folder) / "bare.onnx", Path(folder) / "embedded.onnx"
         onnx.save(graph, str(bare))
         quantize_dynamic(bare, embedded, weight_type=QuantType.QInt8, op_types_to_quantize=["Gather"])

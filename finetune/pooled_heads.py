@@ -61,6 +61,9 @@ class PooledClassifier(PreTrainedModel):  # type: ignore[misc]  # transformers i
         encoder_config = config.encoder_config()
         encoder_config._attn_implementation = config._attn_implementation
         self.encoder = AutoModel.from_config(encoder_config)
+        if hasattr(self.encoder, "pooler"):
+            # These heads do not read it, and processes that train together wait for its gradients in vain.
+            self.encoder.pooler = nn.Identity()
         hidden = encoder_config.hidden_size
         self.dropout = nn.Dropout(config.classifier_dropout)
         if config.pooling == "label_attention":

@@ -9,14 +9,24 @@ from configs.errors import run_program
 from configs.recipe import load_recipe
 from finetune.config import PredictRecipe
 from finetune.inference import Classifier
-from finetune.prediction_files import InputText, PredictionWriter, Quarantine, chunks, read_inputs
+from finetune.prediction_files import (
+    InputText,
+    PredictionWriter,
+    Quarantine,
+    chunks,
+    read_inputs,
+    refuse_own_input,
+)
 
 log = logging.getLogger("predict")
 
 
 def main(arguments: Sequence[str], program: str) -> None:
     """Classify texts; rows that cannot be read go to OUTPUT.quarantine.jsonl and are counted."""
-    recipe = load_recipe(PredictRecipe, _collect_texts(arguments), program)
+    texts_given, others = _take_texts(arguments)
+    recipe = load_recipe(PredictRecipe, others, program)
+    recipe.text += texts_given
+    refuse_own_input(recipe)
     classifier = Classifier.load(recipe.model, batch_tokens=recipe.batch_tokens)
     quarantine = Quarantine(recipe.output)
     texts: Iterator[InputText] = read_inputs(recipe, quarantine)
@@ -30,15 +40,22 @@ def main(arguments: Sequence[str], program: str) -> None:
         log.warning("%d unreadable rows were left out: %s", quarantine.count, quarantine.where)
 
 
-def _collect_texts(arguments: Sequence[str]) -> list[str]:
-    """Let `--text A --text B` collect texts; jsonargparse spells that `--text+=A --text+=B`."""
-    collected: list[str] = []
-    for word in arguments:
-        if collected and collected[-1] == "--text":
-            collected[-1] = f"--text+={word}"
+def _take_texts(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the values of `--text A --text=B`, and the other arguments.
+
+    jsonargparse reads values as YAML: to it the text `[deleted]` is a list, and `yes` a truth value.
+    """
+    texts: list[str] = []
+    others: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word.startswith("--text="):
+            texts.append(word.removeprefix("--text="))
+        elif word == "--text" and (value := next(words, None)) is not None:
+            texts.append(value)
         else:
-            collected.append(word)
-    return collected
+            others.append(word)
+    return texts, others
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Texts in, predictions out: what `mindshift predict` reads and writes, streamed, the output atomic."""
 
 import csv
-import io
 import json
 import os
 import sys
@@ -16,11 +15,12 @@ from configs.errors import UserError
 from finetune.config import PredictRecipe
 from finetune.decisions import Decision
 from finetune.metrics import BoolArray
-from finetune.rows import TEXT_COLUMNS, Row, find_column, read_rows, text_rows
+from finetune.rows import TEXT_COLUMNS, Row, decoded, find_column, read_rows, text_rows
 from finetune.tasks import FloatArray
 
 CHUNK_TEXTS = 2048  # sorted by length together
 STANDARD = Path("-")
+QUARANTINE_SUFFIX = ".quarantine.jsonl"
 OUTPUT_TYPES = (".jsonl", ".ndjson", ".csv")
 
 
@@ -35,13 +35,18 @@ class Quarantine:
     """Rows that cannot be read: file, line and reason, in OUTPUT.quarantine.jsonl (or on standard error)."""
 
     def __init__(self, output: Path | None) -> None:
-        self._path = None if output in (None, STANDARD) else Path(f"{output}.quarantine.jsonl")
+        self._path = None if output in (None, STANDARD) else Path(f"{output}{QUARANTINE_SUFFIX}")
         self._rows: list[dict[str, Any]] = []
 
     @property
     def count(self) -> int:
         """How many rows there are."""
         return len(self._rows)
+
+    @property
+    def last(self) -> str:
+        """Why the last of them cannot be read."""
+        return str(self._rows[-1]["reason"])
 
     @property
     def where(self) -> str:
@@ -65,6 +70,19 @@ class Quarantine:
             self._path.unlink(missing_ok=True)
 
 
+def refuse_own_input(recipe: PredictRecipe) -> None:
+    """Refuse an output, or its file of unreadable rows, that would replace the texts.
+
+    Raises:
+        UserError: it would.
+    """
+    if recipe.input is None or recipe.output is None or STANDARD in (recipe.input, recipe.output):
+        return
+    for path in (recipe.output, Path(f"{recipe.output}{QUARANTINE_SUFFIX}")):
+        if path.exists() and recipe.input.exists() and path.samefile(recipe.input):
+            raise UserError("the predictions would replace the texts", where=path, fix="Choose another --output.")
+
+
 def read_inputs(recipe: PredictRecipe, quarantine: Quarantine) -> Iterator[InputText]:
     """Stream the texts a recipe names.
 
@@ -80,20 +98,11 @@ def read_inputs(recipe: PredictRecipe, quarantine: Quarantine) -> Iterator[Input
         where = "standard input"
         if sys.stdin.isatty():
             raise UserError("no texts", fix="Name a file with --input, or pipe texts in.")
-        stream = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", newline="")
-        rows = _decoded(text_rows(stream, f".{recipe.input_format}"), where)
+        rows = text_rows(decoded(sys.stdin.buffer), f".{recipe.input_format}", where=where)
     else:
         assert recipe.input is not None  # the branch above took None
         where, rows = str(recipe.input), read_rows(recipe.input)
     yield from _texts(rows, where, recipe, quarantine)
-
-
-def _decoded(rows: Iterator[Row], where: str) -> Iterator[Row]:
-    """Yield rows of standard input, whose bytes may be anything."""
-    try:
-        yield from rows
-    except UnicodeDecodeError as error:
-        raise UserError("not UTF-8", where=where, fix="Convert it with iconv.") from error
 
 
 def _texts(rows: Iterator[Row], where: str, recipe: PredictRecipe, quarantine: Quarantine) -> Iterator[InputText]:
@@ -113,7 +122,8 @@ def _texts(rows: Iterator[Row], where: str, recipe: PredictRecipe, quarantine: Q
         yield InputText(row.values.get(id_column, row.line), text)
         read += 1
     if not read:
-        raise UserError(f"no readable text ({quarantine.count} unreadable rows)", where=where)
+        last = f", the last: {quarantine.last}" if quarantine.count else ""
+        raise UserError(f"no readable text ({quarantine.count} unreadable rows{last})", where=where)
 
 
 def chunks(texts: Iterable[InputText]) -> Iterator[list[InputText]]:

@@ -9,9 +9,10 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,7 @@ from configs.recipe import nearest
 TEXT_COLUMNS = ("text", "statement", "post", "body", "selftext", "sentence", "content", "comment", "tweet")
 FILE_TYPES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".txt")
 LARGEST_CELL_BYTES = min(sys.maxsize, 2**31 - 1)
+NOT_UTF8 = "not UTF-8"
 
 
 class Row(NamedTuple):
@@ -50,7 +52,8 @@ def read_rows(path: Path) -> Iterator[Row]:
     """Stream the rows of a file.
 
     Raises:
-        UserError: no such file, an unknown type, a file that is not UTF-8, or a broken Parquet or gzip file.
+        UserError: no such file, an unknown type, a broken Parquet or gzip file, or a table with an unreadable header
+            or a quote that is closed nowhere.
     """
     kind = file_type(path)
     if not path.is_file():
@@ -60,20 +63,29 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield from _parquet_rows(path)
         else:
             with _open_text(path) as file:
-                yield from text_rows(file, kind)
-    except UnicodeDecodeError as error:
-        raise UserError(f"not UTF-8 (byte {error.start})", where=path, fix="Convert it with iconv.") from error
-    except (pa.ArrowInvalid, gzip.BadGzipFile, EOFError) as error:
+                yield from text_rows(file, kind, where=path)
+    except (pa.ArrowException, UnicodeDecodeError, zlib.error, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's, such as no permission; a damaged column of Parquet, or block of gzip, has no number
         raise UserError(f"broken or truncated ({type(error).__name__})", where=path) from error
 
 
-def text_rows(file: Iterable[str], kind: str) -> Iterator[Row]:
-    """Stream the rows of an open text file (or standard input) of the given type."""
+def decoded(file: BinaryIO) -> TextIO:
+    """Return a binary file as text, with bytes that are no UTF-8 marked: they cost their own rows, not the file."""
+    return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def text_rows(file: Iterable[str], kind: str, *, where: object) -> Iterator[Row]:
+    """Stream the rows of a text file (or standard input) of the given type that `decoded` opened.
+
+    Raises:
+        UserError: a table with an unreadable header, or a quote that is closed nowhere.
+    """
     if kind in (".csv", ".tsv"):
-        yield from _delimited_rows(file, "," if kind == ".csv" else "\t")
+        yield from _delimited_rows(file, "," if kind == ".csv" else "\t", where)
     elif kind == ".txt":
         for number, line in enumerate(file, 1):
-            yield Row(number, {"text": line.rstrip("\r\n")})
+            yield Row(number, {"text": line.rstrip("\r\n")}, None if _is_utf8(line) else NOT_UTF8)
     elif kind == ".json":
         yield from _json_rows(file)
     else:
@@ -107,25 +119,54 @@ def _columns(present: list[str]) -> str:
 
 
 def _open_text(path: Path) -> TextIO:
-    if path.suffix.lower() == ".gz":
-        return io.TextIOWrapper(gzip.open(path), encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+    return decoded(gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb"))  # type: ignore[arg-type]
 
 
-def _delimited_rows(file: Iterable[str], delimiter: str) -> Iterator[Row]:
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _delimited_rows(file: Iterable[str], delimiter: str, where: object) -> Iterator[Row]:
     csv.field_size_limit(LARGEST_CELL_BYTES)  # the default refuses cells over 128 KiB
-    reader = csv.reader((line.replace("\0", "") for line in file), delimiter=delimiter)
-    header = next(reader, None)
-    if header is None:
-        return
-    for cells in reader:
-        if not cells:
+    # Strict: else a quote that nobody closes makes one cell of all the rows behind it.
+    reader = csv.reader((line.replace("\0", "") for line in file), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    problem: str | None
+    while True:
+        first = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            cells, problem = [], f"no row of a table from line {first} on ({error})"
+            if "unexpected end" in str(error):
+                raise UserError(
+                    f"a quote opens in the row that begins here, and closes nowhere up to line {reader.line_num}",
+                    where=f"{where}:{first}",
+                    fix='Close it; a quote inside a quoted cell is written twice ("").',
+                ) from error
+        else:
+            if not cells:
+                continue
+            problem = None if all(_is_utf8(cell) for cell in cells) else NOT_UTF8
+        if header is None:
+            if problem is not None:
+                raise UserError(f"the header is unreadable: {problem}", where=f"{where}:{first}")
+            header = cells
             continue
-        problem = None if len(cells) == len(header) else f"{len(cells)} cells where the header has {len(header)}"
+        if problem is None and len(cells) != len(header):
+            problem = f"{len(cells)} cells where the header has {len(header)}"
         yield Row(reader.line_num, dict(zip(header, cells, strict=False)), problem)
 
 
 def _json_line(number: int, line: str) -> Row:
+    if not _is_utf8(line):
+        return Row(number, {}, NOT_UTF8)
     try:
         values = json.loads(line)
     except (ValueError, RecursionError):
@@ -136,16 +177,19 @@ def _json_line(number: int, line: str) -> Row:
 def _json_row(number: int, values: Any) -> Row:
     if not isinstance(values, dict):
         return Row(number, {}, "not a JSON object")
-    try:
-        json.dumps(values, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:  # JSON can escape half a character, such as "\ud83d": no tokenizer takes it, and no file
+    # JSON can escape half a character, such as "\ud83d": no tokenizer takes it, and no file.
+    if not _is_utf8(json.dumps(values, ensure_ascii=False)):
         return Row(number, {}, "lone surrogate, which UTF-8 cannot hold")
     return Row(number, values)
 
 
 def _json_rows(file: Iterable[str]) -> Iterator[Row]:
+    text = "".join(file)
+    if not _is_utf8(text):
+        yield Row(1, {}, NOT_UTF8)
+        return
     try:
-        records = json.loads("".join(file))
+        records = json.loads(text)
     except (ValueError, RecursionError):
         yield Row(1, {}, "not JSON")
         return

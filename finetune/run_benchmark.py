@@ -7,19 +7,17 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import run_program
-from configs.manifest import now, write_manifest
+from configs.manifest import now, verify_inputs, write_manifest
 from configs.recipe import load_recipe
-from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
+from configs.run_folder import finish_run_folder, note_accepted, open_run_folder, remove_folder, write_atomically
 from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_gate import close_gate_once, keep_gate
 from finetune.benchmark_report import html_report, text_report
-from finetune.benchmark_runs import RUNNING, run_cells
+from finetune.benchmark_runs import RUNNING, read_folders, run_cells
 from finetune.benchmark_tables import summarize
 
 log = logging.getLogger("benchmark")
@@ -29,8 +27,11 @@ def main(arguments: Sequence[str], program: str) -> None:
     """Run the benchmark, or the next piece of it; print its tables when it is whole."""
     recipe = load_recipe(BenchmarkRecipe, arguments, program)
     started_at = now()
+    inputs = {name.removeprefix("model "): folder for name, folder in read_folders(recipe).items()}
+    accepted = verify_inputs(inputs.values(), accept_changes=recipe.accept_changed_inputs)
     leaks, record = close_gate_once(recipe)
     working = open_run_folder(recipe)
+    accepted = note_accepted(working, accepted)
     keep_gate(working, record)
     if not run_cells(recipe, working):
         log.info("stopped after %d new runs: the same command goes on", recipe.most_new_runs)
@@ -39,11 +40,14 @@ def main(arguments: Sequence[str], program: str) -> None:
     write_atomically(working / "benchmark.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_atomically(working / "report.html", html_report(summary))
     remove_folder(working / RUNNING)
-    sources = {name: resolve_model(model) for name, model in recipe.named_models.items()}
-    inputs = {Path(folder).resolve().name: Path(folder) for folder in recipe.tasks}
-    inputs |= {name: Path(source.name_or_path) for name, source in sources.items() if source.is_local}
     write_manifest(
-        working, stage="benchmark", recipe=recipe, inputs=inputs, counts={"leaks": leaks}, started_at=started_at
+        working,
+        stage="benchmark",
+        recipe=recipe,
+        inputs=inputs,
+        counts={"leaks": leaks},
+        started_at=started_at,
+        accepted=accepted,
     )
     finish_run_folder(recipe)
     print(text_report(summary))

@@ -26,14 +26,27 @@ def score_table(metrics: dict[str, Any], label_set: LabelSet, folder: Path) -> s
             cells = [macro["precision"], macro["recall"], macro["f1"], figures["micro"]["f1"], figures["accuracy"]]
             cells += [macro["roc_auc"], macro["average_precision"]]
             rows.append([title, *([figures["positive"]["f1"]] if binary else []), *cells])
-    lines = [f"test, {test['classifier']['rows']} rows, in percent", *_align(["", *headings], rows), ""]
-    label_rows = [
+    lines = [f"test, {test['classifier']['rows']} rows, in percent", *align([["", *headings], *rows]), ""]
+    label_rows = [["label", "P", "R", "F1", "ROC-AUC", "avg. prec.", "positive"]]
+    label_rows += [
         [name, f["precision"], f["recall"], f["f1"], f["roc_auc"], f["average_precision"], str(f["support"])]
         for name, f in test["classifier"]["per_label"].items()
     ]
-    lines += _align(["label", "P", "R", "F1", "ROC-AUC", "avg. prec.", "positive"], label_rows)
+    lines += align(label_rows)
     lines += ["", _verdict(test), f"classifier and evidence: {folder}"]
     return "\n".join(lines)
+
+
+def align(rows: list[list[Any]]) -> list[str]:
+    """Return the lines of a table: the first column to the left, the others to the right; numbers in percent."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in cells
+    ]
 
 
 def _verdict(test: dict[str, Any]) -> str:
@@ -45,17 +58,6 @@ def _verdict(test: dict[str, Any]) -> str:
     if lost:
         return f"On macro-F1 this classifier does NOT beat: {', '.join(lost)}."
     return f"On macro-F1 this classifier beats {' and '.join(others)}."
-
-
-def _align(headings: list[str], rows: list[list[Any]]) -> list[str]:
-    cells = [[_cell(value) for value in row] for row in [headings, *rows]]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(headings))]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in cells
-    ]
 
 
 def _cell(value: Any) -> str:

@@ -16,9 +16,16 @@ from typing import Any
 from accelerate import Accelerator
 
 from configs.base_models import resolve_model
-from configs.manifest import now, write_manifest
+from configs.manifest import now, verify_inputs, write_manifest
 from configs.recipe import load_recipe, recipe_values
-from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, working_folder, write_atomically
+from configs.run_folder import (
+    finish_run_folder,
+    note_accepted,
+    open_run_folder,
+    remove_folder,
+    working_folder,
+    write_atomically,
+)
 from finetune.config import FinetuneRecipe
 from finetune.fitting import fit_classifier, input_paths, load_task, train_model
 from finetune.heads import encoder_width
@@ -40,10 +47,12 @@ def search(recipe: SearchRecipe) -> str | None:
     """
     started_at = now()
     base = base_recipe(recipe)
-    task = load_task(base)
     inputs = input_paths(base, resolve_model(base.model))
+    accepted = verify_inputs(inputs.values(), accept_changes=base.accept_changed_inputs)
+    task = load_task(base)
     recipe_file = {"finetune_recipe": recipe.finetune_recipe} if recipe.finetune_recipe else {}
     working = open_run_folder(recipe, inputs | recipe_file)
+    accepted = note_accepted(working, accepted)
     classifier = working / CLASSIFIER
     chosen = dataclasses.replace(base, output_dir=classifier)
     table = None
@@ -59,7 +68,16 @@ def search(recipe: SearchRecipe) -> str | None:
         remove_folder(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     trials = json.loads((working / TRIALS_NAME).read_text(encoding="utf-8"))
     counts = {"trials": len(trials), "best": trials[0]}
-    write_manifest(working, stage="search", recipe=recipe, inputs=inputs, counts=counts, started_at=started_at)
+    write_manifest(
+        working,
+        stage="search",
+        recipe=recipe,
+        inputs=inputs,
+        counts=counts,
+        started_at=started_at,
+        accepted=accepted,
+        began_with=noted_inputs(working),
+    )
     finish_run_folder(recipe)
     return table
 
@@ -68,6 +86,7 @@ def base_recipe(recipe: SearchRecipe) -> FinetuneRecipe:
     """Return the fine-tuning recipe that the trials vary; a learning rate that is searched is a number in it."""
     arguments = [str(recipe.finetune_recipe)] if recipe.finetune_recipe else []
     arguments += ["--task", recipe.task, "--output_dir", "unused", "--seed", str(recipe.seed)]
+    arguments += ["--accept_changed_inputs", "true"] if recipe.accept_changed_inputs else []
     base = load_recipe(FinetuneRecipe, arguments, "finetune_recipe")
     if base.learning_rate is not None or "learning_rate" not in recipe.searched_keys:
         return base
@@ -110,15 +129,15 @@ def _open_study(recipe: SearchRecipe, working: Path, base: FinetuneRecipe) -> An
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
-        storage=f"sqlite:///{working / STUDY_NAME}",
-        study_name="search",
-        load_if_exists=True,
-        direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=recipe.seed, n_startup_trials=5),
+        storage=f"sqlite:///{working / STUDY_NAME}", study_name="search", load_if_exists=True, direction="maximize"
     )
+    drawn = len(study.get_trials(deepcopy=False))
+    # A sampler begins anew with each attempt: with one seed for all it would draw what it has drawn before.
+    study.sampler = optuna.samplers.TPESampler(seed=recipe.seed + drawn, n_startup_trials=5)
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # it was killed
-    if not study.get_trials(deepcopy=False):
+        study.enqueue_trial(trial.system_attrs.get("fixed_params", {}) | trial.params)
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # it was killed: its settings come next
+    if not drawn:
         study.enqueue_trial({key: recipe_values(base)[key] for key in recipe.searched_keys})
     return study
 

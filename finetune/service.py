@@ -20,6 +20,8 @@ from finetune.inference import Classifier
 from finetune.prediction_files import prediction_record
 
 KEY_HEADER = "X-API-Key"
+OPEN_PATHS = ("/health", "/openapi.json", "/docs", "/redoc")
+"""What is answered without the key."""
 WRONG_KEY = f"the header {KEY_HEADER} is missing or wrong"
 BYTES_A_CHARACTER = 12  # an astral character written as two JSON escapes
 NOTICE = (
@@ -85,13 +87,14 @@ def build_service(classifier: Classifier, recipe: ServeRecipe, *, api_key: str |
             yield
 
     service = FastAPI(title="mindshift", description=NOTICE, version="1", lifespan=lifespan)
-    _guard_bodies(service, recipe.max_texts * recipe.max_characters * BYTES_A_CHARACTER, api_key)
-    _add_routes(service, classifier, recipe, batcher, _key_check(api_key))
+    _guard(service, recipe.max_texts * recipe.max_characters * BYTES_A_CHARACTER, api_key)
+    _add_routes(service, classifier, recipe, batcher)
     return service
 
 
-def _add_routes(service: FastAPI, classifier: Classifier, recipe: ServeRecipe, batcher: Batcher, key: Any) -> None:
+def _add_routes(service: FastAPI, classifier: Classifier, recipe: ServeRecipe, batcher: Batcher) -> None:
     decision = classifier.decision
+    key = APIKeyHeader(name=KEY_HEADER, auto_error=False)  # for the documentation: `_guard` has looked at it before
 
     @service.get("/health", summary="Whether the service answers")
     async def health() -> dict[str, str]:
@@ -141,30 +144,20 @@ def _add_routes(service: FastAPI, classifier: Classifier, recipe: ServeRecipe, b
         return JSONResponse({"detail": problems}, status_code=422)
 
 
-def _key_check(api_key: str | None) -> Callable[..., Awaitable[None]]:
-    header = APIKeyHeader(name=KEY_HEADER, auto_error=False)
-
-    async def check(given: Annotated[str | None, Depends(header)] = None) -> None:
-        if not _is_key(given, api_key):
-            raise HTTPException(401, WRONG_KEY)
-
-    return check
-
-
 def _is_key(given: str | None, api_key: str | None) -> bool:
     # Compared in constant time: how long a refusal takes must not tell how much of a key was right.
     return api_key is None or hmac.compare_digest((given or "").encode(), api_key.encode())
 
 
-def _guard_bodies(service: FastAPI, largest_bytes: int, api_key: str | None) -> None:
-    """Refuse a body before it is read: routes, and the key check that documents them, come after that."""
+def _guard(service: FastAPI, largest_bytes: int, api_key: str | None) -> None:
+    """Refuse a request before its body is read and its route is looked up."""
 
     @service.middleware("http")
     async def guard(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        if request.url.path not in OPEN_PATHS and not _is_key(request.headers.get(KEY_HEADER), api_key):
+            return JSONResponse({"detail": WRONG_KEY}, status_code=401)
         if request.method != "POST":
             return await proceed(request)  # no other route reads a body
-        if not _is_key(request.headers.get(KEY_HEADER), api_key):
-            return JSONResponse({"detail": WRONG_KEY}, status_code=401)
         declared = request.headers.get("content-length", "")
         # A body that comes in pieces ends where its sender likes, whatever length is declared beside it.
         if "transfer-encoding" in request.headers or not declared.isdecimal():

@@ -17,7 +17,6 @@ import numpy as np
 
 from finetune.tasks import FloatArray
 
-RESAMPLES = 2000
 FLIPS = 20_000
 EXACT_FLIPS_UP_TO = 14  # 2^14 sign patterns are fewer than FLIPS
 

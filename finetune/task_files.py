@@ -14,7 +14,7 @@ from typing import Any
 
 from configs.errors import UserError
 from finetune.label_formats import LabelFormat, LabelReading, holds_label, sniff_labels
-from finetune.rows import FILE_TYPES, TEXT_COLUMNS, Row, file_type, find_column, read_rows
+from finetune.rows import FILE_TYPES, NOT_UTF8, TEXT_COLUMNS, Row, file_type, find_column, read_rows
 from finetune.splitting import cut
 from finetune.tasks import LABELS_NAME, SPLITS, Example, LabelSet, Task, TaskType, infer_label_set, read_label_set
 
@@ -57,7 +57,7 @@ def read_task(source: str, columns: Columns, *, validation_fraction: float, test
         tables, name = _folder_tables(path), path.resolve().name
     elif path.suffix:
         file_type(path)
-        tables, name = {"train": _Table(str(path), list(read_rows(path)))}, path.stem
+        tables, name = {"train": _read_table(path)}, path.stem
     else:
         tables, name = _hub_tables(source), source
     labels_path = path / LABELS_NAME if path.is_dir() else path.with_name(LABELS_NAME)
@@ -88,12 +88,20 @@ def _folder_tables(folder: Path) -> dict[str, _Table]:
         if len(found) > 1:
             raise UserError(f"{found[0].name} and {found[1].name}: which one is the {split} split?", where=folder)
         if found:
-            tables[split] = _Table(str(found[0]), list(read_rows(found[0])))
+            tables[split] = _read_table(found[0])
     if "train" not in tables:
         raise UserError(
             "no train split here (train.jsonl, .csv, …)", where=folder, fix="docs/contracts.md shows a task's layout."
         )
     return tables
+
+
+def _read_table(path: Path) -> _Table:
+    rows = list(read_rows(path))
+    for row in rows:
+        if row.problem == NOT_UTF8:  # all of the file is in another encoding, most likely: its labels may be, too
+            raise UserError("not UTF-8", where=f"{path}:{row.line}", fix="Convert it with iconv.")
+    return _Table(str(path), rows)
 
 
 def _hub_tables(source: str) -> dict[str, _Table]:

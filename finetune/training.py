@@ -20,6 +20,7 @@ from accelerate import Accelerator
 
 from configs.checkpoints import SavedState, load_checkpoint, save_best, save_checkpoint
 from configs.console import Progress
+from configs.errors import UserError
 from finetune.batches import collate, epoch_order, forward, training_batches
 from finetune.config import FinetuneRecipe
 from finetune.decisions import log_loss, to_probabilities
@@ -121,7 +122,7 @@ class Trainer:
         Returns:
             one record an evaluation: epoch, step, training loss, validation average precision.
         """
-        if load_checkpoint(self.accelerator, self.working):
+        if self._resume():
             log.info("resumed at step %d of %d", self.state.step, self.total_steps)
         with Progress(
             description="train",
@@ -133,6 +134,19 @@ class Trainer:
             while not self.state.finished:
                 self._train_epoch(bar)
         return self.state.history
+
+    def _resume(self) -> bool:
+        """Load the last checkpoint, if there is one, and return whether there was."""
+        try:
+            return load_checkpoint(self.accelerator, self.working)
+        except RuntimeError as error:
+            if "loading state_dict" not in str(error):
+                raise
+            raise UserError(
+                "an interrupted run is here that an older version of mindshift began: its model has other weights",
+                where=self.working,
+                fix="Remove the folder, or choose another --output_dir.",
+            ) from error
 
     def _train_epoch(self, bar: Progress) -> None:
         state = self.state

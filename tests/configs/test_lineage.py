@@ -18,6 +18,8 @@ class Recipe(StageRecipe):
     model: str | None = None
     task: str | None = None
     auxiliary_tasks: list[str] = dataclasses.field(default_factory=list)
+    augmentation: str = "none"
+    augmentation_model: str | None = None
     replay_share: float = 0.0
     max_steps: int | None = None
     num_train_epochs: float | None = None
@@ -219,3 +221,21 @@ def test_ancestors_that_accepted_changed_inputs_are_named(house):
     house.make("fourth", "pretrain", corpus="b", model="third")
     assert house.trace("third").changed == ()  # its own manifest says so already
     assert house.trace("fourth").changed == ("third",)
+
+
+def test_what_filled_in_words_has_passed_on_what_it_had_read(house):
+    recipe = Recipe(
+        output_dir=Path("x"), model="OWNER/BASE", task="task", augmentation="back_off_masking",
+        augmentation_model=str(house.root / "first"),
+    )  # fmt: skip
+    house.make("classifier", "finetune", recipe=recipe, task="task", augmentation_model="first")
+    lineage = house.trace("classifier")
+    assert names(lineage.corpora) == {"a"}
+    assert names(lineage.ancestors) == {"first", "base"}
+    assert lineage.public_names == {"OWNER/BASE"}
+    assert lineage.gaps == ()
+    house.make("older", "finetune", recipe=recipe, task="task")
+    assert house.trace("older").gaps == ("the model was trained on first, of which no hash was recorded",)
+    public = dataclasses.replace(recipe, augmentation_model="OWNER/FILLER")
+    house.make("public", "finetune", recipe=public, task="task")
+    assert house.trace("public").gaps == ()

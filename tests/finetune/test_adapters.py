@@ -31,7 +31,13 @@ def logits_in_a_fresh_process(folder: Path, texts: list[str]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("adapter", "head"), [("lora", "mean"), ("qlora", "cls"), pytest.param("qlora", "mean", marks=pytest.mark.slow)]
+    ("adapter", "head"),
+    [
+        ("lora", "mean"),
+        ("lora", "label_attention"),
+        ("qlora", "cls"),
+        pytest.param("qlora", "mean", marks=pytest.mark.slow),
+    ],
 )
 def test_reloads_to_the_same_logits(
     adapter: str, head: str, make_task: MakeTask, small_run: list[str], tmp_path: Path

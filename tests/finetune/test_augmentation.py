@@ -74,6 +74,18 @@ def test_a_model_without_masked_lm_head_is_refused(tiny_encoder: Path, tmp_path:
         back_off_masking(examples(), LABELS, resolve_model(str(tmp_path)), target=0.4, seed=1, max_length=48)
 
 
+def test_a_discriminator_cannot_fill_in_words(tiny_encoder: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer, ElectraConfig, ElectraForPreTraining
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    tokenizer.save_pretrained(tmp_path)
+    sizes = {"hidden_size": 16, "embedding_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = ElectraConfig(vocab_size=len(tokenizer), intermediate_size=16, max_position_embeddings=64, **sizes)
+    ElectraForPreTraining(config).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="no masked-LM head"):
+        back_off_masking(examples(), LABELS, resolve_model(str(tmp_path)), target=0.4, seed=1, max_length=48)
+
+
 def test_in_a_run(make_task: MakeTask, small_run: list[str], tmp_path: Path) -> None:
     task, output = make_task("binary", rows=64), tmp_path / "run"
     rows = [json.loads(line) for line in (task / "train.jsonl").read_text().splitlines()]

@@ -1,10 +1,12 @@
 """A user's mistake ends with exit code 2, one or two lines that name the place, and no traceback."""
 
 import gzip
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from launch.cli import main as mindshift
@@ -18,6 +20,15 @@ def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert "Traceback" not in message
     assert len([line for line in message.splitlines() if line and not line[0].isdigit()]) <= 3
     return message
+
+
+def damaged_parquet() -> bytes:
+    """A Parquet file whose footer is whole and whose texts are not."""
+    file = io.BytesIO()
+    pd.DataFrame({"text": [f"words {number}" for number in range(1000)]}).to_parquet(file)
+    content = bytearray(file.getvalue())
+    content[40:200] = bytes(160)
+    return bytes(content)
 
 
 def replace_line(path: Path, number: int, line: str) -> None:
@@ -122,6 +133,29 @@ def test_malformed_lines_are_quarantined(make_task: MakeTask, small_run: list[st
     assert json.loads((output / "manifest.json").read_text())["counts"]["quarantined"] == 2
 
 
+def test_a_table_with_an_open_quote_is_refused(
+    capsys: pytest.CaptureFixture[str], small_run: list[str], tmp_path: Path
+) -> None:
+    rows = [f"words {number},{('sad', 'glad')[number % 2]}" for number in range(60)]
+    rows[40] = '"words 40,sad'
+    (tmp_path / "posts.csv").write_text("\n".join(["text,label", *rows]) + "\n")
+    arguments = ["--task", str(tmp_path / "posts.csv"), "--output_dir", str(tmp_path / "run"), *small_run]
+    message = run(["finetune", *arguments], capsys)
+    assert "posts.csv:42: a quote opens in the row that begins here, and closes nowhere up to line 61" in message
+    assert "words" not in message
+
+
+def test_a_task_in_another_encoding_is_refused(
+    capsys: pytest.CaptureFixture[str], make_task: MakeTask, small_run: list[str], tmp_path: Path
+) -> None:
+    task = make_task()
+    line = json.dumps({"id": "a", "text": "caf\u00e9", "labels": []}, ensure_ascii=False)
+    with (task / "train.jsonl").open("ab") as file:
+        file.write(line.encode("latin-1") + b"\n")
+    message = run(["finetune", "--task", str(task), "--output_dir", str(tmp_path / "run"), *small_run], capsys)
+    assert "train.jsonl:97: not UTF-8" in message
+
+
 def test_mostly_malformed_is_refused(
     capsys: pytest.CaptureFixture[str], make_task: MakeTask, small_run: list[str], tmp_path: Path
 ) -> None:
@@ -140,10 +174,24 @@ def test_mostly_malformed_is_refused(
         ("texts.jsonl", b'{"id": 1, "text": "\xff"}\n', "not UTF-8"),
         ("texts.docx", b"", "not read"),
         ("texts.csv", b"id,words\n1,tired\n", "which column is the text"),
+        ("texts.csv", b"id,te\xffxt\n1,tired\n", "the header is unreadable: not UTF-8"),
+        ("texts.tsv", b'id\ttext\n1\t"tired\n2\tboss\n', "texts.tsv:2: a quote opens"),
         ("texts.parquet", b"PAR1", "broken or truncated"),
+        ("texts.parquet", damaged_parquet(), "broken or truncated"),
         ("texts.jsonl.gz", gzip.compress(b'{"text": "tired"}\n' * 1000)[:-20], "broken or truncated"),
     ],
-    ids=["empty", "no_text_column", "not_utf8", "docx", "csv_without_text", "broken_parquet", "broken_gzip"],
+    ids=[
+        "empty",
+        "no_text_column",
+        "not_utf8",
+        "docx",
+        "csv_without_text",
+        "header_not_utf8",
+        "open_quote",
+        "broken_parquet",
+        "damaged_parquet",
+        "broken_gzip",
+    ],
 )
 def test_predict_refuses(
     name: str, content: bytes, expected: str, capsys: pytest.CaptureFixture[str], trained: Path, tmp_path: Path

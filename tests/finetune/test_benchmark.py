@@ -3,8 +3,11 @@
 import dataclasses
 import json
 import logging
+import os
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,16 +19,17 @@ import torch
 import yaml
 
 from configs.errors import UserError
-from configs.manifest import now, write_manifest
+from configs.manifest import CODE_ROOT, now, write_manifest
 from configs.recipe import StageRecipe, load_recipe
 from finetune import benchmark_baselines, benchmark_gate, benchmark_tables
 from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
-from finetune.benchmark_gate import close_gate_once, keep_gate
+from finetune.benchmark_gate import close_gate, close_gate_once, keep_gate
 from finetune.benchmark_report import loss_sentence, pooled_sentence, text_report
-from finetune.benchmark_runs import all_cells, cell_recipe, gpus_of_jobs, run_cells
+from finetune.benchmark_runs import _origins, all_cells, cell_recipe, gpus_of_jobs, run_cells
+from finetune.benchmark_tables import RESAMPLES
 from finetune.fitting import load_task
-from finetune.significance import RESAMPLES, holm
+from finetune.significance import holm
 from finetune.tasks import FloatArray
 from launch.cli import main as mindshift
 
@@ -231,8 +235,10 @@ class FakeRuns:
 
     def __init__(self) -> None:
         self.made: list[str] = []
+        self.commands: list[list[str]] = []
 
     def __call__(self, command: list[str], **_: object) -> "subprocess.CompletedProcess[str]":
+        self.commands.append(command)
         output = Path(command[command.index("--output_dir") + 1])
         if not output.with_name(f"{output.name}.partial").exists():
             self.made.append(output.name)
@@ -264,7 +270,7 @@ def two_models(
     for name in ("base", "other"):
         shutil.copytree(tiny_encoder, tmp_path / name)
     models = {name: tmp_path / name for name in ("base", "other")}
-    path = write_recipe(tmp_path, [make_task("binary")], models, seeds=[1], **keys)
+    path = write_recipe(tmp_path, [make_task("binary")], models, **({"seeds": [1]} | keys))
     working = tmp_path / "benchmark.partial"
     working.mkdir()
     return load_recipe(BenchmarkRecipe, [str(path)], "benchmark"), working
@@ -412,6 +418,73 @@ def test_baselines_of_an_earlier_benchmark_are_taken_over(
     assert fitted[4:] == ["frozen other"]
     expected = {name: first[name] for name in ("majority", "tfidf_logistic_regression")}
     assert taken == expected | {"frozen renamed": first["frozen base"], "frozen other": {"test": {"fitted": 5}}}
+
+
+def test_auxiliary_tasks_and_the_filling_model_are_what_a_run_is_made_of(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, fake_runs: FakeRuns
+) -> None:
+    recipe, working = two_models(make_task, tiny_encoder, tmp_path, models=[f"base={tiny_encoder}"])
+    extra, filler = make_task("binary", name="extra"), tmp_path / "other"
+    plain = _origins(recipe, all_cells(recipe))
+    assert all("inputs" not in origin for origin in plain.values())  # runs of older versions are still known again
+    keys = {"augmentation": "back_off_masking", "augmentation_model": str(filler), "auxiliary_tasks": [str(extra)]}
+    edit_quick(tmp_path, **keys)
+    assert run_cells(recipe, working)
+    assert fake_runs.take() == ["task--base--seed-1"]
+    assert run_cells(recipe, working)
+    assert fake_runs.take() == []
+    for folder in (extra, filler):
+        (folder / "note.txt").write_text("so that its hash differs")
+        assert run_cells(recipe, working)
+        assert fake_runs.take() == ["task--base--seed-1"]
+
+
+def test_changed_inputs_are_refused_at_once_or_accepted_for_every_run(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fake_runs: FakeRuns
+) -> None:
+    recipe, working = two_models(make_task, tiny_encoder, tmp_path, leakage="drop")
+    base, other = "task--base--seed-1", "task--other--seed-1"
+    assert run_cells(recipe, working)
+    assert fake_runs.take() == [base, other]
+    made = StageRecipe(output_dir=tmp_path)
+    write_manifest(tmp_path / "other", stage="made", recipe=made, inputs={}, counts={}, started_at=now())
+    assert run_cells(recipe, working)
+    assert fake_runs.take() == [other]
+    config = (tmp_path / "other" / "config.json").read_text()
+    (tmp_path / "other" / "config.json").write_text(config + " ")
+    assert mindshift(["benchmark", str(tmp_path / "benchmark.yaml")]) == 2
+    assert "config.json: changed since its manifest was written" in capsys.readouterr().err
+    accepting = dataclasses.replace(recipe, accept_changed_inputs=True)
+    assert run_cells(accepting, working)
+    assert fake_runs.take() == [other]  # it is not the model that the manifest stands for
+    assert fake_runs.commands[-1][-2:] == ["--accept_changed_inputs", "true"]
+
+
+def test_a_point_of_a_curve_stands_at_the_rows_it_was_trained_on(
+    make_task: MakeTask, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    recipe, _ = two_models(make_task, tiny_encoder, tmp_path, train_sizes=[50, 95], leakage="drop")
+    close_gate(recipe)
+    edit_quick(tmp_path, train_rows=60)
+    with pytest.raises(UserError, match="95 of train_sizes: task trains on 60 rows in all"):
+        close_gate(recipe)
+
+
+def test_runs_end_with_their_benchmark() -> None:
+    program = (
+        "import subprocess, sys\nfrom finetune.benchmark_runs import _lifeline\n"
+        "run = 'from finetune.run_cell import end_with_benchmark as watch; import time; watch(); "
+        "print(1, flush=True); time.sleep(300)'\n"
+        "subprocess.run([sys.executable, '-c', run], stdin=_lifeline())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(CODE_ROOT)}
+    benchmark = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment)
+    assert benchmark.stdout is not None
+    assert benchmark.stdout.readline() == b"1\n"
+    benchmark.kill()
+    assert benchmark.stdout.read() == b""  # nobody holds it any more: the run has ended, too
+    benchmark.stdout.close()
+    assert benchmark.wait() == -signal.SIGKILL
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from configs.manifest import read_manifest, verify_folder
 from finetune import task_files
@@ -86,3 +87,23 @@ def test_a_broken_file_is_named(exported: Path, tmp_path: Path, capsys: pytest.C
         (tmp_path / path.name).write_bytes(path.read_bytes()[: 1000 if path.name == "model.onnx" else None])
     assert mindshift(["predict", "--model", str(tmp_path), "--text", "tired"]) == 2
     assert "not a readable ONNX model" in capsys.readouterr().err
+
+
+def test_it_stays_on_the_processor_beside_a_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert Classifier.load(exported).device == torch.device("cpu")
+
+
+def test_nothing_of_a_killed_export_is_shipped(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(full: Path, small: Path) -> None:
+        (small.parent / "tmp1234").mkdir()  # as a kill leaves it: nothing is cleaned up
+        full.rename(small.parent / "tmp1234" / "full.onnx")
+        raise KeyboardInterrupt
+
+    arguments = ["export", "--model", str(trained), "--output_dir", str(tmp_path / "onnx")]
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.exporting.quantize", killed)
+        assert mindshift(arguments) == 130
+    assert list((tmp_path / "onnx.partial").glob("tmp*/full.onnx"))
+    assert mindshift(arguments) == 0
+    assert not [name for name in read_manifest(tmp_path / "onnx").outputs if "/" in name]

@@ -70,13 +70,55 @@ def test_arguments_and_standard_input(
     assert '"line": 2, "reason": "not JSON"' in printed.err
 
 
-def test_standard_input_that_is_no_utf8_is_refused(
-    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_what_looks_like_yaml_is_a_text(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = ["[deleted]", "yes", "null", "'tired'", "{a: b}", "--model"]
+    words = [word for text in texts for word in ("--text", text)] + ["--text=[boss]"]
+    assert mindshift(["predict", "--model", str(trained), *words]) == 0
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = Classifier.load(trained).predict([*texts, "[boss]"]).probabilities_NL
+    assert [list(row["probabilities"].values()) for row in written] == [
+        pytest.approx(row, abs=1e-5) for row in expected.tolist()
+    ]
+
+
+def test_bytes_that_are_no_utf8_cost_their_own_row(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = b'{"id": 0, "text": "tired"}\n{"id": 1, "text": "caf\xe9"}\n'
+    lines = b'{"id": 0, "text": "tired"}\n{"id": 1, "text": "caf\xe9"}\n{"id": 2, "text": "boss"}\n'
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines)))
-    assert mindshift(["predict", "--model", str(trained)]) == 2
-    assert "standard input: not UTF-8" in capsys.readouterr().err
+    assert mindshift(["predict", "--model", str(trained)]) == 0
+    printed = capsys.readouterr()
+    assert [json.loads(line)["id"] for line in printed.out.splitlines()] == [0, 2]
+    assert '"file": "standard input", "line": 2, "reason": "not UTF-8"' in printed.err
+    table = b"id,text\n0,tired\n1,caf\xe9\n2,boss\n3,ma\xc3\xb1ana\n"
+    for name, content in (("texts.jsonl", lines), ("texts.csv", table), ("texts.txt", b"tired\ncaf\xe9\nboss\n")):
+        (tmp_path / name).write_bytes(content)
+        arguments = ["--input", str(tmp_path / name), "--output", str(tmp_path / "out.jsonl")]
+        assert mindshift(["predict", "--model", str(trained), *arguments]) == 0
+        assert len((tmp_path / "out.jsonl").read_text().splitlines()) == (3 if name == "texts.csv" else 2)
+        (row,) = [json.loads(line) for line in (tmp_path / "out.jsonl.quarantine.jsonl").read_text().splitlines()]
+        assert row == {"file": str(tmp_path / name), "line": 3 if name == "texts.csv" else 2, "reason": "not UTF-8"}
+
+
+def test_the_texts_are_not_replaced(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, link = tmp_path / "out.jsonl.quarantine.jsonl", tmp_path / "link.jsonl"
+    write_input(path)
+    link.symlink_to(path)
+    for output in (path, link, tmp_path / "out.jsonl"):
+        before = path.read_bytes()
+        assert mindshift(["predict", "--model", str(trained), "--input", str(path), "--output", str(output)]) == 2
+        assert "would replace the texts" in capsys.readouterr().err
+        assert path.read_bytes() == before
+
+
+def test_a_quote_within_a_quoted_cell_costs_its_own_row(trained: Path, tmp_path: Path) -> None:
+    path, output = tmp_path / "texts.csv", tmp_path / "out.jsonl"
+    path.write_text('id,text\n1,tired\n2,"my "boss" again"\n3,"my ""boss"" again"\n')
+    assert mindshift(["predict", "--model", str(trained), "--input", str(path), "--output", str(output)]) == 0
+    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == ["1", "3"]
+    (row,) = [json.loads(line) for line in (tmp_path / "out.jsonl.quarantine.jsonl").read_text().splitlines()]
+    assert row["line"] == 3
+    assert row["reason"].startswith("no row of a table from line 3 on")
 
 
 def test_chunks_do_not_change_the_answer(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

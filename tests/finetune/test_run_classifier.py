@@ -9,12 +9,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from configs.manifest import read_manifest, verify_folder
+from configs.manifest import now, read_manifest, verify_folder, write_manifest
+from configs.recipe import StageRecipe
+from finetune import fitting, pooled_heads, training
 from finetune.inference import Classifier
 from launch.cli import main as mindshift
 
@@ -197,3 +202,89 @@ def test_full_disk_keeps_what_is_done(
         assert finetune(task, output, small_run) == 2
     assert "disk is full" in capsys.readouterr().err
     assert finetune(task, output, small_run) == 0
+
+
+def finished_folder(folder: Path) -> Path:
+    """Give a folder a manifest, as if a stage had written it."""
+    write_manifest(folder, stage="made", recipe=StageRecipe(output_dir=folder), inputs={}, counts={}, started_at=now())
+    return folder
+
+
+def test_all_that_a_run_reads_is_verified_and_recorded(
+    make_task: MakeTask, small_run: list[str], tiny_encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extra, filler = make_task("binary", name="extra"), tmp_path / "filler"
+    shutil.copytree(tiny_encoder, filler)
+    options = [*small_run, "--epochs", "1", "--baselines", "false", "--auxiliary_tasks", json.dumps([str(extra)])]
+    options += ["--augmentation", "back_off_masking", "--augmentation_model", str(filler)]
+    task, output = make_task(), tmp_path / "run"
+    for folder, file in ((extra, "labels.json"), (filler, "config.json")):
+        finished_folder(folder)
+        content = (folder / file).read_text()
+        (folder / file).write_text(content + " ")
+        assert finetune(task, output, options) == 2
+        assert f"{folder / file}: changed since its manifest was written" in capsys.readouterr().err
+        (folder / file).write_text(content)
+    assert finetune(task, output, options) == 0
+    manifest = read_manifest(output)
+    assert set(manifest.inputs) == {"task", f"auxiliary task {extra}", "augmentation_model", "model"}
+    assert manifest.inputs["augmentation_model"].path == str(filler)
+
+
+def test_what_an_earlier_attempt_accepted_is_told(
+    make_task: MakeTask, small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, output = finished_folder(make_task()), tmp_path / "run"
+    labels = (task / "labels.json").read_text()
+    (task / "labels.json").write_text(labels + " ")
+    options = [*small_run, "--epochs", "1", "--accept_changed_inputs", "true"]
+    with monkeypatch.context() as patch:
+        patch.setattr("finetune.fitting.write_manifest", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert finetune(task, output, options) == 130
+    (task / "labels.json").write_text(labels)
+    assert finetune(task, output, options) == 0
+    assert read_manifest(output).accepted == [f"{task / 'labels.json'}: changed since its manifest was written"]
+
+
+def test_a_checkpoint_with_other_weights_is_refused(
+    make_task: MakeTask, small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    task, output = make_task(), tmp_path / "run"
+    options = [*small_run, "--epochs", "1", "--head", "label_attention"]
+    save_checkpoint = training.save_checkpoint
+
+    def save_and_end(*arguments: Any) -> None:
+        save_checkpoint(*arguments)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pooled_heads.nn, "Identity", lambda: torch.nn.Linear(64, 64))  # older versions had a pooler here
+        patch.setattr(training, "save_checkpoint", save_and_end)
+        assert finetune(task, output, options) == 130
+    assert finetune(task, output, options) == 2
+    assert "an interrupted run is here that an older version of mindshift began" in capsys.readouterr().err
+
+
+def test_other_processes_do_not_wait_for_the_figures(
+    make_task: MakeTask, small_run: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    wait, evaluate = Accelerator.wait_for_everyone, fitting.evaluate
+    monkeypatch.setattr(Accelerator, "wait_for_everyone", lambda self: happened.append("wait") or wait(self))
+    monkeypatch.setattr(fitting, "evaluate", lambda *args: happened.append("evaluate") or evaluate(*args))
+    assert finetune(make_task(), tmp_path / "run", [*small_run, "--epochs", "1"]) == 0
+    assert "wait" in happened
+    assert happened[-1] == "evaluate"
+
+
+def test_a_head_of_our_own_trains_on_two_processes(make_task: MakeTask, small_run: list[str], tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[2]
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(root / "launch" / "accelerate" / "cpu_2.yaml")]
+    options = [*small_run, "--epochs", "1", "--head", "label_attention"]
+    options += ["--task", str(make_task()), "--output_dir", str(tmp_path / "run")]
+    command = [sys.executable, *launch, str(root / "finetune" / "run_classifier.py"), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    verify_folder(tmp_path / "run", stage="finetune")

@@ -3,11 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from configs.manifest import verify_folder
+from configs.manifest import now, read_manifest, verify_folder, write_manifest
+from configs.recipe import StageRecipe
 from finetune import searching
 from finetune.config import FinetuneRecipe
 from finetune.tasks import LabelSet, TaskType
@@ -95,3 +97,46 @@ def test_auxiliary_tasks_train_in_every_trial(
     history = json.loads((output / "classifier" / "metrics.json").read_text())["training"]
     assert history[0]["step"] == 18  # 96 texts of the task in 6 batches, all 192 of the other in 12
     assert f"auxiliary task {extra}" in json.loads((output / "manifest.json").read_text())["inputs"]
+
+
+def test_a_resumed_search_draws_anew_and_tries_what_was_killed(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[float | None] = []
+    killed_after = [0]
+
+    def train(recipe: FinetuneRecipe, *_: object) -> SimpleNamespace:
+        tried.append(recipe.learning_rate)
+        if len(tried) == killed_after[0]:
+            raise KeyboardInterrupt
+        return SimpleNamespace(history=[{"validation_average_precision": 0.5}])
+
+    monkeypatch.setattr(searching, "train_model", train)
+    monkeypatch.setattr(searching, "fit_classifier", lambda chosen: chosen.output_dir.mkdir())
+    for killed_after[0] in (1, 3, 6):
+        assert mindshift([*arguments, "--trials", "6"]) == 130
+    killed_after[0] = 0
+    assert mindshift([*arguments, "--trials", "6"]) == 0
+    assert tried[0] == tried[1] == 4e-4  # the defaults, which a kill took from the first attempt
+    assert tried[2] == tried[3]
+    assert tried[5] == tried[6]
+    assert len(tried) == 9
+    assert len(set(tried)) == 6  # nothing is drawn twice
+
+
+def test_inputs_are_verified_before_the_search(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task, output = tmp_path / "task", tmp_path / "search"
+    made = StageRecipe(output_dir=task)
+    write_manifest(task, stage="made", recipe=made, inputs={}, counts={}, started_at=now())
+    (task / "labels.json").write_text((task / "labels.json").read_text() + " ")
+    train_model = searching.train_model
+    with monkeypatch.context() as patch:
+        patch.setattr(searching, "train_model", lambda *_: pytest.fail("trained before it verified"))
+        assert mindshift([*arguments, "--trials", "1"]) == 2
+    assert "labels.json: changed since its manifest was written" in capsys.readouterr().err
+    assert searching.train_model is train_model
+    assert mindshift([*arguments, "--trials", "1", "--accept_changed_inputs", "true"]) == 0
+    for folder in (output, output / "classifier"):
+        assert read_manifest(folder).accepted == [f"{task / 'labels.json'}: changed since its manifest was written"]

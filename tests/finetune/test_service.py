@@ -123,6 +123,10 @@ def test_key(classifier: Classifier, recipe: ServeRecipe) -> None:
     assert ask(service, "POST", "/predict", json=body, headers={"X-API-Key": "0123456789abcdeF"}).status_code == 401
     assert ask(service, "POST", "/predict", json=body, headers={"X-API-Key": "0123456789abcdef"}).status_code == 200
     assert ask(service, "GET", "/model").status_code == 401
+    assert ask(service, "GET", "/model", headers={"X-API-Key": "0123456789abcdef"}).status_code == 200
+    assert ask(service, "GET", "/anything").status_code == 401
+    documented = ask(service, "GET", "/openapi.json").json()
+    assert documented["paths"]["/predict"]["post"]["security"] == [{"APIKeyHeader": []}]
     assert ask(service, "GET", "/health").status_code == 200
 
 
