@@ -4,6 +4,7 @@ It is a loop of our own on accelerate rather than the Trainer, for three reasons
 and several processes, resuming in constant time, and DeepSpeed on CPUs.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -173,6 +174,7 @@ class PretrainingRun:
             name = self.recipe.output_dir.name
             metrics = MetricsLog(self.working_dir, step=self.step, report_to=self.recipe.report_to, run_name=name)
         with (
+            metrics or contextlib.nullcontext(),
             self.stop_request,
             Progress(
                 description="pretraining", unit="steps", total=self.total_steps, initial=self.step, enabled=main
@@ -180,8 +182,6 @@ class PretrainingRun:
         ):
             self._train_steps(metrics, bar)
         result = self._evaluate_result(self._before)
-        if metrics is not None:
-            metrics.close()
         self._write_result(result)
         return result
 
