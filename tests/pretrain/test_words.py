@@ -179,6 +179,35 @@ def test_weighty_words_are_masked_more_often_and_the_share_is_kept(tmp_path):
     assert flags[packed.document_positions >= 0].mean() == pytest.approx(0.15, rel=0.05)
 
 
+@pytest.mark.parametrize("listed", [10, 20, 40], ids=lambda listed: f"{listed / 2} % of the words")
+def test_spans_with_weights_keep_the_share_too(tmp_path, listed):
+    packed, tokenizer = stream(tokens=200_000), build_tokenizer()
+    path = tmp_path / "lexicon.txt"
+    path.write_text("\n".join(WORDS[:listed]) + "\n")
+    documents = write_documents(tmp_path, [packed.input_ids[packed.document_positions >= 0]])
+    weights = weigh(read_lexicon(path, tokenizer, 4.0), count_words(documents, word_edges(tokenizer)))
+    flags = masked_flags(packed, 0.15, kind="span", weights=weights)
+    assert flags[packed.document_positions >= 0].mean() == pytest.approx(0.15, rel=0.03)
+    of_word = flags[find_words(packed.input_ids, packed.document_positions, word_edges(tokenizer)).starts]
+    assert (of_word[1:] & of_word[:-1]).mean() > 1.5 * 0.15**2  # runs, still
+
+
+def test_all_of_a_span_is_corrupted_alike():
+    """SpanBERT decides between [MASK], random and unchanged once a span, BERT once a token."""
+    packed, tokenizer = stream(tokens=200_000), build_tokenizer()
+    differing = {}
+    for kind in ("span", "whole_word"):
+        masked = build_masker(tokenizer, 5, kind=kind).mask(packed, 0.15)
+        positions = np.sort(masked.masked_positions[masked.labels != IGNORED_LABEL])
+        is_mask = masked.input_ids[positions] == tokenizer.mask_token_id
+        assert is_mask.mean() == pytest.approx(0.8, abs=0.02)
+        assert (masked.input_ids[positions] == packed.input_ids[positions]).mean() == pytest.approx(0.1, abs=0.02)
+        inside = np.diff(positions) == 1
+        differing[kind] = (is_mask[1:] != is_mask[:-1])[inside].mean()
+    assert differing["whole_word"] == pytest.approx(0.32, abs=0.03)  # 2 x 0.8 x 0.2
+    assert differing["span"] < 0.08  # where two spans touch
+
+
 def write_documents(folder, documents) -> TokenShards:
     rows = [TokenizedDocument(id=str(number), token_ids=found) for number, found in enumerate(documents)]
     write_shard(split_folder(folder, "train"), 0, rows, len(VOCABULARY))
