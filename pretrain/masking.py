@@ -30,7 +30,7 @@ PREDICTION_MULTIPLE = 64
 """Few different M: a CPU kernel is built for every new shape, and memory grows with them."""
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 EVALUATION_SEED = 20180411
-"""Held-out masks never depend on the recipe, so evaluations of different runs compare."""
+"""Held-out masks depend on it and on the texts' ids, never on the recipe (`held_out.py`)."""
 SPAN_CONTINUES = 1 - 1 / 3.8
 """How often a span goes on to the next word: 3.8 words in the mean, as in SpanBERT."""
 HIGHEST_PROBABILITY = 0.8
@@ -67,6 +67,7 @@ class Masker:
         kind: what is chosen as one.
         edges: where words begin and end; needed but for `token` without weights.
         weights: how much more often some words are chosen.
+        document_keys: what the masks of each document depend on; its number if there are none.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class Masker:
         kind: MaskingKind = "token",
         edges: WordEdges | None = None,
         weights: WordWeights | None = None,
+        document_keys: Uint64Array | None = None,
     ) -> None:
         self._mask_id, self._seed, self._kind, self._weights = mask_id, seed, kind, weights
-        self._edges = edges
+        self._edges, self._document_keys = edges, document_keys
         self._ordinary_ids = np.setdiff1d(np.arange(vocabulary_size), special_ids)
 
     def mask(self, packed: PackedSequences, probability: float) -> MaskedSequences:
@@ -122,7 +124,9 @@ class Masker:
     def _keys(self, packed: PackedSequences, tokens: IntArray) -> Uint64Array:
         """Return one 64-bit hash a token."""
         seed = mix(np.array([self._seed], dtype=np.uint64))
-        document = mix(seed ^ packed.documents[tokens].astype(np.uint64))
+        numbers = packed.documents[tokens]
+        of_document = numbers.astype(np.uint64) if self._document_keys is None else self._document_keys[numbers]
+        document = mix(seed ^ of_document)
         epoch = mix(document ^ packed.epochs[tokens].astype(np.uint64))
         return mix(epoch ^ packed.document_positions[tokens].astype(np.uint64))
 

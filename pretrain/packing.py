@@ -13,14 +13,12 @@ D = documents, S = sequences of the corpus, N = tokens of a micro-batch, K = mic
 
 import bisect
 import dataclasses
-from collections.abc import Iterable
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from configs.errors import UserError
-from corpus.shards import TokenShards
 
 IntArray = npt.NDArray[np.int64]
 
@@ -53,44 +51,6 @@ class JoinedDocuments:
         """Return the token ids of one document."""
         count = len(self._first)
         return self._first[document] if document < count else self._second[document - count]
-
-
-class UnseenDocuments:
-    """Held-out documents that stand in no training part: corpora built with other shares hold out other authors.
-
-    Args:
-        held_out: the held-out part of one corpus.
-        trained: training parts, whose posts bear the same ids.
-
-    Attributes:
-        lengths: (D,) tokens of each document that is left.
-        ids, subreddits: D strings each.
-
-    Raises:
-        UserError: none is left.
-    """
-
-    def __init__(self, held_out: TokenShards, trained: Iterable[TokenShards]) -> None:
-        ids = set(held_out.ids)
-        seen = {name for shards in trained for name in ids.intersection(shards.ids)}
-        self._documents = held_out
-        self._kept = np.flatnonzero([name not in seen for name in held_out.ids])
-        if len(self._kept) == 0 < len(ids):
-            raise UserError(
-                "every held-out document stands in the training part of another corpus of this run",
-                where="corpus",
-                fix="Build the corpora with the same seed, keys_dir and held_out_share.",
-            )
-        self.lengths = held_out.lengths[self._kept]
-        self.ids = [held_out.ids[document] for document in self._kept]
-        self.subreddits = [held_out.subreddits[document] for document in self._kept]
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __getitem__(self, document: int) -> npt.NDArray[Any]:
-        """Return the token ids of one document."""
-        return self._documents[int(self._kept[document])]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -358,7 +358,7 @@ class PretrainingRun:
         }
 
     def _evaluate_all(self) -> dict[str, Evaluation]:
-        return evaluate_all(self._backend.module, self._data, self.accelerator)
+        return evaluate_all(self._backend.module, self._data.held_out, self.accelerator)
 
     def _save(self) -> None:
         tensors = self._backend.gather()

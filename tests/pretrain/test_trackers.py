@@ -41,8 +41,8 @@ def test_a_tracker_writes_local_files_only(tmp_path, name):
     pytest.importorskip(name)
     program = (
         "from pathlib import Path; from configs.console import start_console; from pretrain.metrics import MetricsLog\n"
-        f"start_console()\nwith MetricsLog(Path({str(tmp_path)!r}), step=0, report_to={name!r}, run_name='run') as log:\n"
-        f"    log.write({LINE!r})"
+        f"start_console(); log = MetricsLog(Path({str(tmp_path)!r}), step=0, report_to={name!r}, run_name='run')\n"
+        f"with log:\n    log.write({LINE!r})"
     )
     environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
     environment |= {
