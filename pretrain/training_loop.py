@@ -56,6 +56,7 @@ class PretrainingRun:
         accelerator: joined already.
         model: the masked language model to train.
         tokenizer: the corpus's tokenizer, which fits the model.
+        base_without_author: documents that name no author and that a private run's base has read.
     """
 
     def __init__(
@@ -65,9 +66,10 @@ class PretrainingRun:
         accelerator: Accelerator,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
+        base_without_author: int = 0,
     ) -> None:
         self.recipe, self.working_dir, self.accelerator, self.model = recipe, working_dir, accelerator, model
-        self._tokenizer = tokenizer
+        self._tokenizer, self._base_without_author = tokenizer, base_without_author
         self._micro_batches = recipe.accumulation_steps(accelerator.num_processes) * accelerator.num_processes
         self._data = TrainingData(recipe, tokenizer, self._micro_batches)
         self.total_steps = self._data.count_steps(self._micro_batches)
@@ -344,7 +346,9 @@ class PretrainingRun:
 
     def _evaluate_result(self, before: dict[str, Evaluation]) -> dict[str, Any]:
         """Return the content of `evaluation.json`."""
-        private = {} if self._private is None else {"privacy": self._private.report()}
+        private = {}
+        if self._private is not None:
+            private = {"privacy": self._private.report() | {"base_without_author": self._base_without_author}}
         skipped = self._guard.skipped
         shares = self._data.shares_read(self._learned) if self._private is None else self._private.shares_read(skipped)
         return {
