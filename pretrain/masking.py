@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from pretrain.hashing import Uint64Array, mix, uniform
 from pretrain.packing import IntArray, PackedSequences
-from pretrain.words import WordEdges, Words, WordWeights, find_words, hash_words
+from pretrain.words import WordEdges, Words, WordWeights, find_words
 
 IGNORED_LABEL = -100
 PREDICTION_MULTIPLE = 64
@@ -111,8 +111,7 @@ class Masker:
         owner = words.word_of[tokens]
         wanted = np.full(len(words.starts), probability)
         if self._weights is not None:
-            weights = self._weights.of(hash_words(packed.input_ids, words))
-            wanted = np.minimum(wanted * weights, HIGHEST_PROBABILITY)
+            wanted = np.minimum(wanted * self._weights.of(packed.input_ids, words), HIGHEST_PROBABILITY)
         if self._kind == "token":
             return uniform(keys) < wanted[owner], keys
         of_words = keys[np.searchsorted(tokens, words.starts)]

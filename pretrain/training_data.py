@@ -4,9 +4,6 @@ Replay mixes general text into the training documents against forgetting (5 to 1
 arXiv:2403.08763); its held-out part measures how much was forgotten.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -19,7 +16,16 @@ from pretrain.encoder import load_tokenizer
 from pretrain.held_out import HeldOutTexts
 from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner, share_read
 from pretrain.private_units import PrivateUnits
-from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, weigh, word_edges
+from pretrain.words import (
+    Listed,
+    WordWeights,
+    count_words,
+    difference_weights,
+    heavier,
+    read_lexicon,
+    weigh,
+    word_edges,
+)
 
 
 class TrainingData:
@@ -122,18 +128,10 @@ def build_word_weights(
         return None
     check_same_vocabulary(recipe, tokenizer)
     edges = word_edges(tokenizer)
-    here = count_words(documents, edges)
-    found: dict[int, float] = {}
+    found: Listed = {}
     if recipe.masking_contrast is not None:
-        there = count_words(TokenShards(recipe.masking_contrast, "train"), edges)
-        found |= difference_weights(here, there, recipe.masking_strength)
+        here, there = (count_words(part, edges) for part in (documents, TokenShards(recipe.masking_contrast, "train")))
+        found = difference_weights(here, there, recipe.masking_strength)
     if recipe.masking_lexicon is not None:
-        found = _heavier(found, read_lexicon(recipe.masking_lexicon, tokenizer, recipe.masking_strength))
-    return weigh(found, here)
-
-
-def _heavier(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
-    merged: dict[int, Any] = dict(one)
-    for digest, weight in other.items():
-        merged[digest] = max(weight, merged.get(digest, 0.0))
-    return merged
+        found = heavier(found, read_lexicon(recipe.masking_lexicon, tokenizer, recipe.masking_strength))
+    return weigh(found, documents, edges)
