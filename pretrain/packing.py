@@ -12,7 +12,9 @@ D = documents, S = sequences of the corpus, N = tokens of a micro-batch, K = mic
 """
 
 import bisect
+import copy
 import dataclasses
+import math
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -21,6 +23,8 @@ import numpy.typing as npt
 from configs.errors import UserError
 
 IntArray = npt.NDArray[np.int64]
+PLANNED_SEQUENCES = 200_000
+"""How many sequences are planned at most only to count steps: a few seconds."""
 
 
 class Documents(Protocol):
@@ -174,10 +178,24 @@ class StepPlanner:
         pool, self._pool = self._pool, [self._pool[item] for item in left_over]
         return [[pool[item] for item in items] for items in bins]
 
-    @property
-    def epoch_tokens(self) -> int:
-        """Tokens of one pass, special tokens and replayed general text included."""
-        return int(self._domain_tokens / (1 - self._replay_share))
+    def count_steps(self, epochs: float) -> int:
+        """Return how many steps from the start it takes until so many passes have been dealt.
+
+        They are planned to count them, since micro-batches are not full: one row of 512 tokens holds 94 % in the mean.
+        A hundredth of the last pass's sequences may be left: what is short waits for a gap. Beyond `PLANNED_SEQUENCES`
+        the share that those filled is taken for the rest.
+        """
+        planner = copy.copy(self)
+        planner.load_state_dict({"epoch": 0, "cursor": 0, "pool": []})
+        wanted, whole = epochs * self._domain_tokens / (1 - self._replay_share), int(epochs)
+        steps = count = tokens = 0
+        while count < PLANNED_SEQUENCES:
+            dealt = [draw.sequence for draws in planner.next_step() for draw in draws]
+            steps, count, tokens = steps + 1, count + len(dealt), tokens + int(self._lengths[dealt].sum())
+            left = sum(draw.epoch < whole for draw in planner._pool)
+            if tokens >= wanted and planner.epoch >= whole and left <= 0.01 * self._domain_count:
+                return steps
+        return math.ceil(wanted / tokens * steps)
 
     @property
     def epoch(self) -> int:

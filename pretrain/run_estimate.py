@@ -125,7 +125,7 @@ def plan(recipe: EstimateRecipe) -> Workload:
         UserError: the recipe counts epochs, or authors, and its corpus is not there.
     """
     from corpus.shards import TokenShards
-    from pretrain.packing import cut_sequences
+    from pretrain.packing import StepPlanner, cut_sequences
     from pretrain.private_units import PrivateUnits
 
     batch_tokens = recipe.global_batch_tokens or (
@@ -144,9 +144,19 @@ def plan(recipe: EstimateRecipe) -> Workload:
         units = PrivateUnits(shards, table.documents.astype("int64"), lengths.astype("int64"), recipe)
         return plan_private(recipe, units, mean_keys)
     per_epoch = float(lengths.sum()) / (1 - recipe.replay_share)
-    steps = recipe.max_steps or max(1, round((recipe.num_train_epochs or 0.0) * per_epoch / batch_tokens))
     source = f"{len(shards):,} documents, {per_epoch / 1e6:,.1f}M tokens a pass"
-    return Workload(float(steps * batch_tokens), steps, batch_tokens, mean_keys, source)
+    if recipe.max_steps is not None:
+        return Workload(float(recipe.max_steps * batch_tokens), recipe.max_steps, batch_tokens, mean_keys, source)
+    passes = (recipe.num_train_epochs or 0.0) / (1 - recipe.replay_share)  # replayed text is taken to be as long
+    planner = StepPlanner(
+        lengths.astype("int64"),
+        micro_batches=max(1, batch_tokens // recipe.micro_batch_tokens),
+        micro_batch_tokens=recipe.micro_batch_tokens,
+        seed=recipe.seed,
+    )
+    steps = planner.count_steps(passes)
+    tokens = min(passes * float(lengths.sum()), float(steps * batch_tokens))
+    return Workload(tokens, steps, batch_tokens, mean_keys, source)
 
 
 def plan_private(recipe: EstimateRecipe, units: "PrivateUnits", mean_keys: float) -> Workload:

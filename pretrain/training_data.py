@@ -76,15 +76,14 @@ class TrainingData:
             replay_share=recipe.replay_share,
         )
 
-    def count_steps(self, micro_batches: int) -> int:
+    def count_steps(self) -> int:
         """Return the optimizer steps of the run: as asked, or as many as the asked epochs hold."""
         recipe = self._recipe
         if recipe.max_steps is not None:
             return recipe.max_steps
         if recipe.is_private:
             return max(1, round((recipe.num_train_epochs or 0.0) / self.private_units().sample_rate))
-        tokens = (recipe.num_train_epochs or 0.0) * self.planner.epoch_tokens
-        return max(1, int(tokens / micro_batches / recipe.micro_batch_tokens + 0.5))
+        return self.planner.count_steps(recipe.num_train_epochs or 0.0)
 
     def private_units(self) -> PrivateUnits:
         """Return whom a differentially private run protects."""

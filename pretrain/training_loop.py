@@ -72,7 +72,7 @@ class PretrainingRun:
         self._tokenizer, self._base_without_author = tokenizer, base_without_author
         self._micro_batches = recipe.accumulation_steps(accelerator.num_processes) * accelerator.num_processes
         self._data = TrainingData(recipe, tokenizer, self._micro_batches)
-        self.total_steps = self._data.count_steps(self._micro_batches)
+        self.total_steps = self._data.count_steps()
         self._private: PrivateGradient | None = None
         if recipe.is_private:
             self._private = PrivateGradient(
@@ -135,7 +135,7 @@ class PretrainingRun:
         sizes = self._sizes
         # Older checkpoints do not say their sizes.
         differing = [key for key in SIZES if progress.get(key, sizes[key]) != sizes[key]]
-        if differing:
+        if "micro_batches" in differing:
             begun = " and ".join(f"{progress[key]:,} {SIZES[key]}" for key in differing)
             raise UserError(
                 f"this run was begun with {begun}, and has {' and '.join(f'{sizes[key]:,}' for key in differing)} now",
@@ -147,14 +147,14 @@ class PretrainingRun:
     def _restore_progress(self, state: TrainingState) -> None:
         progress = state.progress
         self._refuse_other_sizes(progress)
+        # Steps of a number of passes were once counted as if every micro-batch were full: a run ends as it was begun.
+        self.total_steps = progress.get("total_steps", self.total_steps)
         self.step, self.tokens = state.step, progress["tokens"]
         self._interval = Interval.from_json(progress["interval"])
         self._before = {name: Evaluation.from_json(values) for name, values in progress["before"].items()}
         self._data.planner.load_state_dict(progress["planner"])
         self._guard.load_state_dict(progress["guard"])
-        # Older checkpoints do not count: all that was drawn was learned if no step was skipped, else nothing is sure.
-        drawn = sum(int(counts.sum()) for counts in self._data.planner.count_draws())
-        self._learned = progress.get("learned", 0 if self._guard.skipped else drawn)
+        self._learned = progress.get("learned", 0)  # older checkpoints do not count: of what they drew nothing is sure
         if self._private is not None:
             self._private.load_state_dict(progress.get("private"))
 
