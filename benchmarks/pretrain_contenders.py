@@ -264,18 +264,13 @@ class _HuggingFace:
 
 def held_out_loss(module: Any, recipe: PretrainRecipe, tokenizer: Any, corpus: Path) -> float:
     """Return the stage's own held-out loss: the same documents and fixed masks for both sides."""
-    import torch
     from accelerate import Accelerator
 
-    from corpus.shards import TokenShards
-    from pretrain.batches import build_packer, choose_held_out, evaluation_masker, held_out_batches
     from pretrain.evaluation import evaluate
+    from pretrain.held_out import HeldOutTexts
 
-    shards = TokenShards(corpus, "held_out")
-    packer, masker = build_packer(shards, tokenizer, recipe), evaluation_masker(tokenizer)
-    chosen = choose_held_out(packer, shards.ids, 60_000)
-    batches = held_out_batches(packer, masker, recipe, chosen=chosen, rank=0, world_size=1, device=torch.device("cpu"))
-    return evaluate(module, batches, shards.subreddits, Accelerator(cpu=True)).overall.loss
+    texts = HeldOutTexts(corpus, tokenizer, dataclasses.replace(recipe, eval_max_tokens=60_000))
+    return evaluate(module, texts, Accelerator(cpu=True)).overall.loss
 
 
 def _local(folder: Path) -> Any:

@@ -21,6 +21,7 @@ from configs.recipe import load_recipe, recipe_values
 from configs.run_folder import (
     finish_run_folder,
     note_accepted,
+    noted_inputs,
     open_run_folder,
     remove_folder,
     working_folder,

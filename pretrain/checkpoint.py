@@ -3,7 +3,8 @@
 A checkpoint is a folder `checkpoints/step-NNNNNNNN`, written under another name and renamed when complete. It holds
 whole tensors by name, however the optimizer was sharded, so it fits any number of processes and any backend;
 `model.safetensors` beside `config.json` is a plain Hugging Face folder. `checksums.json` is written last: a folder
-whose files do not match it is passed over for the next older one.
+whose files do not match it is passed over for the next older one. One that is written anew is set aside as
+`.step-NNNNNNNN.old` until the new one is in its place, and counts as the older of the two.
 """
 
 import dataclasses
@@ -28,6 +29,7 @@ MOMENT_KEYS = ("step", "exp_avg", "exp_avg_sq")
 """What AdamW keeps of a parameter."""
 MOMENT_SUFFIXES = tuple(f"::{key}" for key in MOMENT_KEYS)
 STATE_FILE, CHECKSUMS_FILE = "state.json", "checksums.json"
+SET_ASIDE = ".old"
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +83,14 @@ def save_checkpoint(working_dir: Path, state: TrainingState, model: PreTrainedMo
     except BaseException:
         remove_folder(temporary)
         raise
-    remove_folder(folder)  # one that was found damaged
-    temporary.rename(folder)
-    for old in _folders(working_dir)[keep:]:
+    old = folder.with_name(f".{folder.name}{SET_ASIDE}")
+    if folder.exists():  # one that was found damaged, or that the run went back to, and has no other
         remove_folder(old)
+        folder.rename(old)
+    temporary.rename(folder)
+    remove_folder(old)
+    for dropped in _folders(working_dir)[keep:]:
+        remove_folder(dropped)
     return folder
 
 
@@ -125,7 +131,7 @@ def load_checkpoint_before_trouble(working_dir: Path, *, helped_not: int | None)
 def drop_checkpoints_after(working_dir: Path, step: int) -> None:
     """Remove the checkpoints of a part of the run that it went back behind."""
     for folder in _folders(working_dir):
-        if int(folder.name.removeprefix("step-")) > step:
+        if _step(folder) > step:
             remove_folder(folder)
 
 
@@ -143,8 +149,13 @@ def _intact(folders: list[Path]) -> Iterator[TrainingState]:
 
 
 def _folders(working_dir: Path) -> list[Path]:
-    """Return the checkpoint folders, newest first."""
-    return sorted((working_dir / CHECKPOINTS).glob("step-*"), reverse=True)
+    """Return the checkpoint folders, newest first; of one step the one that was set aside last."""
+    found = [path for name in ("step-*", f".step-*{SET_ASIDE}") for path in (working_dir / CHECKPOINTS).glob(name)]
+    return sorted(found, key=lambda folder: (_step(folder), folder.suffix != SET_ASIDE), reverse=True)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix(".").removesuffix(SET_ASIDE).removeprefix("step-"))
 
 
 def _damage(folder: Path) -> str | None:

@@ -37,9 +37,11 @@ class PretrainRecipe(StageRecipe):
     final_mlm_probability: float | None = None
     """Share at the end: reached over the run, or kept through the whole decay of `wsd` (Ettin, arXiv:2507.11412)."""
     masking: Literal["token", "whole_word", "span"] = "token"
-    """What is masked as one: a token, a word, or a run of words (SpanBERT, arXiv:1907.10529)."""
+    """What is masked as one: a token, a word, or a run of words. Runs are those of SpanBERT (arXiv:1907.10529) in their
+    mean length of 3.8 and in that all of one is corrupted alike; they are not cut at ten words."""
     masking_lexicon: Path | None = None
-    """Words to mask more often: one a line, its weight behind a tab (as in DisorBERT, ACL 2023)."""
+    """What to mask more often: a word or several (`panic attack`, `self-harm`) a line, the weight behind a tab (as in
+    DisorBERT, ACL 2023). Where the words of an entry stand together, each weighs as much."""
     masking_contrast: Path | None = None
     """Corpus folder of general text: words rarer there are masked more often (Difference-Masking, arXiv:2305.14577)."""
     masking_strength: float = 3.0

@@ -1,6 +1,6 @@
 """Held-out loss, perplexity and accuracy of masked predictions, overall and by subreddit, in constant memory.
 
-Always 15 % fixed masks, so figures compare across recipes. The loss is the mean over masked tokens.
+Always 15 % fixed masks (`held_out.py`), so figures compare across recipes. The loss is the mean over masked tokens.
 
 M = predictions, V = vocabulary, G = subreddits.
 """
@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.processor import tell_deepspeed_of_cpus
-from pretrain.batches import MicroBatch
+from corpus.shards import TokenShards
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import PackedMaskedLM
+from pretrain.held_out import HeldOutTexts
 from pretrain.masking import IGNORED_LABEL
-from pretrain.training_data import TrainingData
 
 log = logging.getLogger(__name__)
 
@@ -66,23 +66,21 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(
-    model: nn.Module, batches: Iterable[MicroBatch], subreddits: list[str], accelerator: Accelerator
-) -> Evaluation:
-    """Score the model on its processes' shares of the held-out micro-batches.
+def evaluate(model: nn.Module, texts: HeldOutTexts, accelerator: Accelerator) -> Evaluation:
+    """Score the model on its processes' shares of held-out texts; an empty subreddit counts as `(none)`.
 
     Args:
         model: a `PackedMaskedLM`, prepared.
-        batches: this process's micro-batches.
-        subreddits: subreddit of each held-out document; an empty name counts as `(none)`.
+        texts: what is held out.
         accelerator: adds up over processes.
     """
-    names, group_of = np.unique(np.array([name or "(none)" for name in subreddits]), return_inverse=True)
+    names, group_of = np.unique(np.array([name or "(none)" for name in texts.subreddits]), return_inverse=True)
     groups = torch.from_numpy(group_of.astype(np.int64)).to(accelerator.device)
     sums_G3 = torch.zeros(len(names), 3, dtype=torch.float64, device=accelerator.device)
     was_training = model.training
     model.eval()
-    for batch in batches:
+    rank, world_size = accelerator.process_index, accelerator.num_processes
+    for batch in texts.batches(rank=rank, world_size=world_size, device=accelerator.device):
         logits_MV = model(batch.input_ids, batch.position_ids, batch.lengths, batch.asked)
         sums_M3 = _score_predictions(logits_MV, batch.labels)
         sums_G3.index_add_(0, groups[batch.documents.clamp(min=0)], sums_M3)
@@ -92,51 +90,53 @@ def evaluate(
     return Evaluation(Score.of(sums_G3.sum(dim=0)), by_subreddit)
 
 
-def evaluate_all(model: nn.Module, data: TrainingData, accelerator: Accelerator) -> dict[str, Evaluation]:
-    """Score the held-out parts of the corpus (`domain`) and, if there is one, of the general corpus (`general`)."""
-    found = {}
-    for name in data.held_out_names:
-        batches, subreddits = data.held_out(
-            name, rank=accelerator.process_index, world_size=accelerator.num_processes, device=accelerator.device
-        )
-        found[name] = evaluate(model, batches, subreddits, accelerator)
-    return found
+def evaluate_all(
+    model: nn.Module, held_out: Mapping[str, HeldOutTexts], accelerator: Accelerator
+) -> dict[str, Evaluation]:
+    """Score the held-out texts of each corpus, by its name."""
+    return {name: evaluate(model, texts, accelerator) for name, texts in held_out.items()}
+
+
+def texts_to_score(
+    corpus: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    trained: Iterable[TokenShards],
+    max_seq_length: int,
+    eval_max_tokens: int | None,
+) -> HeldOutTexts:
+    """Return a corpus's held-out texts for a model outside of a run.
+
+    Args:
+        corpus: its folder.
+        tokenizer: the corpus's.
+        trained: training parts of other corpora; what stands in them is not scored.
+        max_seq_length: tokens of a sequence.
+        eval_max_tokens: held-out tokens read at most; None reads all.
+    """
+    settings = PretrainRecipe(
+        output_dir=corpus,  # nothing is written
+        corpus=corpus,
+        max_seq_length=max_seq_length,
+        eval_max_tokens=eval_max_tokens,
+        max_steps=1,
+    )
+    return HeldOutTexts(corpus, tokenizer, settings, trained)
 
 
 def held_out_scorer(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    corpus: Path,
-    general_corpus: Path | None = None,
-    unseen_by: Sequence[Path] = (),
-    max_seq_length: int,
-    eval_max_tokens: int | None,
+    model: PreTrainedModel, held_out: Mapping[str, HeldOutTexts]
 ) -> Callable[[], dict[str, Evaluation]]:
     """Return what scores a model outside of a run, with the weights that it then has, as `evaluate_all` does.
 
     Args:
         model: a masked language model; its last layer is narrowed to what is asked of it.
-        tokenizer: the corpora's.
-        corpus: the `domain` text.
-        general_corpus: the `general` text, if any.
-        unseen_by: further corpora; what stands in their training parts is not scored.
-        max_seq_length: tokens of a sequence.
-        eval_max_tokens: held-out tokens read of each corpus at most; None reads all.
+        held_out: from `texts_to_score`, by the corpora's names.
     """
-    settings = PretrainRecipe(
-        output_dir=corpus,  # nothing is written
-        corpus=corpus,
-        general_corpus=general_corpus,
-        max_seq_length=max_seq_length,
-        eval_max_tokens=eval_max_tokens,
-        max_steps=1,
-    )
     tell_deepspeed_of_cpus()
-    data = TrainingData(settings, tokenizer, 1, unseen_by)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())  # as `start_accelerator`: no Apple GPU
     module = PackedMaskedLM(model, autocast_dtype=torch.bfloat16).to(accelerator.device)
-    return functools.partial(evaluate_all, module, data, accelerator)
+    return functools.partial(evaluate_all, module, held_out, accelerator)
 
 
 def compare(before: dict[str, Evaluation], after: dict[str, Evaluation]) -> dict[str, Any]:

@@ -5,7 +5,9 @@ document is masked the same way wherever it is packed, on whichever process, bef
 
 - `token`: each token by itself.
 - `whole_word`: all pieces of a word or none.
-- `span`: runs of whole words, their length geometric (SpanBERT, arXiv:1907.10529 §3.1).
+- `span`: runs of whole words, their length geometric with a mean of 3.8; all of a span becomes `[MASK]`, random tokens
+  or nothing else (SpanBERT, arXiv:1907.10529 §3.1). Unlike there lengths are not cut at ten words, the share holds in
+  the mean rather than in each sequence, and there is no loss on a span's borders.
 
 Words may weigh more than others (`words.WordWeights`): a lexicon's (DisorBERT, ACL 2023), or those that set the
 domain apart (Difference-Masking, arXiv:2305.14577). Whatever the choice, the expected share is `mlm_probability`.
@@ -21,14 +23,14 @@ import numpy.typing as npt
 
 from pretrain.hashing import Uint64Array, mix, uniform
 from pretrain.packing import IntArray, PackedSequences
-from pretrain.words import WordEdges, Words, WordWeights, find_words, hash_words
+from pretrain.words import WordEdges, Words, WordWeights, find_words
 
 IGNORED_LABEL = -100
 PREDICTION_MULTIPLE = 64
 """Few different M: a CPU kernel is built for every new shape, and memory grows with them."""
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 EVALUATION_SEED = 20180411
-"""Held-out masks never depend on the recipe, so evaluations of different runs compare."""
+"""Held-out masks depend on it and on the texts' ids, never on the recipe (`held_out.py`)."""
 SPAN_CONTINUES = 1 - 1 / 3.8
 """How often a span goes on to the next word: 3.8 words in the mean, as in SpanBERT."""
 HIGHEST_PROBABILITY = 0.8
@@ -65,6 +67,7 @@ class Masker:
         kind: what is chosen as one.
         edges: where words begin and end; needed but for `token` without weights.
         weights: how much more often some words are chosen.
+        document_keys: what the masks of each document depend on; its number if there are none.
     """
 
     def __init__(
@@ -77,20 +80,21 @@ class Masker:
         kind: MaskingKind = "token",
         edges: WordEdges | None = None,
         weights: WordWeights | None = None,
+        document_keys: Uint64Array | None = None,
     ) -> None:
         self._mask_id, self._seed, self._kind, self._weights = mask_id, seed, kind, weights
-        self._edges = edges
+        self._edges, self._document_keys = edges, document_keys
         self._ordinary_ids = np.setdiff1d(np.arange(vocabulary_size), special_ids)
 
     def mask(self, packed: PackedSequences, probability: float) -> MaskedSequences:
         """Choose an expected share of `probability` of the tokens; special tokens and padding are never chosen."""
         tokens = np.flatnonzero(packed.document_positions >= 0)
         keys = self._keys(packed, tokens)
-        chosen = self._choose(packed, tokens, keys, probability)
-        positions, keys = tokens[chosen], keys[chosen]
+        chosen, of_one = self._choose(packed, tokens, keys, probability)
+        positions, keys, of_one = tokens[chosen], keys[chosen], of_one[chosen]
 
         input_ids = packed.input_ids.copy()
-        how = uniform(mix(keys + np.uint64(1)))
+        how = uniform(mix(of_one + np.uint64(1)))
         input_ids[positions[how < MASK_SHARE]] = self._mask_id
         replaced = (how >= MASK_SHARE) & (how < MASK_SHARE + RANDOM_SHARE)
         drawn = mix(keys[replaced] + np.uint64(2)) % np.uint64(len(self._ordinary_ids))
@@ -99,51 +103,58 @@ class Masker:
 
     def _choose(
         self, packed: PackedSequences, tokens: IntArray, keys: Uint64Array, probability: float
-    ) -> npt.NDArray[np.bool_]:
-        """Return which of the ordinary tokens are chosen."""
+    ) -> tuple[npt.NDArray[np.bool_], Uint64Array]:
+        """Return which of the ordinary tokens are chosen, and the key by which each is corrupted."""
         if self._edges is None or (self._kind == "token" and self._weights is None):
-            return uniform(keys) < probability
+            return uniform(keys) < probability, keys
         words = find_words(packed.input_ids, packed.document_positions, self._edges)
         owner = words.word_of[tokens]
         wanted = np.full(len(words.starts), probability)
         if self._weights is not None:
-            weights = self._weights.of(hash_words(packed.input_ids, words))
-            wanted = np.minimum(wanted * weights, HIGHEST_PROBABILITY)
+            wanted = np.minimum(wanted * self._weights.of(packed.input_ids, words), HIGHEST_PROBABILITY)
         if self._kind == "token":
-            return uniform(keys) < wanted[owner]
+            return uniform(keys) < wanted[owner], keys
         of_words = keys[np.searchsorted(tokens, words.starts)]
-        chosen = uniform(of_words) < wanted if self._kind == "whole_word" else _spans(packed, words, of_words, wanted)
-        return chosen[owner]
+        if self._kind == "whole_word":
+            return (uniform(of_words) < wanted)[owner], keys
+        covered, first = _spans(packed, words, of_words, wanted)
+        return covered[owner], of_words[first][owner]
 
     def _keys(self, packed: PackedSequences, tokens: IntArray) -> Uint64Array:
         """Return one 64-bit hash a token."""
         seed = mix(np.array([self._seed], dtype=np.uint64))
-        document = mix(seed ^ packed.documents[tokens].astype(np.uint64))
+        numbers = packed.documents[tokens]
+        of_document = numbers.astype(np.uint64) if self._document_keys is None else self._document_keys[numbers]
+        document = mix(seed ^ of_document)
         epoch = mix(document ^ packed.epochs[tokens].astype(np.uint64))
         return mix(epoch ^ packed.document_positions[tokens].astype(np.uint64))
 
 
 def _spans(
     packed: PackedSequences, words: Words, keys: Uint64Array, wanted: npt.NDArray[np.float64]
-) -> npt.NDArray[np.bool_]:
-    """Return (W,): words covered by a span that begins at them or before, in their own sequence.
+) -> tuple[npt.NDArray[np.bool_], IntArray]:
+    """Return (W,): words covered by a span that begins at them or before, in their own sequence; and its first word.
 
     A word is covered if a span begins at it, or goes on from the word before: it does so with a fixed probability,
-    which makes lengths geometric. Spans begin as often as it takes for each word to be covered as `wanted`.
+    which makes lengths geometric, but into a word that is wanted less only as often as that one allows. Spans begin
+    as often as it takes for each word to be covered as `wanted`.
     """
     count = len(words.starts)
     if count == 0:
-        return np.zeros(0, dtype=np.bool_)
+        return np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64)
     sequence = np.searchsorted(np.cumsum(packed.lengths), words.starts, side="right")
     is_first = np.concatenate([[True], sequence[1:] != sequence[:-1]])
-    reached = np.where(is_first, 0.0, SPAN_CONTINUES * np.concatenate([[0.0], wanted[:-1]]))
+    before = np.concatenate([[0.0], wanted[:-1]])
+    continues = np.where(is_first, 0.0, np.minimum(SPAN_CONTINUES, wanted / np.maximum(before, 1e-9)))
+    reached = continues * before
     begins = uniform(keys) < 1 - (1 - wanted) / (1 - reached)
-    ends_before = is_first | (uniform(mix(keys + np.uint64(3))) >= SPAN_CONTINUES)
+    ends_before = uniform(mix(keys + np.uint64(3))) >= continues
     numbers = np.arange(count)
     last_begin = np.maximum.accumulate(np.where(begins, numbers, -1))
     last_break = np.maximum.accumulate(np.where(ends_before, numbers, 0))
     covered: npt.NDArray[np.bool_] = last_begin >= last_break
-    return covered
+    opens = covered & (ends_before | ~np.concatenate([[False], covered[:-1]]))
+    return covered, np.maximum.accumulate(np.where(opens, numbers, 0))
 
 
 def _pad_predictions(input_ids: IntArray, positions: IntArray, labels: IntArray) -> MaskedSequences:

@@ -4,6 +4,7 @@ A resumed run drops the lines behind its checkpoint first, so that the file read
 one that went back to a checkpoint by itself, and says so in a line of its own.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -99,8 +100,8 @@ def _is_broken(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-class MetricsLog:
-    """Append figures to `metrics.jsonl`, and to a tracker if the recipe names one.
+class MetricsLog(contextlib.AbstractContextManager["MetricsLog"]):
+    """Append figures to `metrics.jsonl`, and to a tracker if the recipe names one; leaving it finishes the tracker.
 
     Args:
         folder: the working folder of the run.
@@ -135,7 +136,7 @@ class MetricsLog:
     def _rewrite(self, lines: list[dict[str, Any]]) -> None:
         write_atomically(self._path, "".join(json.dumps(line) + "\n" for line in lines))
 
-    def close(self) -> None:
-        """Finish the tracker's run; its files do not change any more."""
+    def __exit__(self, *_: object) -> None:
+        """Finish the tracker's run, also when the run stops or breaks; its files do not change any more."""
         if self._tracker is not None:
             self._tracker.finish()

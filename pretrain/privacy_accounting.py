@@ -50,13 +50,15 @@ def epsilon_of(divergence: FloatArray, steps: int, delta: float) -> float:
 
 
 def describe(privacy: dict[str, Any]) -> str:
-    """Return the guarantee of `evaluation.json` in a sentence."""
+    """Return the guarantee of `evaluation.json` in a sentence, and in another what its base leaves open."""
+    unknown = privacy.get("base_without_author", 0)
+    rest = f". The base had read {unknown:,} documents of unknown authors, whom it does not cover" if unknown else ""
     alone = f", {privacy['without_author']:,} of them lone documents of unknown authors"
     return (
         f"Differential privacy of each {privacy['unit']} of the training texts: ε = {privacy['epsilon']:.3f} at "
         f"δ = {privacy['delta']:.2e} (RDP accountant; noise multiplier {privacy['noise_multiplier']:g}, clipping norm "
         f"{privacy['max_grad_norm']:g}, sampling rate {privacy['sample_rate']:.5f}, {privacy['noised_steps']:,} steps, "
-        f"{privacy['units']:,} {privacy['unit']}s{alone if privacy['without_author'] else ''})"
+        f"{privacy['units']:,} {privacy['unit']}s{alone if privacy['without_author'] else ''}){rest}"
     )
 
 

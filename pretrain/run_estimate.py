@@ -89,7 +89,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     recipe = load_recipe(EstimateRecipe, arguments, program)
     config = load_config(recipe.model)
     workload = plan(recipe)
-    for line in describe(recipe, workload, estimate(recipe, config, workload)):
+    for line in describe(recipe, config, workload, estimate(recipe, config, workload)):
         print(line)
 
 
@@ -125,7 +125,7 @@ def plan(recipe: EstimateRecipe) -> Workload:
         UserError: the recipe counts epochs, or authors, and its corpus is not there.
     """
     from corpus.shards import TokenShards
-    from pretrain.packing import cut_sequences
+    from pretrain.packing import StepPlanner, cut_sequences
     from pretrain.private_units import PrivateUnits
 
     batch_tokens = recipe.global_batch_tokens or (
@@ -144,9 +144,19 @@ def plan(recipe: EstimateRecipe) -> Workload:
         units = PrivateUnits(shards, table.documents.astype("int64"), lengths.astype("int64"), recipe)
         return plan_private(recipe, units, mean_keys)
     per_epoch = float(lengths.sum()) / (1 - recipe.replay_share)
-    steps = recipe.max_steps or max(1, round((recipe.num_train_epochs or 0.0) * per_epoch / batch_tokens))
     source = f"{len(shards):,} documents, {per_epoch / 1e6:,.1f}M tokens a pass"
-    return Workload(float(steps * batch_tokens), steps, batch_tokens, mean_keys, source)
+    if recipe.max_steps is not None:
+        return Workload(float(recipe.max_steps * batch_tokens), recipe.max_steps, batch_tokens, mean_keys, source)
+    passes = (recipe.num_train_epochs or 0.0) / (1 - recipe.replay_share)  # replayed text is taken to be as long
+    planner = StepPlanner(
+        lengths.astype("int64"),
+        micro_batches=max(1, batch_tokens // recipe.micro_batch_tokens),
+        micro_batch_tokens=recipe.micro_batch_tokens,
+        seed=recipe.seed,
+    )
+    steps = planner.count_steps(passes)
+    tokens = min(passes * float(lengths.sum()), float(steps * batch_tokens))
+    return Workload(tokens, steps, batch_tokens, mean_keys, source)
 
 
 def plan_private(recipe: EstimateRecipe, units: "PrivateUnits", mean_keys: float) -> Workload:
@@ -240,7 +250,14 @@ def measure(recipe: PretrainRecipe, config: Any, workload: Workload) -> tuple[fl
     return rate, f"this CPU ({torch.get_num_threads()} threads)"
 
 
-def describe(recipe: EstimateRecipe, workload: Workload, lines: list[Line]) -> list[str]:
+def _attention_dropout(recipe: PretrainRecipe, config: Any) -> float:
+    """Return the dropout of attention weights in training: the recipe's, or the checkpoint's own."""
+    names = ("attention_probs_dropout_prob", "attention_dropout")
+    own = next((getattr(config, name) for name in names if hasattr(config, name)), 0.0)
+    return float(own if recipe.dropout is None else recipe.dropout)
+
+
+def describe(recipe: EstimateRecipe, config: Any, workload: Workload, lines: list[Line]) -> list[str]:
     """Return the answer as lines of text."""
     told = [
         f"{recipe.model} on {recipe.corpus}: {workload.source}",
@@ -256,6 +273,12 @@ def describe(recipe: EstimateRecipe, workload: Workload, lines: list[Line]) -> l
         )
     if recipe.contrastive_weight > 0 or recipe.anchor_weight > 0:
         told += ["", "Not counted: the passes over whole texts that contrastive_weight and anchor_weight add."]
+    if _attention_dropout(recipe, config) > 0:
+        told += [
+            "",
+            "Attention has dropout here, which keeps GPUs off FlashAttention: they are slower than projected. --dropout 0 "
+            "lets them use it, and is another recipe.",
+        ]
     if recipe.is_private:
         told += [
             "",

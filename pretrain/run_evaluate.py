@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from configs.base_models import resolve_model
+from configs.base_models import ModelSource, resolve_model
 from configs.console import start_console
 from configs.errors import run_program
 from configs.manifest import now, verify_folder, verify_inputs, write_manifest
@@ -56,10 +56,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     accepted += verify_inputs(models.values(), accept_changes=recipe.accept_changed_inputs)
     inputs |= models
     working_dir = open_run_folder(recipe)
-    scores = {
-        name: {corpus: _score(recipe, source, folder, list(corpora.values())) for corpus, folder in corpora.items()}
-        for name, source in sources.items()
-    }
+    scores = _score_all(recipe, sources, corpora)
     write_atomically(working_dir / SCORES_NAME, json.dumps(scores, indent=2) + "\n")
     counts = {"models": len(sources), "corpora": len(corpora)}
     write_manifest(
@@ -77,21 +74,33 @@ def main(arguments: Sequence[str], program: str) -> None:
             print(f"{name} on {corpus}: loss {score['loss']:.4f}, accuracy {100 * score['accuracy']:.1f} %")
 
 
-def _score(recipe: EvaluateRecipe, source: Any, corpus: Path, corpora: list[Path]) -> dict[str, Any]:
-    """Return loss, perplexity, accuracy and masked tokens of one encoder on one corpus."""
-    from pretrain.encoder import load_for_corpus  # heavy imports wait until the recipe is known to be right
-    from pretrain.evaluation import held_out_scorer
+def _score_all(
+    recipe: EvaluateRecipe, sources: dict[str, ModelSource], corpora: dict[str, Path]
+) -> dict[str, dict[str, Any]]:
+    """Return loss, perplexity, accuracy and masked tokens of each encoder on each corpus, by their names."""
+    from corpus.shards import TokenShards
+    from pretrain.encoder import load_for_corpus, load_tokenizer  # heavy imports wait until the recipe is right
+    from pretrain.evaluation import held_out_scorer, texts_to_score
 
-    model, tokenizer = load_for_corpus(source, corpus / "tokenizer", recipe.max_seq_length)
-    score = held_out_scorer(
-        model,
-        tokenizer,
-        corpus=corpus,
-        unseen_by=[folder for folder in corpora if folder != corpus],
-        max_seq_length=recipe.max_seq_length,
-        eval_max_tokens=recipe.eval_max_tokens,
-    )
-    return score()["domain"].as_json()["overall"]  # type: ignore[no-any-return]
+    trained = {folder: TokenShards(folder, "train") for folder in corpora.values()}
+    texts = {
+        corpus: texts_to_score(
+            folder,
+            load_tokenizer(ModelSource(str(folder / "tokenizer"), is_local=True)),
+            trained=[shards for other, shards in trained.items() if other != folder],
+            max_seq_length=recipe.max_seq_length,
+            eval_max_tokens=recipe.eval_max_tokens,
+        )
+        for corpus, folder in corpora.items()
+    }
+    scores: dict[str, dict[str, Any]] = {}
+    for name, source in sources.items():
+        scores[name] = {}
+        for corpus, folder in corpora.items():
+            model, _ = load_for_corpus(source, folder / "tokenizer", recipe.max_seq_length)
+            found = held_out_scorer(model, {corpus: texts[corpus]})()
+            scores[name][corpus] = found[corpus].as_json()["overall"]
+    return scores
 
 
 if __name__ == "__main__":

@@ -33,12 +33,14 @@ def main(arguments: Sequence[str], program: str) -> None:
         recipe = load_recipe(PretrainRecipe, arguments, program)
         started_at = now()
         accepted: list[str] = []
+        base_without_author = 0
         if is_main:  # before the processes join, so that a mistake ends all of them
             accepted += _verify_inputs(recipe)
+            base_without_author = _check_private_base(recipe)
             working_dir = open_run_folder(recipe, _inputs(recipe))
             accepted = note_accepted(working_dir, accepted)
             note_attempt(working_dir, started_at)
-        _pretrain(recipe, accepted)
+        _pretrain(recipe, accepted, base_without_author)
     except UserError:
         if is_main:
             raise
@@ -62,24 +64,28 @@ def _inputs(recipe: PretrainRecipe) -> dict[str, Path]:
 
 
 def _verify_inputs(recipe: PretrainRecipe) -> list[str]:
-    """Check the corpora, and the model if a stage has written it; return the accepted changes.
-
-    A private run may not start from a model that has read the people it protects.
-    """
+    """Check the corpora, and the model if a stage has written it; return the accepted changes."""
     accepted: list[str] = []
     lexicon = recipe.masking_lexicon
     if lexicon is not None and not lexicon.is_file():
         raise UserError("no such lexicon", where=lexicon, fix="masking_lexicon names a file with one word a line.")
     for folder in _corpora(recipe).values():
         accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
-    models = [folder for name, folder in _inputs(recipe).items() if name == "model"]
-    accepted += verify_inputs(models, accept_changes=recipe.accept_changed_inputs)
-    if recipe.is_private:
-        from pretrain.private_base import refuse_base_that_read
-
-        for folder in models:
-            refuse_base_that_read(recipe.corpus, folder)
+    accepted += verify_inputs(_base_folders(recipe), accept_changes=recipe.accept_changed_inputs)
     return accepted
+
+
+def _base_folders(recipe: PretrainRecipe) -> list[Path]:
+    return [folder for name, folder in _inputs(recipe).items() if name == "model"]
+
+
+def _check_private_base(recipe: PretrainRecipe) -> int:
+    """Refuse a private run's base that has read whom it protects; return how many unsigned documents it has read."""
+    if not recipe.is_private:
+        return 0
+    from pretrain.private_base import refuse_base_that_read
+
+    return sum(refuse_base_that_read(recipe.corpus, folder) for folder in _base_folders(recipe))
 
 
 def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:
     return counts | {key: result[key] for key in ("shares_read",) if key in result}
 
 
-def _pretrain(recipe: PretrainRecipe, accepted: list[str]) -> None:
+def _pretrain(recipe: PretrainRecipe, accepted: list[str], base_without_author: int) -> None:
     import torch  # heavy imports wait until the recipe is known to be right
 
     from pretrain.checkpoint import CHECKPOINTS
@@ -114,7 +120,7 @@ def _pretrain(recipe: PretrainRecipe, accepted: list[str]) -> None:
 
     evaluation_file = working_dir / EVALUATION_FILE
     if not evaluation_file.is_file():  # else a kill came between the last step and the folder's final name
-        PretrainingRun(recipe, working_dir, accelerator, model, tokenizer).run()
+        PretrainingRun(recipe, working_dir, accelerator, model, tokenizer, base_without_author).run()
     if accelerator.is_main_process:
         result = json.loads(evaluation_file.read_text(encoding="utf-8"))
         remove_folder(working_dir / CHECKPOINTS)

@@ -80,20 +80,26 @@ def _cook(recipe: SoupRecipe, working_dir: Path) -> dict[str, Any]:
     """Write the mean's weights and `evaluation.json`, and return the latter's content."""
     import torch  # heavy imports wait until the recipe is known to be right
 
+    from corpus.shards import TokenShards
     from pretrain.encoder import load_for_corpus, load_masked_lm
-    from pretrain.evaluation import compare, held_out_scorer
+    from pretrain.evaluation import compare, held_out_scorer, texts_to_score
     from pretrain.training_loop import EVALUATION_FILE
 
     first, *others = (ModelSource(str(folder), is_local=True) for folder in recipe.models)
     model, tokenizer = load_for_corpus(first, recipe.corpus / "tokenizer", recipe.max_seq_length)
-    score = held_out_scorer(
-        model,
-        tokenizer,
-        corpus=recipe.corpus,
-        general_corpus=recipe.general_corpus,
-        max_seq_length=recipe.max_seq_length,
-        eval_max_tokens=recipe.eval_max_tokens,
-    )
+    corpora = {"domain": recipe.corpus} | ({"general": recipe.general_corpus} if recipe.general_corpus else {})
+    trained = {name: TokenShards(folder, "train") for name, folder in corpora.items()}  # its members may have read both
+    held_out = {
+        name: texts_to_score(
+            folder,
+            tokenizer,
+            trained=[shards for other, shards in trained.items() if other != name],
+            max_seq_length=recipe.max_seq_length,
+            eval_max_tokens=recipe.eval_max_tokens,
+        )
+        for name, folder in corpora.items()
+    }
+    score = held_out_scorer(model, held_out)
     before = score()
     with torch.no_grad():
         mean = {name: parameter.mul_(recipe.shares[0]) for name, parameter in model.named_parameters()}

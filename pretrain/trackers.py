@@ -3,7 +3,10 @@
 - trackio keeps a local database in `trackio/` of the run folder, or in TRACKIO_DIR for one database over many runs:
   `TRACKIO_DIR=RUN/trackio trackio show --project mindshift`. Looking at it does not change it.
 - TensorBoard files lie in `tensorboard/` of the run folder.
-- wandb writes offline files unless WANDB_MODE says otherwise.
+- wandb writes offline files in `wandb/` of the run folder unless WANDB_MODE says otherwise.
+
+A run has one name there from its start to its end, however often it is resumed: `RUN_ID_FILE` keeps what tells it from
+others of the same folder name.
 """
 
 import contextlib
@@ -11,14 +14,17 @@ import importlib.util
 import io
 import logging
 import os
+import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from configs.errors import UserError
+from configs.run_folder import remove_folder, write_atomically
 
 PROJECT = "mindshift"
+RUN_ID_FILE = "tracker_id"
 INSTALL = "pip install -e '.[track]'"
 
 log = logging.getLogger(__name__)
@@ -37,6 +43,11 @@ class Tracker(Protocol):
 def start_tracker(report_to: str | None, folder: Path, run_name: str) -> Tracker | None:
     """Return the tracker of that name; None for `none`. Unset is trackio, or none where that is not installed.
 
+    Args:
+        report_to: the tracker's name.
+        folder: of the run.
+        run_name: what the tracker calls the run, its id behind it.
+
     Raises:
         UserError: the one that was asked for is not installed.
     """
@@ -46,24 +57,23 @@ def start_tracker(report_to: str | None, folder: Path, run_name: str) -> Tracker
     try:
         match report_to or "trackio":
             case "trackio":
-                return _Trackio(folder / "trackio", run_name)
+                return _Trackio(folder / "trackio", f"{run_name}-{_run_id(folder)}")
             case "tensorboard":
                 return _TensorBoard(folder / "tensorboard")
             case "wandb":
-                return _start_wandb(folder, run_name)
+                return _Wandb(folder, run_name)
             case _:
                 return None
     except ImportError:
         raise UserError(f"{report_to} is not installed", where="report_to", fix=INSTALL) from None
 
 
-def _start_wandb(folder: Path, run_name: str) -> Tracker:
-    import wandb
-
-    if os.environ.get("WANDB_MODE", "disabled") == "disabled":  # the console's default for everything else
-        os.environ["WANDB_MODE"] = "offline"
-    run: Tracker = wandb.init(project=PROJECT, name=run_name, dir=str(folder))
-    return run
+def _run_id(folder: Path) -> str:
+    """Return what the first attempt at a run called it."""
+    path = folder / RUN_ID_FILE
+    if not path.is_file():
+        write_atomically(path, secrets.token_hex(4))
+    return path.read_text()
 
 
 def _load_trackio(folder: Path) -> Any:
@@ -108,3 +118,29 @@ class _TensorBoard:
 
     def finish(self) -> None:
         self._writer.close()
+
+
+class _Wandb:
+    def __init__(self, folder: Path, run_name: str) -> None:
+        import wandb
+
+        if os.environ.get("WANDB_MODE", "disabled") == "disabled":  # the console's default for everything else
+            os.environ["WANDB_MODE"] = "offline"
+        run_id = _run_id(folder)
+        self._run: Any = wandb.init(
+            project=PROJECT, name=f"{run_name}-{run_id}", id=run_id, resume="allow", dir=str(folder)
+        )
+        self._folder, self._end_service = folder / "wandb", wandb.teardown
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        self._run.log(dict(values), step=step)
+
+    def finish(self) -> None:
+        self._run.finish()
+        self._end_service()  # else it writes on until the program ends, behind the manifest
+        # Its own logs lie in the user's cache, behind links that a manifest would follow.
+        for path in sorted(self._folder.rglob("*")):
+            if path.is_symlink():
+                path.unlink()
+            elif path.name == "logs":
+                remove_folder(path)

@@ -4,30 +4,28 @@ Replay mixes general text into the training documents against forgetting (5 to 1
 arXiv:2403.08763); its held-out part measures how much was forgotten.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from configs.base_models import ModelSource
 from configs.errors import UserError
-from corpus.shards import DOCUMENTS_SUFFIX, TokenShards, split_folder
-from pretrain.batches import (
-    MicroBatch,
-    build_masker,
-    build_packer,
-    choose_held_out,
-    evaluation_masker,
-    held_out_batches,
-    to_device,
-)
+from corpus.shards import TokenShards
+from pretrain.batches import MicroBatch, build_masker, build_packer, to_device
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import load_tokenizer
-from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner, UnseenDocuments, share_read
+from pretrain.held_out import HeldOutTexts
+from pretrain.packing import Documents, Draw, JoinedDocuments, StepPlanner, share_read
 from pretrain.private_units import PrivateUnits
-from pretrain.words import WordWeights, count_words, difference_weights, read_lexicon, weigh, word_edges
+from pretrain.words import (
+    Listed,
+    WordWeights,
+    count_words,
+    difference_weights,
+    heavier,
+    read_lexicon,
+    weigh,
+    word_edges,
+)
 
 
 class TrainingData:
@@ -37,10 +35,10 @@ class TrainingData:
         recipe: what was asked.
         tokenizer: the corpus's tokenizer.
         micro_batches: how many make an optimizer step, over all processes.
-        unseen_by: further corpora; what stands in their training parts is not scored as held out.
 
     Attributes:
         shards: the training documents of the domain.
+        held_out: the held-out texts: `domain`, and `general` if there is general text.
         packer: their sequences, and those of replayed general text.
         planner: which documents each step reads.
         mean_keys: how many keys a token attends to in the mean.
@@ -49,38 +47,25 @@ class TrainingData:
         UserError: a corpus has no held-out part, the general one was tokenized otherwise, or a lexicon cannot be read.
     """
 
-    def __init__(
-        self,
-        recipe: PretrainRecipe,
-        tokenizer: PreTrainedTokenizerBase,
-        micro_batches: int,
-        unseen_by: Sequence[Path] = (),
-    ) -> None:
+    def __init__(self, recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase, micro_batches: int) -> None:
         self._recipe = recipe
         self.shards = TokenShards(recipe.corpus, "train")
         documents: Documents = self.shards
-        further = [TokenShards(folder, "train") for folder in unseen_by]
-        held_out = {"domain": _held_out_shards(recipe.corpus)}
-        others = {"domain": further, "general": [self.shards, *further]}  # a corpus's own parts share no document
+        general = None
         if recipe.general_corpus is not None:
             check_same_vocabulary(recipe, tokenizer)
-            held_out["general"] = _held_out_shards(recipe.general_corpus)
-            if recipe.replay_share > 0:
-                replayed = TokenShards(recipe.general_corpus, "train")
-                others["domain"] = [replayed, *further]
-                documents = JoinedDocuments(self.shards, replayed)
+            general = TokenShards(recipe.general_corpus, "train")
+        if general is not None and recipe.replay_share > 0:
+            documents = JoinedDocuments(self.shards, general)
         self.packer = build_packer(documents, tokenizer, recipe)
-        unseen = {name: UnseenDocuments(shards, others[name]) for name, shards in held_out.items()}
-        self._held_out = {name: (part, build_packer(part, tokenizer, recipe)) for name, part in unseen.items()}
-        self._evaluated = {
-            name: choose_held_out(packer, part.ids, recipe.eval_max_tokens)
-            for name, (part, packer) in self._held_out.items()
-        }
+        # Replayed or not, the model it starts from may have read the general text, and a corpus's own parts share none.
+        self.held_out = {"domain": HeldOutTexts(recipe.corpus, tokenizer, recipe, [general] if general else [])}
+        if recipe.general_corpus is not None:
+            self.held_out["general"] = HeldOutTexts(recipe.general_corpus, tokenizer, recipe, [self.shards])
         lengths = self.packer.sequence_lengths.astype(float)
         self.mean_keys = float((lengths**2).sum() / max(1.0, lengths.sum()))
         weights = build_word_weights(recipe, tokenizer, self.shards)
         self._masker = build_masker(tokenizer, recipe.seed, recipe.masking, weights)
-        self._evaluation_masker = evaluation_masker(tokenizer)
         domain_sequences = int(self.packer.count_sequences(len(self.shards)))
         self.planner = StepPlanner(
             self.packer.sequence_lengths,
@@ -91,15 +76,14 @@ class TrainingData:
             replay_share=recipe.replay_share,
         )
 
-    def count_steps(self, micro_batches: int) -> int:
+    def count_steps(self) -> int:
         """Return the optimizer steps of the run: as asked, or as many as the asked epochs hold."""
         recipe = self._recipe
         if recipe.max_steps is not None:
             return recipe.max_steps
         if recipe.is_private:
             return max(1, round((recipe.num_train_epochs or 0.0) / self.private_units().sample_rate))
-        tokens = (recipe.num_train_epochs or 0.0) * self.planner.epoch_tokens
-        return max(1, int(tokens / micro_batches / recipe.micro_batch_tokens + 0.5))
+        return self.planner.count_steps(recipe.num_train_epochs or 0.0)
 
     def private_units(self) -> PrivateUnits:
         """Return whom a differentially private run protects."""
@@ -122,37 +106,6 @@ class TrainingData:
         packed = self.packer.pack(draws, self._recipe.micro_batch_tokens)
         return to_device(packed, self._masker.mask(packed, mlm_probability), device)
 
-    @property
-    def held_out_names(self) -> list[str]:
-        """`domain`, and `general` if there is general text."""
-        return list(self._held_out)
-
-    def held_out(
-        self, name: str, *, rank: int, world_size: int, device: torch.device
-    ) -> tuple[Iterator[MicroBatch], list[str]]:
-        """Return a process's held-out micro-batches, always with the same masks, and each document's subreddit."""
-        shards, packer = self._held_out[name]
-        batches = held_out_batches(
-            packer,
-            self._evaluation_masker,
-            self._recipe,
-            chosen=self._evaluated[name],
-            rank=rank,
-            world_size=world_size,
-            device=device,
-        )
-        return batches, shards.subreddits
-
-
-def _held_out_shards(corpus: Path) -> TokenShards:
-    if not any(split_folder(corpus, "held_out").glob(f"*{DOCUMENTS_SUFFIX}")):
-        raise UserError(
-            "the corpus has no held-out part, on which pretraining measures its loss",
-            where=corpus,
-            fix="Build it with a held_out_share over 0, such as 0.01.",
-        )
-    return TokenShards(corpus, "held_out")
-
 
 def check_same_vocabulary(recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse a second corpus that was tokenized otherwise: its token ids would mean other words."""
@@ -174,18 +127,10 @@ def build_word_weights(
         return None
     check_same_vocabulary(recipe, tokenizer)
     edges = word_edges(tokenizer)
-    here = count_words(documents, edges)
-    found: dict[int, float] = {}
+    found: Listed = {}
     if recipe.masking_contrast is not None:
-        there = count_words(TokenShards(recipe.masking_contrast, "train"), edges)
-        found |= difference_weights(here, there, recipe.masking_strength)
+        here, there = (count_words(part, edges) for part in (documents, TokenShards(recipe.masking_contrast, "train")))
+        found = difference_weights(here, there, recipe.masking_strength)
     if recipe.masking_lexicon is not None:
-        found = _heavier(found, read_lexicon(recipe.masking_lexicon, tokenizer, recipe.masking_strength))
-    return weigh(found, here)
-
-
-def _heavier(one: Mapping[int, float], other: Mapping[int, float]) -> dict[int, float]:
-    merged: dict[int, Any] = dict(one)
-    for digest, weight in other.items():
-        merged[digest] = max(weight, merged.get(digest, 0.0))
-    return merged
+        found = heavier(found, read_lexicon(recipe.masking_lexicon, tokenizer, recipe.masking_strength))
+    return weigh(found, documents, edges)

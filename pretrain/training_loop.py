@@ -4,7 +4,9 @@ It is a loop of our own on accelerate rather than the Trainer, for three reasons
 and several processes, resuming in constant time, and DeepSpeed on CPUs.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import time
@@ -30,11 +32,11 @@ from pretrain.config import PretrainRecipe
 from pretrain.distributed import prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
 from pretrain.evaluation import Evaluation, compare, evaluate_all
-from pretrain.flops import utilisation
+from pretrain.flops import ModelSize, model_size, utilisation
 from pretrain.gradient_guard import GradientGuard
 from pretrain.metrics import Interval, MetricsLog
 from pretrain.objective import Objective
-from pretrain.optimization import build_optimizer, learning_rate_factor, mlm_probability
+from pretrain.optimization import learning_rate_factor, mlm_probability
 from pretrain.private_gradient import PrivateGradient
 from pretrain.stopping import Interrupted, StopRequest
 from pretrain.training_data import TrainingData
@@ -55,6 +57,7 @@ class PretrainingRun:
         accelerator: joined already.
         model: the masked language model to train.
         tokenizer: the corpus's tokenizer, which fits the model.
+        base_without_author: documents that name no author and that a private run's base has read.
     """
 
     def __init__(
@@ -64,12 +67,13 @@ class PretrainingRun:
         accelerator: Accelerator,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
+        base_without_author: int = 0,
     ) -> None:
         self.recipe, self.working_dir, self.accelerator, self.model = recipe, working_dir, accelerator, model
-        self._tokenizer = tokenizer
+        self._tokenizer, self._base_without_author = tokenizer, base_without_author
         self._micro_batches = recipe.accumulation_steps(accelerator.num_processes) * accelerator.num_processes
         self._data = TrainingData(recipe, tokenizer, self._micro_batches)
-        self.total_steps = self._data.count_steps(self._micro_batches)
+        self.total_steps = self._data.count_steps()
         self._private: PrivateGradient | None = None
         if recipe.is_private:
             self._private = PrivateGradient(
@@ -98,7 +102,7 @@ class PretrainingRun:
                 for name, parameter in self.model.named_parameters():
                     parameter.copy_(state.weights[name])
         module = PackedMaskedLM(self.model, autocast_dtype=self._autocast_dtype)
-        self._backend = prepare(self.accelerator, module, build_optimizer(module, self.recipe), recipe=self.recipe)
+        self._backend = prepare(self.accelerator, module, self.recipe)
         if state is not None:
             self._backend.restore_moments(state)
             self._restore_progress(state)
@@ -132,7 +136,7 @@ class PretrainingRun:
         sizes = self._sizes
         # Older checkpoints do not say their sizes.
         differing = [key for key in SIZES if progress.get(key, sizes[key]) != sizes[key]]
-        if differing:
+        if "micro_batches" in differing:
             begun = " and ".join(f"{progress[key]:,} {SIZES[key]}" for key in differing)
             raise UserError(
                 f"this run was begun with {begun}, and has {' and '.join(f'{sizes[key]:,}' for key in differing)} now",
@@ -144,14 +148,14 @@ class PretrainingRun:
     def _restore_progress(self, state: TrainingState) -> None:
         progress = state.progress
         self._refuse_other_sizes(progress)
+        # Steps of a number of passes were once counted as if every micro-batch were full: a run ends as it was begun.
+        self.total_steps = progress.get("total_steps", self.total_steps)
         self.step, self.tokens = state.step, progress["tokens"]
         self._interval = Interval.from_json(progress["interval"])
         self._before = {name: Evaluation.from_json(values) for name, values in progress["before"].items()}
         self._data.planner.load_state_dict(progress["planner"])
         self._guard.load_state_dict(progress["guard"])
-        # Older checkpoints do not count: all that was drawn was learned if no step was skipped, else nothing is sure.
-        drawn = sum(int(counts.sum()) for counts in self._data.planner.count_draws())
-        self._learned = progress.get("learned", 0 if self._guard.skipped else drawn)
+        self._learned = progress.get("learned", 0)  # older checkpoints do not count: of what they drew nothing is sure
         if self._private is not None:
             self._private.load_state_dict(progress.get("private"))
 
@@ -173,6 +177,7 @@ class PretrainingRun:
             name = self.recipe.output_dir.name
             metrics = MetricsLog(self.working_dir, step=self.step, report_to=self.recipe.report_to, run_name=name)
         with (
+            metrics or contextlib.nullcontext(),
             self.stop_request,
             Progress(
                 description="pretraining", unit="steps", total=self.total_steps, initial=self.step, enabled=main
@@ -180,8 +185,6 @@ class PretrainingRun:
         ):
             self._train_steps(metrics, bar)
         result = self._evaluate_result(self._before)
-        if metrics is not None:
-            metrics.close()
         self._write_result(result)
         return result
 
@@ -323,7 +326,7 @@ class PretrainingRun:
             line |= interval.mean_sentence_losses
         if self.accelerator.device.type == "cuda":
             line["mfu"] = utilisation(
-                self.model.config,
+                self._model_size,
                 torch.cuda.get_device_name(self.accelerator.device),
                 line["tokens_per_second"] / self.accelerator.num_processes,
                 mean_keys=self._data.mean_keys,
@@ -331,6 +334,10 @@ class PretrainingRun:
                 encoder_is_frozen=self.recipe.trainable == "head",
             )
         metrics.write(line)
+
+    @functools.cached_property
+    def _model_size(self) -> ModelSize:
+        return model_size(self.model.config)
 
     def _write_evaluation(self, metrics: MetricsLog | None) -> None:
         scores = {name: found.overall for name, found in self._evaluate_all().items()}
@@ -344,7 +351,9 @@ class PretrainingRun:
 
     def _evaluate_result(self, before: dict[str, Evaluation]) -> dict[str, Any]:
         """Return the content of `evaluation.json`."""
-        private = {} if self._private is None else {"privacy": self._private.report()}
+        private = {}
+        if self._private is not None:
+            private = {"privacy": self._private.report() | {"base_without_author": self._base_without_author}}
         skipped = self._guard.skipped
         shares = self._data.shares_read(self._learned) if self._private is None else self._private.shares_read(skipped)
         return {
@@ -358,7 +367,7 @@ class PretrainingRun:
         }
 
     def _evaluate_all(self) -> dict[str, Evaluation]:
-        return evaluate_all(self._backend.module, self._data, self.accelerator)
+        return evaluate_all(self._backend.module, self._data.held_out, self.accelerator)
 
     def _save(self) -> None:
         tensors = self._backend.gather()

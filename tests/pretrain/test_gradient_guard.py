@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -210,6 +211,30 @@ def test_steps_that_stay_broken_end_the_run_and_keep_a_sound_checkpoint(workspac
     assert found == went_to
     kept = sorted(path.name for path in (workspace.folder / "run.partial" / "checkpoints").iterdir())
     assert kept == (["step-00000002"] if most else ["step-00000002", "step-00000004"])
+
+
+def test_a_kill_while_the_only_checkpoint_is_written_anew_loses_nothing(workspace, caplog):
+    """Going back leaves the checkpoint that it went to alone, and writes that one again."""
+    settings = ROW | {"save_steps": 6}
+    with pytest.MonkeyPatch.context() as patch:
+        BrokenDocuments(7, 16).install(patch)
+        main(workspace.arguments("whole", **settings), "mindshift pretrain")
+        with patch.context() as killed:
+            move, renamed = Path.rename, []
+
+            def die(path, target):
+                renamed.append(path.name)
+                if renamed.count(".step-00000006.tmp") == 2:
+                    raise KeyboardInterrupt
+                return move(path, target)
+
+            killed.setattr(Path, "rename", die)
+            with pytest.raises(KeyboardInterrupt):
+                main(workspace.arguments("killed", **settings), "mindshift pretrain")
+        with caplog.at_level("INFO"):
+            main(workspace.arguments("killed", **settings), "mindshift pretrain")
+    assert "resuming at step 6 of 18" in caplog.text
+    assert_bit_equal(workspace, "whole", "killed")
 
 
 def test_what_is_advised_to_a_run_that_is_stuck_works(workspace):

@@ -163,6 +163,31 @@ def test_a_planner_with_replay_goes_on_where_it_was():
     assert [again.next_step() for _ in range(20)] == [planner.next_step() for _ in range(20)]
 
 
+@pytest.mark.parametrize(("micro_batches", "micro_batch_tokens"), [(1, 512), (1, 4096), (4, 2048)])
+@pytest.mark.parametrize("epochs", [1, 2, 1.5])
+def test_a_pass_reads_the_corpus_however_badly_micro_batches_are_filled(micro_batches, micro_batch_tokens, epochs):
+    """One row of 512 tokens is 94 % full: as many steps as full rows would take leave 6 % unread."""
+    lengths = np.clip(np.random.default_rng(2).lognormal(4.6, 0.9, 1500), 8, 512).astype(np.int64)
+    planner = StepPlanner(lengths, micro_batches=micro_batches, micro_batch_tokens=micro_batch_tokens, seed=0)
+    steps = planner.count_steps(epochs)
+    assert planner.state_dict() == {"epoch": 0, "cursor": 0, "pool": []}
+    room = micro_batches * micro_batch_tokens
+    assert epochs * lengths.sum() / room - 1 < steps < 1.07 * epochs * lengths.sum() / room + 2
+    for _ in range(steps):
+        planner.next_step()
+    domain, _ = planner.count_draws()
+    assert (domain >= int(epochs)).mean() >= 0.99
+    assert (domain * lengths).sum() >= epochs * lengths.sum()
+
+
+def test_steps_of_a_large_corpus_are_taken_from_its_first_ones(monkeypatch):
+    lengths = np.clip(np.random.default_rng(2).lognormal(4.6, 0.9, 20_000), 8, 512).astype(np.int64)
+    planner = StepPlanner(lengths, micro_batches=1, micro_batch_tokens=512, seed=0)
+    exact = planner.count_steps(1)
+    monkeypatch.setattr("pretrain.packing.PLANNED_SEQUENCES", 2_000)
+    assert planner.count_steps(1) == pytest.approx(exact, rel=0.01)
+
+
 @given(share=st.sampled_from([0.0, 0.1, 0.6]), general=st.integers(1, 60), steps=st.integers(0, 60))
 def test_a_planner_counts_what_it_has_dealt_also_behind_a_resume(share, general, steps):
     planner, again = replaying(share, general), replaying(share, general)

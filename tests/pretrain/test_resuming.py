@@ -88,6 +88,16 @@ def test_a_checkpoint_that_does_not_say_its_batch_is_resumed(workspace):
     assert [line["step"] for line in read_metrics(workspace.folder / "run")] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_run_ends_at_the_step_that_it_was_begun_for(workspace, monkeypatch):
+    """An older version counted the steps of a pass otherwise; its schedule goes on."""
+    arguments = workspace.arguments(max_steps="null", num_train_epochs=0.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(StepPlanner, "count_steps", lambda planner, epochs: 8)
+        stop_at(arguments, step=3)
+    main(arguments, "mindshift pretrain")
+    assert read_metrics(workspace.folder / "run")[-1]["step"] == 8
+
+
 # The clock
 
 

@@ -8,8 +8,13 @@ from torch.testing import assert_close
 from transformers import AutoModelForMaskedLM
 
 from configs.errors import UserError
+from configs.manifest import now, write_manifest
+from configs.recipe import StageRecipe
+from corpus.shards import split_folder, write_shard
 from pretrain.run_mlm import main as pretrain
 from pretrain.run_soup import main
+
+from .conftest import VOCABULARY, make_documents, write_corpus
 
 
 @pytest.fixture
@@ -38,6 +43,21 @@ def test_the_mean_is_weighted_and_loads_in_plain_transformers(workspace, encoder
     assert found["before"]["overall"]["loss"] == pytest.approx(trained["after"]["overall"]["loss"], rel=0.02)  # bf16
     assert found["after"] != found["before"]
     assert found["steps"] == 3  # the second's: the first is where it started
+
+
+def test_what_its_members_may_have_replayed_is_not_scored(workspace, encoders, tmp_path):
+    """The general corpus trains on half of what the domain holds out."""
+    general, held_out = write_corpus(tmp_path / "general", first_seed=40), make_documents(20, 99)
+    write_shard(split_folder(general, "train"), 2, held_out[::2], len(VOCABULARY))
+    (general / "manifest.json").unlink()
+    recipe = StageRecipe(output_dir=general)
+    write_manifest(general, stage="corpus", recipe=recipe, inputs={}, counts={}, started_at=now())
+    found = [
+        json.loads((cook(workspace, encoders, **keys) / "evaluation.json").read_text())["after"]["overall"]
+        for keys in ({"output_dir": tmp_path / "alone"}, {"output_dir": tmp_path / "both", "general_corpus": general})
+    ]
+    unseen, all_tokens = (sum(len(text.token_ids) for text in texts) for texts in (held_out[1::2], held_out))
+    assert found[1]["masked_tokens"] / found[0]["masked_tokens"] == pytest.approx(unseen / all_tokens, abs=0.1)
 
 
 @pytest.mark.parametrize("shares", ["[0.5, 0.6]", "[1.0]", "[1.5, -0.5]"])

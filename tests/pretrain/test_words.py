@@ -13,10 +13,12 @@ from pretrain.batches import build_masker
 from pretrain.masking import IGNORED_LABEL
 from pretrain.packing import PackedSequences
 from pretrain.words import (
+    WordWeights,
     count_words,
     difference_weights,
     find_words,
     hash_words,
+    marks_spaces,
     read_lexicon,
     weigh,
     word_edges,
@@ -119,7 +121,7 @@ def test_a_word_behind_punctuation_is_counted_as_itself_in_byte_level_vocabulari
     path.write_text("tea\n")
     token_ids = tokenizer('"tea" tea', add_special_tokens=False)["input_ids"]
     digests, _ = count_words(write_documents(tmp_path, [token_ids]), word_edges(tokenizer))
-    assert set(read_lexicon(path, tokenizer, 3.0)) < set(digests.tolist())
+    assert set(read_lexicon(path, tokenizer, 3.0)[1]) < set(digests.tolist())
 
 
 def test_wordpiece_words_end_where_the_next_begins():
@@ -167,7 +169,7 @@ def test_weighty_words_are_masked_more_often_and_the_share_is_kept(tmp_path):
     path = tmp_path / "lexicon.txt"
     path.write_text("\n".join(WORDS[:20]) + "\n")
     documents = write_documents(tmp_path, [packed.input_ids[packed.document_positions >= 0]])
-    weights = weigh(read_lexicon(path, tokenizer, 4.0), count_words(documents, word_edges(tokenizer)))
+    weights = weigh(read_lexicon(path, tokenizer, 4.0), documents, word_edges(tokenizer))
     flags = masked_flags(packed, 0.15, kind="token", weights=weights)
     words = find_words(packed.input_ids, packed.document_positions, word_edges(tokenizer))
     alone = np.append(np.diff(words.starts) == 1, False)  # single-token words
@@ -177,6 +179,104 @@ def test_weighty_words_are_masked_more_often_and_the_share_is_kept(tmp_path):
     ratio = flags[words.starts][listed].mean() / flags[words.starts][other].mean()
     assert ratio == pytest.approx(4.0, rel=0.2)
     assert flags[packed.document_positions >= 0].mean() == pytest.approx(0.15, rel=0.05)
+
+
+@pytest.mark.parametrize("listed", [10, 20, 40], ids=lambda listed: f"{listed / 2} % of the words")
+def test_spans_with_weights_keep_the_share_too(tmp_path, listed):
+    packed, tokenizer = stream(tokens=200_000), build_tokenizer()
+    path = tmp_path / "lexicon.txt"
+    path.write_text("\n".join(WORDS[:listed]) + "\n")
+    documents = write_documents(tmp_path, [packed.input_ids[packed.document_positions >= 0]])
+    weights = weigh(read_lexicon(path, tokenizer, 4.0), documents, word_edges(tokenizer))
+    flags = masked_flags(packed, 0.15, kind="span", weights=weights)
+    assert flags[packed.document_positions >= 0].mean() == pytest.approx(0.15, rel=0.03)
+    of_word = flags[find_words(packed.input_ids, packed.document_positions, word_edges(tokenizer)).starts]
+    assert (of_word[1:] & of_word[:-1]).mean() > 1.5 * 0.15**2  # runs, still
+
+
+def test_all_of_a_span_is_corrupted_alike():
+    """SpanBERT decides between [MASK], random and unchanged once a span, BERT once a token."""
+    packed, tokenizer = stream(tokens=200_000), build_tokenizer()
+    differing = {}
+    for kind in ("span", "whole_word"):
+        masked = build_masker(tokenizer, 5, kind=kind).mask(packed, 0.15)
+        positions = np.sort(masked.masked_positions[masked.labels != IGNORED_LABEL])
+        is_mask = masked.input_ids[positions] == tokenizer.mask_token_id
+        assert is_mask.mean() == pytest.approx(0.8, abs=0.02)
+        assert (masked.input_ids[positions] == packed.input_ids[positions]).mean() == pytest.approx(0.1, abs=0.02)
+        inside = np.diff(positions) == 1
+        differing[kind] = (is_mask[1:] != is_mask[:-1])[inside].mean()
+    assert differing["whole_word"] == pytest.approx(0.32, abs=0.03)  # 2 x 0.8 x 0.2
+    assert differing["span"] < 0.08  # where two spans touch
+
+
+def weights_in(text: str, tokenizer: PreTrainedTokenizerFast, lexicon: str, folder) -> dict[str, float]:
+    """The weight of each word of a text, by its spelling."""
+    path = folder / "lexicon.txt"
+    path.write_text(lexicon)
+    token_ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)
+    words = find_words(token_ids, np.arange(len(token_ids)), word_edges(tokenizer))
+    found = WordWeights(read_lexicon(path, tokenizer, 3.0)).of(token_ids, words)
+    return dict(zip(words_of(text, tokenizer), found.tolist(), strict=True))
+
+
+LEXICON = "panic attack\nself-harm\t5\nself\t2\ncan't\n"
+
+
+def test_entries_of_several_words_weigh_where_they_stand_together(tmp_path):
+    """Hyphens, apostrophes and spaces cut an entry into words; in whatever vocabulary."""
+    wordpiece = build_tokenizer(["panic", "attack", "self", "-", "harm", "can", "'", "t"])
+    found = weights_in("attack panic harm self - harm can ' t word1", wordpiece, LEXICON, tmp_path)
+    assert found == {"attack": 1, "panic": 1, "harm": 5, "self": 5, "-": 5, "can": 3, "'": 3, "t": 3, "word1": 1}
+    assert weights_in("panic attack t", wordpiece, LEXICON, tmp_path) == {"panic": 3, "attack": 3, "t": 1}
+    assert weights_in("self harm", wordpiece, LEXICON, tmp_path) == {"self": 2, "harm": 1}
+    byte_level = build_byte_level_tokenizer(["panic", "Ġpanic", "Ġattack", "Ġself", "harm", "Ġcan", "'t", "Ġtea"])
+    found = weights_in("panic attack, panic tea self-harm can't", byte_level, LEXICON, tmp_path)
+    expected = {"panic": 3, "Ġattack": 3, ",": 1, "Ġpanic": 1, "Ġtea": 1, "Ġself": 5, "-": 5, "harm": 5}
+    assert found == expected | dict.fromkeys(words_of(" can't", byte_level), 3)
+    assert weights_in("self", wordpiece, "self harm self harm self\nself", tmp_path) == {"self": 3}  # fewer than a run
+
+
+def test_a_run_does_not_reach_over_the_end_of_a_sequence(tmp_path):
+    tokenizer = build_tokenizer(["panic", "attack"])
+    path = tmp_path / "lexicon.txt"
+    path.write_text("panic attack\n")
+    panic, attack = tokenizer.convert_tokens_to_ids(["panic", "attack"])
+    token_ids = np.array([2, panic, 3, 2, attack, 3, 2, panic, attack, 3])
+    words = find_words(token_ids, np.array([-1, 0, -1, -1, 0, -1, -1, 0, 1, -1]), word_edges(tokenizer))
+    assert WordWeights(read_lexicon(path, tokenizer, 3.0)).of(token_ids, words).tolist() == [1, 1, 3, 3]
+
+
+def test_the_share_is_kept_with_runs_of_words(tmp_path):
+    packed, tokenizer = stream(tokens=100_000), build_tokenizer()
+    path = tmp_path / "lexicon.txt"
+    path.write_text("".join(f"{WORDS[number % 180]} {WORDS[number * 7 % 180]}\n" for number in range(3000)))
+    documents = write_documents(tmp_path, [packed.input_ids[packed.document_positions >= 0]])
+    weights = weigh(read_lexicon(path, tokenizer, 4.0), documents, word_edges(tokenizer))
+    flags = masked_flags(packed, 0.15, kind="whole_word", weights=weights)
+    assert flags[packed.document_positions >= 0].mean() == pytest.approx(0.15, rel=0.03)
+
+
+def test_lines_that_the_tokenizer_does_not_know_are_told_by_their_numbers(tmp_path, caplog):
+    path = tmp_path / "lexicon.txt"
+    path.write_text("word1\nnever heard\nword2 word3\nunheard\n")
+    with caplog.at_level("WARNING"):
+        found = read_lexicon(path, build_tokenizer(), 3.0)
+    assert {length: len(entries) for length, entries in found.items()} == {1: 1, 2: 1}
+    assert "2 lines are left out, this tokenizer does not know them: 2, 4" in caplog.text
+    assert "heard" not in caplog.text
+    path.write_text("unheard\n")
+    with pytest.raises(UserError, match="holds nothing that this tokenizer knows"):
+        read_lexicon(path, build_tokenizer(), 3.0)
+
+
+def test_a_wordpiece_vocabulary_with_a_sign_like_a_space_mark_stays_one():
+    """Ġ is a letter of Maltese."""
+    tokenizer = build_tokenizer(["Ġimgħa", "▁"])
+    assert not marks_spaces(tokenizer)
+    assert words_of("word1 ##piece0", tokenizer) == words_of("word1 ##piece0", build_tokenizer())
+    assert words_of("word1piece0 word2", tokenizer) == words_of("word1piece0 word2", build_tokenizer())
+    assert marks_spaces(build_byte_level_tokenizer(["Ġtea", "##"]))
 
 
 def write_documents(folder, documents) -> TokenShards:
@@ -207,7 +307,7 @@ def test_words_that_set_the_domain_apart_weigh_most(tmp_path):
         count_words(write_documents(tmp_path / name, found), edges)
         for name, found in (("domain", domain), ("general", general))
     )
-    weights = difference_weights(here, there, 3.0)
+    weights = difference_weights(here, there, 3.0)[1]
 
     def weight(token_id: int) -> float:
         array = np.array([token_id])
@@ -223,7 +323,7 @@ def test_words_that_set_the_domain_apart_weigh_most(tmp_path):
     [
         ("word1\tmany\n", r"lexicon.txt:1: the weight behind the tab is no positive number"),
         ("word1\nword2\t-3\n", r"lexicon.txt:2: the weight"),
-        ("# only a comment\n\n", "holds no word that this tokenizer knows as one word"),
+        ("# only a comment\n\n", "holds nothing that this tokenizer knows"),
     ],
 )
 def test_a_broken_lexicon_is_refused(tmp_path, content, message):
