@@ -29,6 +29,9 @@ class StageRecipe:
     HOW: ClassVar[frozenset[str]] = frozenset({"output_dir"})
     """Keys that say how or where a run works, not what comes out: an interrupted run may go on with others."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Keys that earlier versions did not have: unset, they are no part of what identifies a run."""
+
     output_dir: Path
     """Folder the run is written to. While it runs it is called OUTPUT_DIR.partial; the same command resumes it."""
     seed: int = 13
@@ -128,9 +131,15 @@ def recipe_values(recipe: object) -> dict[str, Any]:
     return {key: _plain(value) for key, value in dataclasses.asdict(recipe).items()}  # type: ignore[call-overload]
 
 
+def identifying_values(recipe: object) -> dict[str, Any]:
+    """Return the resolved recipe without unset keys of later versions: a run of before they came is the same run."""
+    later = recipe.LATER if isinstance(recipe, StageRecipe) else frozenset()
+    return {key: value for key, value in recipe_values(recipe).items() if value is not None or key not in later}
+
+
 def recipe_sha256(recipe: object) -> str:
     """Return the hash of what was asked; where the run is written to does not count."""
-    values = recipe_values(recipe)
+    values = identifying_values(recipe)
     values.pop("output_dir", None)
     return hashlib.sha256(yaml.safe_dump(values, sort_keys=True).encode()).hexdigest()
 
@@ -174,7 +183,32 @@ def _explain(error: Exception, keys: list[str]) -> str:
     if unknown:
         name = unknown.split()[0]
         return f"unknown argument {name}{nearest(name.lstrip('-').partition('=')[0], keys)}"
-    return message.removeprefix("Parser ")
+    required = re.search(r'arguments are required: (\w+)|[Kk]ey "(\w+)" is required', message)
+    if required:
+        name = required[1] or required[2]
+        return f"{name} is not given: set it in the recipe, or by --{name}"
+    wrong = re.search(r'^(?:Parser )?key "(\w+)": .*(?:Got|Given) value: (.*)$', message)
+    expected = _expected(message, wrong[2]) if wrong else ""
+    return f"{wrong[1]} is {wrong[2]!r}; allowed: {expected}" if wrong and expected else message.removeprefix("Parser ")
+
+
+ALLOWED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a word",
+    "dict": "a mapping, written '{key: value}'",
+    "NoneType": "null",
+}
+
+
+def _expected(message: str, value: str) -> str:
+    """Say in words what jsonargparse expected in place of `value`; empty for what no key of ours takes."""
+    found = re.findall(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", message)
+    item = f'"{value}"' if re.fullmatch(r"[\w ./-]+", value) else '"a", "b"'
+    known = ALLOWED | {"list": f"a list, written '[{item}]'"}
+    kinds = [choices.replace("'", "") if choices else known.get(kind, "") for kind, choices in found]
+    return " or ".join(kinds) if all(kinds) else ""
 
 
 def _plain(value: Any) -> Any:

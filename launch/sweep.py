@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +89,9 @@ def main(arguments: Sequence[str], program: str) -> None:
         if isinstance(recipe, PretrainRecipe):
             recipe.accumulation_steps(node_processes(site, gpus=gpus))
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished before")
-    if todo and options.on == "local":
+    if todo and options.on == "local" and options.dry_run:
+        print("\n".join(shlex.join(stage.command(runs[number].arguments)) for number in todo))
+    elif todo and options.on == "local":
         _run_here(stage, [runs[number] for number in todo], job_environment(site, stage.name, gpus=gpus))
     elif todo:
         _submit(sweep, todo, len(runs), options, site, gpus)

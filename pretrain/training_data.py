@@ -48,7 +48,7 @@ class TrainingData:
     """
 
     def __init__(self, recipe: PretrainRecipe, tokenizer: PreTrainedTokenizerBase, micro_batches: int) -> None:
-        self._recipe = recipe
+        self._recipe, self._micro_batches = recipe, micro_batches
         self.shards = TokenShards(recipe.corpus, "train")
         documents: Documents = self.shards
         general = None
@@ -84,6 +84,10 @@ class TrainingData:
         if recipe.is_private:
             return max(1, round((recipe.num_train_epochs or 0.0) / self.private_units().sample_rate))
         return self.planner.count_steps(recipe.num_train_epochs or 0.0)
+
+    def passes(self, steps: int) -> float:
+        """Return how often a run of so many steps reads the corpus, if micro-batches are full."""
+        return steps * self._micro_batches * self._recipe.micro_batch_tokens / self.planner.epoch_tokens
 
     def private_units(self) -> PrivateUnits:
         """Return whom a differentially private run protects."""

@@ -20,13 +20,13 @@ import yaml
 
 from configs.errors import UserError
 from configs.manifest import CODE_ROOT, now, write_manifest
-from configs.recipe import StageRecipe, load_recipe
+from configs.recipe import StageRecipe, identifying_values, load_recipe, recipe_sha256
 from finetune import benchmark_baselines, benchmark_gate, benchmark_tables
 from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_gate import close_gate, close_gate_once, keep_gate
 from finetune.benchmark_report import loss_sentence, pooled_sentence, text_report
-from finetune.benchmark_runs import _origins, all_cells, cell_recipe, gpus_of_jobs, run_cells
+from finetune.benchmark_runs import all_cells, cell_origins, cell_recipe, gpus_of_jobs, reading_of, run_cells
 from finetune.benchmark_tables import RESAMPLES
 from finetune.fitting import load_task
 from finetune.significance import holm
@@ -425,7 +425,7 @@ def test_auxiliary_tasks_and_the_filling_model_are_what_a_run_is_made_of(
 ) -> None:
     recipe, working = two_models(make_task, tiny_encoder, tmp_path, models=[f"base={tiny_encoder}"])
     extra, filler = make_task("binary", name="extra"), tmp_path / "other"
-    plain = _origins(recipe, all_cells(recipe))
+    plain = cell_origins(recipe, all_cells(recipe))
     assert all("inputs" not in origin for origin in plain.values())  # runs of older versions are still known again
     keys = {"augmentation": "back_off_masking", "augmentation_model": str(filler), "auxiliary_tasks": [str(extra)]}
     edit_quick(tmp_path, **keys)
@@ -534,3 +534,13 @@ def test_a_model_more_costs_only_its_own_runs(make_task: MakeTask, tiny_encoder:
     assert (cells / "task--same--seed-1.json").read_bytes() == base
     assert len(list(cells.iterdir())) == 4
     assert (cells / "task--other--seed-1.json").read_bytes() != base
+
+
+def test_a_key_that_came_later_identifies_a_run_only_where_it_is_set(make_task: MakeTask, tmp_path: Path) -> None:
+    task = make_task("binary")
+    recipe = BenchmarkRecipe(tasks=[str(task)], models=["a=package:minilm"], output_dir=tmp_path / "b")
+    unset = cell_recipe(recipe, "task")
+    named = dataclasses.replace(unset, positive_label="work")
+    assert "positive_label" not in reading_of(unset) | identifying_values(unset)
+    assert reading_of(named)["positive_label"] == identifying_values(named)["positive_label"] == "work"
+    assert recipe_sha256(named) != recipe_sha256(unset)
