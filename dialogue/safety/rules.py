@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from configs.errors import UserError
+from dialogue.safety.grammar import read_table
 
 TABLES_DIR = Path(__file__).parent
+MACRO = re.compile(r"\$([A-Z_]{2,})")
 # Whoever has taken something, bleeds or asks for a means is in danger whatever else the sentence tells.
 NEVER_EXPLAINED = frozenset({"overdose_or_injury_now", "self_harm", "method"})
 
@@ -34,11 +36,16 @@ class _Rules(NamedTuple):
     contexts: dict[str, re.Pattern[str]]
 
 
+@functools.cache
+def _macros() -> dict[str, str]:
+    return {name: expression for _, name, expression in read_table(TABLES_DIR / "macros.tsv")}
+
+
 def read_rules(path: Path, columns: int) -> list[list[str]]:
-    """Read a table of rules; the last column is a regular expression.
+    """Read a table of rules; the last column is a regular expression, `$NAME` in it a list of `macros.tsv`.
 
     Raises:
-        UserError: a line with another number of columns, or an expression that does not compile.
+        UserError: a line with another number of columns, an unknown list, or an expression that does not compile.
     """
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
@@ -48,7 +55,10 @@ def read_rules(path: Path, columns: int) -> list[list[str]]:
         if len(cells) != columns:
             raise UserError(f"expected {columns} tab-separated columns, found {len(cells)}", where=f"{path}:{number}")
         try:
+            cells[-1] = MACRO.sub(lambda found: _macros()[found.group(1)], cells[-1])
             re.compile(cells[-1])
+        except KeyError as error:
+            raise UserError(f"no list {error} in macros.tsv", where=f"{path}:{number}") from error
         except re.error as error:
             raise UserError(f"not a regular expression ({error})", where=f"{path}:{number}") from error
         rows.append(cells)
