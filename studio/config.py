@@ -8,6 +8,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from configs.recipe import require
+from dialogue.safety import check_locale
 
 PASSWORD_VARIABLE = "MINDSHIFT_STUDIO_PASSWORD"
 LEAST_PASSWORD_CHARACTERS = 12
@@ -44,6 +45,7 @@ class StudioOptions:
         name = self.public_name
         is_name = name is None or re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[0-9]+)?", name) is not None
         require(is_name, "public_name", name, "a host name in small letters, with its port unless that is 443")
+        check_locale(self.locale)
 
     @property
     def is_local(self) -> bool:
