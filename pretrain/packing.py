@@ -187,7 +187,7 @@ class StepPlanner:
         """
         planner = copy.copy(self)
         planner.load_state_dict({"epoch": 0, "cursor": 0, "pool": []})
-        wanted, whole = epochs * self._domain_tokens / (1 - self._replay_share), int(epochs)
+        wanted, whole = epochs * self.pass_tokens, int(epochs)
         steps = count = tokens = 0
         while count < PLANNED_SEQUENCES:
             dealt = [draw.sequence for draws in planner.next_step() for draw in draws]
@@ -196,6 +196,11 @@ class StepPlanner:
             if tokens >= wanted and planner.epoch >= whole and left <= 0.01 * self._domain_count:
                 return steps
         return math.ceil(wanted / tokens * steps)
+
+    @property
+    def pass_tokens(self) -> float:
+        """Tokens that one pass deals, replayed ones included."""
+        return self._domain_tokens / (1 - self._replay_share)
 
     @property
     def epoch(self) -> int:

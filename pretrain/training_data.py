@@ -87,7 +87,7 @@ class TrainingData:
 
     def passes(self, steps: int) -> float:
         """Return how often a run of so many steps reads the corpus, if micro-batches are full."""
-        return steps * self._micro_batches * self._recipe.micro_batch_tokens / self.planner.epoch_tokens
+        return steps * self._micro_batches * self._recipe.micro_batch_tokens / self.planner.pass_tokens
 
     def private_units(self) -> PrivateUnits:
         """Return whom a differentially private run protects."""
