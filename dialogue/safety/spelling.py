@@ -82,6 +82,8 @@ CONTRACTIONS = (
 _CONTRACTIONS = [(re.compile(pattern), replacement) for pattern, replacement in CONTRACTIONS]
 _SPACED = re.compile(r"(?<![a-z0-9'])[a-z0-9@$!*](?:([ .\-_*])(?:\1?)[a-z0-9@$!*]){2,}(?![a-z0-9'])")
 _TOKEN = re.compile(r"[^\s,;:\"()\[\]{}<>?/\\~^=#&]+")
+# "2" is "to" in "want 2 die", a number in "take 2 tablets".
+_COUNTED = re.compile(r"\b2(?= (?:\w+ )?(?:pill|tablet|tab|capsule|dose|drop|puff)s?\b)")
 _SPACED_WORDS = frozenset(REPAIRED) | frozenset(
     ["kill", "die", "dead", "death", "kms", "ctb", "unalive", "dying", "pills", "want", "wanna", "life"]
 )
@@ -96,6 +98,7 @@ def plain_words(text: str) -> str:
     words = " ".join(_repair_token(match.group()) for match in _TOKEN.finditer(_mark_sentences(text)))
     for pattern, replacement in _CONTRACTIONS:
         words = pattern.sub(replacement, words)
+    words = _COUNTED.sub("two", words)
     words = " ".join(SHORT_FORMS.get(word, word) for word in words.replace("'s ", " 's ").split())
     for pattern, replacement in _slang():
         words = pattern.sub(replacement, words)
