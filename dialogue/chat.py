@@ -19,7 +19,7 @@ from configs.errors import UserError
 from configs.recipe import load_recipe
 from configs.run_folder import write_atomically
 from dialogue.conversations import whole_characters
-from dialogue.safety import Turn, load_encoder, screen_conversation
+from dialogue.safety import Turn, check_locale, load_encoder, screen_conversation
 
 WELCOME = (
     "This is a program, not a person, a therapist or a crisis service. It makes mistakes, and it diagnoses nothing.\n"
@@ -41,6 +41,10 @@ class ChatOptions:
     """JSONL file of conversations to route, one `{"id", "turns": [...]}` a line."""
     output: Path | None = None
     """JSONL file for the routes, one `{"id", "route", "reasons"}` a line; without it they are printed."""
+
+    def __post_init__(self) -> None:
+        """Refuse a country without lines here, before anybody in danger could meet the error."""
+        check_locale(self.locale)
 
 
 def screened(path: Path) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from configs.errors import UserError
 from configs.recipe import require
+from dialogue.safety import check_locale
 
 PASSWORD_VARIABLE = "MINDSHIFT_STUDIO_PASSWORD"
 LEAST_PASSWORD_CHARACTERS = 12
@@ -38,6 +39,7 @@ class StudioOptions:
     def __post_init__(self) -> None:
         """Refuse impossible values by name."""
         require(0 <= self.port < 65536, "port", self.port, "0 to 65535")
+        check_locale(self.locale)
 
     @property
     def is_local(self) -> bool:

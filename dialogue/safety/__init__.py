@@ -1,7 +1,7 @@
 """The layer around the responder: screens what comes in and what goes out. Not a diagnosis, not a crisis service."""
 
 from dialogue.safety.encoder import load_encoder
-from dialogue.safety.helplines import CHECKED_ON, Helpline, helplines
+from dialogue.safety.helplines import CHECKED_ON, Helpline, check_locale, helplines
 from dialogue.safety.outgoing import screen_reply
 from dialogue.safety.replies import WITHHELD, fixed_reply
 from dialogue.safety.screening import Route, Turn, Verdict, screen_conversation
@@ -13,6 +13,7 @@ __all__ = [
     "Route",
     "Turn",
     "Verdict",
+    "check_locale",
     "fixed_reply",
     "helplines",
     "load_encoder",

@@ -16,6 +16,8 @@ from configs.errors import UserError
 
 HELPLINES_FILE = Path(__file__).parent / "helplines.tsv"
 ANYWHERE = "ANY"
+ALIASES = {"UK": "GB"}
+"""Codes that people write for a country, and its own."""
 KINDS = ("crisis", "abuse", "child", "emergency")
 
 
@@ -56,20 +58,45 @@ def all_helplines() -> tuple[Helpline, ...]:
 
 
 def country_of(locale: str | None) -> str:
-    """Return the country of `en_GB`, `en-GB.UTF-8` or `GB`; without one, that of the system's language settings."""
+    """Return the country of `en_GB`, `en-GB.UTF-8` or `GB`; without one, that of the system's language settings.
+
+    `ANY` stands for a country that the table does not hold: whoever is in danger must not meet an error.
+    """
     if not locale:
         settings = (os.environ.get(name) for name in ("LC_ALL", "LC_MESSAGES", "LANG"))
         locale = next((value for value in settings if value), None) or system_locale.getlocale()[0] or ""
     country = locale.partition(".")[0].partition("@")[0].replace("-", "_").rpartition("_")[2].upper()
-    known = {helpline.country for helpline in all_helplines()}
-    return country if country in known else ANYWHERE
+    country = ALIASES.get(country, country)
+    return country if country in _countries() else ANYWHERE
+
+
+def _countries() -> set[str]:
+    return {helpline.country for helpline in all_helplines()}
+
+
+def check_locale(locale: str | None) -> None:
+    """Refuse a locale that was asked for by name and has no lines of its own; to be called before anybody writes.
+
+    Raises:
+        UserError: the table does not hold its country.
+    """
+    if locale and locale.upper() != ANYWHERE and country_of(locale) == ANYWHERE:
+        known = ", ".join(sorted(_countries() - {ANYWHERE}))
+        raise UserError(
+            f"no helplines for {locale}",
+            where="--locale",
+            fix=f"Write it like en_GB or GB, with one of {known}; or {ANYWHERE}, which names findahelpline.com.",
+        )
 
 
 def helplines(kind: str, locale: str | None = None) -> list[Helpline]:
-    """Return the lines of one kind for a locale; where the country has none, the one that finds one."""
-    country = country_of(locale)
-    own = [helpline for helpline in all_helplines() if (helpline.country, helpline.kind) == (country, kind)]
-    return own or [helpline for helpline in all_helplines() if (helpline.country, helpline.kind) == (ANYWHERE, kind)]
+    """Return the lines of one kind for a locale, and behind them the one that finds one anywhere.
+
+    Language settings often name another country than the one a person is in.
+    """
+    wanted = (country_of(locale), ANYWHERE)
+    found = [helpline for helpline in all_helplines() if helpline.kind == kind and helpline.country in wanted]
+    return sorted(found, key=lambda helpline: helpline.country == ANYWHERE)
 
 
 CHECKED_ON = min(helpline.checked for helpline in all_helplines())
