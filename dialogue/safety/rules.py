@@ -21,6 +21,8 @@ TABLES_DIR = Path(__file__).parent
 MACRO = re.compile(r"\$([A-Z_]{2,})")
 # Whoever has taken something, bleeds or asks for a means is in danger whatever else the sentence tells.
 NEVER_EXPLAINED = frozenset({"overdose_or_injury_now", "self_harm", "method"})
+# A sentence of mourning with so few words beside it ("I lost my father to an overdose") says nothing else.
+NOTHING_ELSE = 2
 
 
 class Signal(NamedTuple):
@@ -83,37 +85,44 @@ def in_context(name: str, text: str) -> bool:
 def strip_harmless(sentence: str) -> tuple[str, list[str]]:
     """Return the sentence without denials, idioms and game talk, and the names of what was taken out."""
     removed: list[str] = []
+    # "Never so badly", "why not", "nothing but" deny nothing.
+    is_no_denial = in_context("no_denial", sentence)
     for name, pattern in _rules().harmless:
+        if name == "denied" and is_no_denial:
+            continue
         sentence, count = pattern.subn(" ", sentence)
         if count:
             removed.append(name)
     return " ".join(sentence.split()), removed
 
 
-def explained_sentences(sentences: Sequence[str]) -> frozenset[str]:
-    """Return the sentences of a message whose grave words a story, a topic, a recovered past or mourning explains.
+def explained_sentences(sentences: Sequence[str]) -> dict[str, str]:
+    """Return the sentences of a message whose grave words a story, a topic, a past or mourning may explain.
 
-    An explanation reaches no further than its sentence. The rest of the message can only speak against it, but for
-    the happy end of a past that the sentence itself dates.
+    An explanation reaches no further than its sentence, and covers neither the writer's own wish nor what has just
+    been done; a past must end well somewhere in the message. Rules cannot tell more: each sentence comes with the text
+    by which the readers must judge whether the explanation holds, itself or, for a past, the message.
     """
     message = " . ".join(sentences)
-    speaks_against = {name: in_context(name, message) for name in ("story_is_mine", "relapse")}
     is_happy_now = in_context("recovered", message)
-    found = set()
+    if in_context("follows", message):
+        return {}
+    found: dict[str, str] = {}
     for sentence in sentences:
-        holds = functools.partial(in_context, text=sentence)
-        is_story = holds("story") and not holds("own_wish") and not speaks_against["story_is_mine"]
-        is_topic = holds("topic") and not holds("third_person") and not holds("wants")
-        has_ended = holds("past") and (holds("recovered") or (is_happy_now and holds("dated_past")))
-        if is_story or is_topic or (has_ended and not speaks_against["relapse"]) or _mourns(sentence):
-            found.add(sentence)
-    return frozenset(found)
+        if in_context("died_already", sentence) and not _signals_without("died_already", sentence):
+            rest = without_context("died_already", sentence)
+            found[sentence] = sentence if len(rest.split()) > NOTHING_ELSE else rest
+        elif any(signal.name in NEVER_EXPLAINED for signal in explicit_signals(strip_harmless(sentence)[0])):
+            continue
+        elif (in_context("story", sentence) or in_context("topic", sentence)) and not in_context("own_wish", sentence):
+            found[sentence] = sentence
+        elif is_happy_now and in_context("past", sentence) and not _signals_without("past_act", sentence):
+            found[sentence] = message
+    return found
 
 
-def _mourns(sentence: str) -> bool:
-    if not in_context("died_already", sentence):
-        return False
-    return not explicit_signals(strip_harmless(without_context("died_already", sentence))[0])
+def _signals_without(name: str, sentence: str) -> list[Signal]:
+    return explicit_signals(strip_harmless(without_context(name, sentence))[0])
 
 
 def explicit_signals(sentence: str) -> list[Signal]:
@@ -129,6 +138,8 @@ def has_cue(sentence: str) -> bool:
 def is_about_another(sentence: str, message: str = "") -> bool:
     """Return whether the one at risk in a sentence is somebody else than the writer, and only they.
 
+    Somebody must be the subject of what is grave, or the writer must say that they worry; in doubt it is the writer.
+
     Args:
         sentence: a sentence; one that speaks of `he` or `she` is about whom the message names.
         message: all that was written with it.
@@ -136,7 +147,10 @@ def is_about_another(sentence: str, message: str = "") -> bool:
     is_named = in_context("third_person", sentence)
     if not is_named and not (in_context("they", sentence) and in_context("third_person", message)):
         return False
-    return not in_context("first_person", without_context("bystander", sentence))
+    rest = without_context("bystander", sentence)
+    if in_context("first_person", rest) or in_context("unsaid_i", rest):
+        return False
+    return rest != sentence or in_context("their_danger", sentence)
 
 
 def without_context(name: str, text: str) -> str:

@@ -9,6 +9,7 @@ says afterwards in a chat can show a program that they are safe.
 
 import dataclasses
 import enum
+import functools
 import itertools
 import re
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,6 @@ from collections.abc import Mapping, Sequence
 from dialogue.safety.classifier import LABELS, probabilities
 from dialogue.safety.encoder import Encoder
 from dialogue.safety.rules import (
-    NEVER_EXPLAINED,
     Signal,
     explained_sentences,
     explicit_signals,
@@ -40,6 +40,7 @@ HINTS_FOR_A_CRISIS = 2
 TURNS_READ_TOGETHER = 3
 UNSAFE_ANSWER = r"^(?:no|nope|not|i am not|i do not (?:think so|know|feel safe)|hardly|maybe not|i am unsure)\b"
 SHORTEST_TEXT = 2
+MESSAGES_REMEMBERED = 256
 CRISIS_LABELS = ("crisis", "third_person", "harm_others")
 
 
@@ -112,7 +113,7 @@ def screen_conversation(turns: Sequence[Turn | Mapping[str, str] | str], encoder
             for route in (Route.MEDICAL_ADVICE, Route.ABOUT_PROGRAM):
                 found.pop(route, None)
     if Route.CRISIS not in found:
-        together = _read_together([plain for _, plain in users], readings)
+        together = _read_together([plain for _, plain in users], readings, encoder)
         if together:
             found[Route.CRISIS] = [together]
     for route in GRAVITY:
@@ -132,14 +133,16 @@ def as_turn(turn: Turn | Mapping[str, str] | str) -> Turn:
     return Turn("assistant" if is_program else "user", str(turn.get("text", turn.get("content", ""))))
 
 
+# A conversation is screened anew at every message; its older ones read as they did. Forgotten with the process.
+@functools.lru_cache(maxsize=MESSAGES_REMEMBERED)
 def read_message(plain: str, encoder: Encoder | None = None) -> _Reading:
     """Read one message (in plain words) by itself.
 
-    What a story, a topic or a past explains is explained for its own sentence only, and is left out of what is read
-    together; what has just been done, or is asked for, no sentence explains.
+    What a story, a topic, a past or mourning explains is explained for its own sentence only, and is left out of what
+    is read together; what has just been done, or is asked for, no sentence explains.
     """
     sentences = _sentences(plain)
-    explained = explained_sentences(sentences)
+    explained = _explained(sentences, encoder)
     pairs = [pair for pair in itertools.pairwise(sentences) if not explained.intersection(pair)]
     together = " . ".join(sentence for sentence in sentences if sentence not in explained)
     joined = [" . ".join(pair) for pair in pairs] + [together] * bool(together)
@@ -147,30 +150,42 @@ def read_message(plain: str, encoder: Encoder | None = None) -> _Reading:
     stripped = [strip_harmless(window) for window in windows]
     # The encoder reads what was written; the n-grams what is left of it.
     scored = _scored(windows, [rest for rest, _ in stripped], encoder)
-    whole = MESSAGE_THRESHOLD if encoder is None else MESSAGE_THRESHOLD_WITH_ENCODER
+    whole = _message_threshold(encoder)
     own = frozenset(sentences)
     reasons: dict[Route, list[str]] = {}
     hint = 0.0
     for window, (rest, removed), scores in zip(windows, stripped, scored, strict=True):
         signals = explicit_signals(rest) if window in own else []
         threshold = _threshold(rest, whole if window == together else PART_THRESHOLD, was_stripped=bool(removed))
-        signals += _classified(scores, threshold, signals)
+        signals += _classified(window, scores, threshold, signals)
         for signal in signals:
-            if signal.label in CRISIS_LABELS and not _stands(signal, is_explained=window in explained):
-                continue
-            reasons.setdefault(_route_of(signal), []).append(_reason(signal, window, plain))
+            if signal.label not in CRISIS_LABELS or window not in explained:
+                reasons.setdefault(_route_of(signal), []).append(_reason(signal, window, plain))
         if not removed and window not in explained:
             hint = max(hint, _hint(scores))
     return _Reading({r: tuple(dict.fromkeys(names)) for r, names in reasons.items()}, hint)
 
 
-def _stands(signal: Signal, *, is_explained: bool) -> bool:
-    return not is_explained or signal.name in NEVER_EXPLAINED
+def _message_threshold(encoder: Encoder | None) -> float:
+    return MESSAGE_THRESHOLD if encoder is None else MESSAGE_THRESHOLD_WITH_ENCODER
+
+
+def _explained(sentences: Sequence[str], encoder: Encoder | None) -> frozenset[str]:
+    """Return the sentences that are explained: a rule says so, and the readers see no danger."""
+    judged = explained_sentences(sentences)
+    texts = list(judged.values())
+    scored = _scored(texts, [strip_harmless(text)[0] for text in texts], encoder)
+    threshold = _message_threshold(encoder)
+    return frozenset(sentence for sentence, scores in zip(judged, scored, strict=True) if _danger(scores) < threshold)
+
+
+def _danger(scores: Mapping[str, float]) -> float:
+    return sum(scores.get(label, 0.0) for label in CRISIS_LABELS)
 
 
 def _reason(signal: Signal, window: str, plain: str) -> str:
     """The signal's name, or `third_person` where only somebody else is in danger; a method is the asker's."""
-    if signal.label == "third_person":
+    if signal.label == "third_person" and not in_context("unsaid_i", window):
         return "third_person"
     is_anybodys = signal.label in CRISIS_LABELS and signal.name != "method"
     return "third_person" if is_anybodys and is_about_another(window, plain) else signal.name
@@ -204,23 +219,25 @@ def _threshold(rest: str, threshold: float, *, was_stripped: bool) -> float:
     return threshold if has_cue(rest) else threshold + WITHOUT_CUE
 
 
-def _classified(scores: Mapping[str, float], threshold: float, signals: Sequence[Signal]) -> list[Signal]:
+def _classified(window: str, scores: Mapping[str, float], threshold: float, signals: Sequence[Signal]) -> list[Signal]:
     """What the readers add to the rules' signals for one window."""
     if not scores:
         return []
     found = []
     is_new = not any(signal.label in CRISIS_LABELS for signal in signals)
-    if is_new and sum(scores[label] for label in CRISIS_LABELS) >= threshold:
+    if is_new and _danger(scores) >= threshold:
         gravest = max(CRISIS_LABELS, key=lambda label: scores[label])
         found.append(Signal(gravest, f"classifier_{gravest}"))
     for label in ("abuse", "medical_advice", "about_program"):
         if scores[label] >= OTHER_ROUTE_THRESHOLD and not any(signal.label == label for signal in signals):
+            if label == "medical_advice" and not in_context("asks", window):
+                continue  # "my medication helps" asks for nothing
             found.append(Signal(label, f"classifier_{label}"))
     return found
 
 
 def _hint(scores: Mapping[str, float]) -> float:
-    return scores["hint"] + sum(scores[label] for label in CRISIS_LABELS) if scores else 0.0
+    return scores["hint"] + _danger(scores) if scores else 0.0
 
 
 def _route_of(signal: Signal) -> Route:
@@ -236,14 +253,12 @@ def _what_follows_a_denial(question: str, plain: str) -> str:
 
 def _is_yes(question: str, plain: str) -> bool:
     """Whether the message says yes to the program's question about suicide, or no to that about safety."""
-    if in_context("question_about_risk", question) and in_context("no", plain):
-        return False
-    if in_context("question_about_risk", question) and in_context("yes", plain):
-        return True
+    if in_context("question_about_risk", question):
+        return in_context("takes_back" if in_context("no", plain) else "yes", plain)
     return in_context("question_about_safety", question) and re.search(UNSAFE_ANSWER, plain) is not None
 
 
-def _read_together(messages: Sequence[str], readings: Sequence[_Reading]) -> str:
+def _read_together(messages: Sequence[str], readings: Sequence[_Reading], encoder: Encoder | None) -> str:
     """Read the last turns as one text, and count hints over the whole conversation."""
     hints = [reading.hint for reading in readings]
     if sum(hint >= HINT_THRESHOLD for hint in hints) >= HINTS_FOR_A_CRISIS and max(hints) >= 0.5:
@@ -254,10 +269,7 @@ def _read_together(messages: Sequence[str], readings: Sequence[_Reading]) -> str
             sentences = _sentences(joined)
             for sentence in sentences:
                 rest, removed = strip_harmless(sentence)
-                signals = [] if removed else [s for s in explicit_signals(rest) if s.label in CRISIS_LABELS]
-                if not signals:
-                    continue
-                is_explained = sentence in explained_sentences(sentences)
-                if any(_stands(signal, is_explained=is_explained) for signal in signals):
+                is_grave = not removed and any(signal.label in CRISIS_LABELS for signal in explicit_signals(rest))
+                if is_grave and sentence not in _explained(sentences, encoder):
                     return "split_over_turns"
     return ""
