@@ -4,11 +4,15 @@
   Ampere GPU or a later one.
 - CPU in bf16, or with attention dropout: plain matrix products with a backward of our own. The backward of torch's
   fused CPU kernel is several times slower in bf16, and dropout takes it off the fused kernel (docs/experiments.md).
+- CUDA otherwise (attention dropout, which torch's varlen call lacks; fp32; older GPUs): sequences of like length,
+  padded, in one `scaled_dot_product_attention`. A call a sequence would leave the GPU waiting for the next launch.
 - anything else: `scaled_dot_product_attention`, one call a sequence.
 
-N = tokens of a micro-batch, T = tokens of one sequence, Q = its queries, H = heads, E = head width.
+N = tokens of a micro-batch, B = sequences of like length, T = tokens of one sequence, Q = its queries, H = heads,
+E = head width.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Iterator
@@ -20,6 +24,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 PACKED_ATTENTION = "mindshift_packed"
+PADDED_TO = 64
+"""Sequences whose length is the same, rounded up to a multiple of it, are padded into one call."""
 
 
 def packed_attention(
@@ -59,6 +65,8 @@ def packed_attention(
         return _varlen(query, key, value, lengths, asked, scaling, sliding_window), None
     if not query.is_cuda and (query.dtype == torch.bfloat16 or dropout > 0.0):
         return matrix_attention(query, key, value, lengths, asked, scaling, dropout, sliding_window), None
+    if query.is_cuda:
+        return padded_attention(query, key, value, lengths, asked, scaling, dropout, sliding_window), None
     sizes = (asked, lengths, lengths)
     parts = zip(*(torch.split(t, size, dim=2) for t, size in zip((query, key, value), sizes, strict=True)), strict=True)
     outputs = [
@@ -116,6 +124,72 @@ def _local_mask(length: int, sliding_window: int | None, device: torch.device) -
         return None
     position = torch.arange(length, device=device)
     return (position[:, None] - position[None]).abs() < sliding_window
+
+
+@dataclasses.dataclass(frozen=True)
+class _LikeSequences:
+    """Where the sequences of like length lie among the rows of a micro-batch; padding repeats a sequence's last row.
+
+    Attributes:
+        queries, keys: (B, Q) and (B, T) rows.
+        allowed: (B, 1, Q, T) whether a query may look at a key. One of padding may look anywhere: softmax over nothing
+            is no number, and would spoil the gradients of the others.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    allowed: Tensor
+
+
+def padded_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: list[int],
+    asked: list[int],
+    scaling: float,
+    dropout: float,
+    sliding_window: int | None,
+) -> Tensor:
+    """Return (1, N, H, E): `packed_attention` in few calls, each over padded sequences of like length."""
+    groups, order = _group_like(tuple(lengths), tuple(asked), sliding_window, query.device)
+    outputs = []
+    for group in groups:
+        q, k, v = (
+            tensor[0][:, rows].transpose(0, 1)  # (B, H, Q or T, E)
+            for tensor, rows in ((query, group.queries), (key, group.keys), (value, group.keys))
+        )
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=group.allowed, dropout_p=dropout, scale=scaling)
+        outputs.append(found.transpose(1, 2).flatten(0, 1))  # (B·Q, H, E)
+    return torch.cat(outputs)[order][None]
+
+
+@functools.lru_cache(maxsize=8)
+def _group_like(
+    lengths: tuple[int, ...], asked: tuple[int, ...], sliding_window: int | None, device: torch.device
+) -> tuple[list[_LikeSequences], Tensor]:
+    """Return the groups, and (N,) where each query's output stands among theirs; every layer asks for the same."""
+    by_size: dict[int, list[tuple[int, int, int, int]]] = {}
+    row = start = 0
+    for queries, length in zip(asked, lengths, strict=True):
+        if queries > 0:
+            by_size.setdefault(-(-length // PADDED_TO), []).append((row, queries, start, length))
+        row, start = row + queries, start + length
+    groups, order, first = [], torch.empty(row, dtype=torch.int64), 0
+    for found in by_size.values():
+        rows, query_counts, starts, key_counts = (torch.tensor(values)[:, None] for values in zip(*found, strict=True))
+        query_places, key_places = (torch.arange(int(counts.max()))[None] for counts in (query_counts, key_counts))
+        is_query, is_key = query_places < query_counts, key_places < key_counts  # (B, Q), (B, T)
+        query_rows = rows + torch.minimum(query_places, query_counts - 1)
+        key_rows = starts + torch.minimum(key_places, key_counts - 1)
+        near = torch.ones(1, 1, 1, dtype=torch.bool)
+        if sliding_window is not None:  # every token asks
+            near = ((query_places.mT - key_places).abs() < sliding_window)[None]
+        allowed = (is_key[:, None] & near) | ~is_query[:, :, None]  # (B, Q, T)
+        order[query_rows[is_query]] = first + is_query.flatten().nonzero()[:, 0]
+        first += is_query.numel()
+        groups.append(_LikeSequences(query_rows.to(device), key_rows.to(device), allowed[:, None].to(device)))
+    return groups, order.to(device)
 
 
 def matrix_attention(

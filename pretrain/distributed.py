@@ -8,6 +8,7 @@ Without an explicit gloo group accelerate reports one process on every CPU rank 
 import contextlib
 import math
 import os
+from datetime import timedelta
 from typing import Protocol
 
 import torch
@@ -21,7 +22,10 @@ from pretrain.checkpoint import MOMENT_KEYS, TrainingState, moment_name
 from pretrain.config import PretrainRecipe
 from pretrain.encoder import PackedMaskedLM
 from pretrain.gradient_guard import is_sound
-from pretrain.optimization import set_learning_rate, trainable_parameters
+from pretrain.optimization import build_optimizer, set_learning_rate, trainable_parameters
+
+LONGEST_WAIT = timedelta(hours=2)
+"""How long processes wait for each other: the first verifies the corpora, all of them, before it joins."""
 
 
 def start_accelerator() -> Accelerator:
@@ -30,8 +34,9 @@ def start_accelerator() -> Accelerator:
     tell_deepspeed_of_cpus()
     use_own_cores()
     on_cpu = not torch.cuda.is_available()
-    several_cpus = on_cpu and int(os.environ.get("WORLD_SIZE", "1")) > 1
-    handlers = [InitProcessGroupKwargs(backend="gloo")] if several_cpus else []
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    backend = "gloo" if on_cpu else "nccl"
+    handlers = [InitProcessGroupKwargs(backend=backend, timeout=LONGEST_WAIT)] if several else []
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"
     # Asked for, since accelerate would take Apple's GPU, which has no float64.
     # Autocast is the model's own business (`PackedMaskedLM`), so that every backend computes alike.
@@ -65,10 +70,8 @@ class Backend(Protocol):
         """Take over a checkpoint's weights in the middle of a run."""
 
 
-def prepare(
-    accelerator: Accelerator, module: PackedMaskedLM, optimizer: torch.optim.Optimizer, *, recipe: PretrainRecipe
-) -> Backend:
-    """Return the backend that `accelerate launch` asked for.
+def prepare(accelerator: Accelerator, module: PackedMaskedLM, recipe: PretrainRecipe) -> Backend:
+    """Return the backend that `accelerate launch` asked for, with AdamW.
 
     Raises:
         UserError: it cannot train with differential privacy.
@@ -80,14 +83,15 @@ def prepare(
             where="dp_noise_multiplier or dp_epsilon",
             fix="Run one process, or several without them.",
         )
+    if _wants_fsdp() and accelerator.distributed_type != DistributedType.DEEPSPEED:
+        from pretrain.fully_sharded import FullyShardedBackend
+
+        return FullyShardedBackend(accelerator, module, recipe)  # its optimizer is of the shards
+    optimizer = build_optimizer(module, recipe)
     if accelerator.distributed_type == DistributedType.DEEPSPEED:
         from pretrain.deepspeed_backend import DeepSpeedBackend
 
         return DeepSpeedBackend(accelerator, module, optimizer, recipe)
-    if _wants_fsdp():
-        from pretrain.fully_sharded import FullyShardedBackend
-
-        return FullyShardedBackend(accelerator, module, recipe)
     return PlainBackend(accelerator, module, optimizer, recipe)
 
 

@@ -106,17 +106,17 @@ def peak_flops(device_name: str) -> float | None:
     return next((gpu.tflops * 1e12 for gpu in GPUS if gpu.name in words), None)
 
 
-def utilisation(config: PretrainedConfig, device_name: str, tokens_per_second: float, **shape: Any) -> float | None:
+def utilisation(size: ModelSize, device_name: str, tokens_per_second: float, **shape: Any) -> float | None:
     """Return the share of a device's peak that the model's arithmetic takes (MFU); None on an unknown device.
 
     Args:
-        config: the model's.
+        size: of the model.
         device_name: as torch calls it.
         tokens_per_second: real tokens, on one device.
         shape: `mean_keys`, `mlm_probability` and `encoder_is_frozen`, as for `flops_per_token`.
     """
     peak = peak_flops(device_name)
-    return None if peak is None else tokens_per_second * flops_per_token(model_size(config), **shape) / peak
+    return None if peak is None else tokens_per_second * flops_per_token(size, **shape) / peak
 
 
 def matmul_flops(size: int = 2048, rounds: int = 6) -> float:

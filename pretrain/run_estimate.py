@@ -89,7 +89,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     recipe = load_recipe(EstimateRecipe, arguments, program)
     config = load_config(recipe.model)
     workload = plan(recipe)
-    for line in describe(recipe, workload, estimate(recipe, config, workload)):
+    for line in describe(recipe, config, workload, estimate(recipe, config, workload)):
         print(line)
 
 
@@ -250,7 +250,14 @@ def measure(recipe: PretrainRecipe, config: Any, workload: Workload) -> tuple[fl
     return rate, f"this CPU ({torch.get_num_threads()} threads)"
 
 
-def describe(recipe: EstimateRecipe, workload: Workload, lines: list[Line]) -> list[str]:
+def _attention_dropout(recipe: PretrainRecipe, config: Any) -> float:
+    """Return the dropout of attention weights in training: the recipe's, or the checkpoint's own."""
+    names = ("attention_probs_dropout_prob", "attention_dropout")
+    own = next((getattr(config, name) for name in names if hasattr(config, name)), 0.0)
+    return float(own if recipe.dropout is None else recipe.dropout)
+
+
+def describe(recipe: EstimateRecipe, config: Any, workload: Workload, lines: list[Line]) -> list[str]:
     """Return the answer as lines of text."""
     told = [
         f"{recipe.model} on {recipe.corpus}: {workload.source}",
@@ -266,6 +273,12 @@ def describe(recipe: EstimateRecipe, workload: Workload, lines: list[Line]) -> l
         )
     if recipe.contrastive_weight > 0 or recipe.anchor_weight > 0:
         told += ["", "Not counted: the passes over whole texts that contrastive_weight and anchor_weight add."]
+    if _attention_dropout(recipe, config) > 0:
+        told += [
+            "",
+            "Attention has dropout here, which keeps GPUs off FlashAttention: they are slower than this guess. "
+            "--dropout 0 lets them use it, and is another recipe.",
+        ]
     if recipe.is_private:
         told += [
             "",

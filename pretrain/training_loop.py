@@ -6,6 +6,7 @@ and several processes, resuming in constant time, and DeepSpeed on CPUs.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import time
@@ -31,11 +32,11 @@ from pretrain.config import PretrainRecipe
 from pretrain.distributed import prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
 from pretrain.evaluation import Evaluation, compare, evaluate_all
-from pretrain.flops import utilisation
+from pretrain.flops import ModelSize, model_size, utilisation
 from pretrain.gradient_guard import GradientGuard
 from pretrain.metrics import Interval, MetricsLog
 from pretrain.objective import Objective
-from pretrain.optimization import build_optimizer, learning_rate_factor, mlm_probability
+from pretrain.optimization import learning_rate_factor, mlm_probability
 from pretrain.private_gradient import PrivateGradient
 from pretrain.stopping import Interrupted, StopRequest
 from pretrain.training_data import TrainingData
@@ -101,7 +102,7 @@ class PretrainingRun:
                 for name, parameter in self.model.named_parameters():
                     parameter.copy_(state.weights[name])
         module = PackedMaskedLM(self.model, autocast_dtype=self._autocast_dtype)
-        self._backend = prepare(self.accelerator, module, build_optimizer(module, self.recipe), recipe=self.recipe)
+        self._backend = prepare(self.accelerator, module, self.recipe)
         if state is not None:
             self._backend.restore_moments(state)
             self._restore_progress(state)
@@ -325,7 +326,7 @@ class PretrainingRun:
             line |= interval.mean_sentence_losses
         if self.accelerator.device.type == "cuda":
             line["mfu"] = utilisation(
-                self.model.config,
+                self._model_size,
                 torch.cuda.get_device_name(self.accelerator.device),
                 line["tokens_per_second"] / self.accelerator.num_processes,
                 mean_keys=self._data.mean_keys,
@@ -333,6 +334,10 @@ class PretrainingRun:
                 encoder_is_frozen=self.recipe.trainable == "head",
             )
         metrics.write(line)
+
+    @functools.cached_property
+    def _model_size(self) -> ModelSize:
+        return model_size(self.model.config)
 
     def _write_evaluation(self, metrics: MetricsLog | None) -> None:
         scores = {name: found.overall for name, found in self._evaluate_all().items()}

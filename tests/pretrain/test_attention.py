@@ -4,7 +4,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from pretrain.attention import _has_flash_attention, dropout_factors, matrix_attention, packed_attention
+from pretrain.attention import (
+    _group_like,
+    _has_flash_attention,
+    dropout_factors,
+    matrix_attention,
+    packed_attention,
+    padded_attention,
+)
 from pretrain.losses import _SummedCrossEntropy, summed_cross_entropy
 
 LENGTHS = [5, 1, 30, 12]
@@ -27,10 +34,11 @@ def reference(query, key, value, scaling, sliding_window):
     return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, scale=scaling).transpose(1, 2)
 
 
-@pytest.mark.parametrize("sliding_window", [None, 9])
-def test_matrix_attention_equals_a_block_mask(sliding_window):
+@pytest.mark.parametrize("sliding_window", [None, 9, 2])
+@pytest.mark.parametrize("attend", [matrix_attention, padded_attention])
+def test_attention_equals_a_block_mask(attend, sliding_window):
     inputs, expected_inputs = make_inputs(), make_inputs()
-    output = matrix_attention(*inputs, LENGTHS, LENGTHS, 0.3, 0.0, sliding_window)
+    output = attend(*inputs, LENGTHS, LENGTHS, 0.3, 0.0, sliding_window)
     expected = reference(*expected_inputs, 0.3, sliding_window)
     torch.testing.assert_close(output, expected)
     upstream = torch.randn(expected.shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
@@ -51,7 +59,39 @@ def test_matrix_attention_with_dropout_has_the_gradient_of_its_own_output():
     assert torch.autograd.gradcheck(attend, inputs, fast_mode=True)
 
 
-@pytest.mark.parametrize("attend", ["matrix", "sdpa"])
+@pytest.mark.parametrize("padded_to", [8, 64])
+def test_padded_attention_makes_a_call_for_each_length_rounded_up(monkeypatch, padded_to):
+    calls, attend = [], F.scaled_dot_product_attention
+
+    def count(*tensors, **keys):
+        calls.append(tuple(tensors[1].shape))
+        return attend(*tensors, **keys)
+
+    monkeypatch.setattr("pretrain.attention.PADDED_TO", padded_to)
+    monkeypatch.setattr("pretrain.attention.F.scaled_dot_product_attention", count)
+    _group_like.cache_clear()
+    inputs, expected_inputs = make_inputs(), make_inputs()
+    output = padded_attention(*inputs, LENGTHS, LENGTHS, 0.3, 0.0, None)
+    monkeypatch.undo()
+    _group_like.cache_clear()
+    torch.testing.assert_close(output, reference(*expected_inputs, 0.3, None))
+    assert calls == ([(2, 4, 5, 8), (1, 4, 30, 8), (1, 4, 12, 8)] if padded_to == 8 else [(4, 4, 30, 8)])
+
+
+def test_padded_attention_drops_weights_and_keeps_their_mean():
+    inputs = [tensor.detach() for tensor in make_inputs()]
+    exact = padded_attention(*inputs, LENGTHS, LENGTHS, 0.3, 0.0, None)
+    torch.manual_seed(0)
+    draws = torch.stack([padded_attention(*inputs, LENGTHS, LENGTHS, 0.3, 0.25, None) for _ in range(3000)])
+    assert draws[0].ne(exact).any()
+    # A token alone in its sequence keeps its value over 0.75, or loses it.
+    alone = (draws[:, 0, 5] / exact[0, 5]).mean(dim=(1, 2))
+    assert sorted({round(value, 6) for value in alone.tolist()} - {0.0})[-1] == pytest.approx(1 / 0.75)
+    error = draws.std(dim=0) / 3000**0.5
+    assert ((draws.mean(dim=0) - exact).abs() < 5 * error + 1e-9).all()
+
+
+@pytest.mark.parametrize("attend", ["matrix", "sdpa", "padded"])
 def test_some_queries_get_the_rows_that_all_would(attend):
     query, key, value = make_inputs()
     asked = torch.tensor([0, 3, 8, 20, 21, 40])
@@ -60,6 +100,8 @@ def test_some_queries_get_the_rows_that_all_would(attend):
     some = query[:, :, asked]
     if attend == "matrix":
         output = matrix_attention(some, key, value, LENGTHS, counts, 0.3, 0.0, None)
+    elif attend == "padded":
+        output = padded_attention(some, key, value, LENGTHS, counts, 0.3, 0.0, None)
     else:
         output, _ = packed_attention(None, some, key, value, None, lengths=LENGTHS, query_lengths=counts, scaling=0.3)
     torch.testing.assert_close(output, whole)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,21 @@ def test_apples_gpu_which_has_no_float64_is_not_taken(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr("accelerate.state.is_mps_available", lambda: True)
     assert start_accelerator().device.type == "cpu"
+
+
+@pytest.mark.parametrize(("has_gpu", "backend"), [(True, "nccl"), (False, "gloo")])
+def test_processes_wait_until_the_first_has_verified_a_large_corpus(monkeypatch, has_gpu, backend):
+    """NCCL gives up after ten minutes by itself."""
+    from pretrain import distributed
+
+    asked = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    monkeypatch.setattr(distributed, "Accelerator", lambda **keywords: asked.extend(keywords["kwargs_handlers"]))
+    for name in ("keep_freed_memory", "tell_deepspeed_of_cpus", "use_own_cores"):
+        monkeypatch.setattr(distributed, name, lambda: None)
+    distributed.start_accelerator()
+    assert [(handler.backend, handler.timeout) for handler in asked] == [(backend, timedelta(hours=2))]
 
 
 def test_two_processes_train_the_same_model_as_one(workspace):

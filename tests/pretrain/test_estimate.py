@@ -3,14 +3,14 @@
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoModelForMaskedLM, BertConfig, ModernBertConfig
+from transformers import AutoModelForMaskedLM, BertConfig, DistilBertConfig, ModernBertConfig
 
 from configs.errors import UserError
 from pretrain.encoder import freeze_encoder
 from pretrain.flops import GPUS, flops_per_token, model_size, peak_flops, utilisation
 from pretrain.metrics import read_metrics
 from pretrain.optimization import build_optimizer
-from pretrain.run_estimate import EstimateRecipe, estimate, load_config, main, plan
+from pretrain.run_estimate import EstimateRecipe, describe, estimate, load_config, main, plan
 from pretrain.run_mlm import main as pretrain
 
 TINY = BertConfig(vocab_size=500, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256)
@@ -76,9 +76,9 @@ def test_utilisation_is_a_share_of_the_named_peak():
     assert peak_flops("Some Accelerator") is None
     size = model_size(TINY)
     rate = 0.4 * 989e12 / flops_per_token(size, mean_keys=100, mlm_probability=0.15)
-    share = utilisation(TINY, "NVIDIA H200", rate, mean_keys=100, mlm_probability=0.15)
+    share = utilisation(size, "NVIDIA H200", rate, mean_keys=100, mlm_probability=0.15)
     assert share == pytest.approx(0.4)
-    assert utilisation(TINY, "Some Accelerator", rate, mean_keys=100, mlm_probability=0.15) is None
+    assert utilisation(size, "Some Accelerator", rate, mean_keys=100, mlm_probability=0.15) is None
 
 
 @pytest.mark.parametrize(
@@ -161,3 +161,18 @@ def test_known_encoders_need_no_network_and_a_recipe_that_has_not_run_is_named()
     assert load_config("google-bert/bert-base-uncased").hidden_size == 768
     with pytest.raises(UserError, match="has not run yet"):
         load_config("runs/pretrain/never")
+
+
+@pytest.mark.parametrize(
+    ("config", "dropout", "told"),
+    [
+        (TINY, None, True),
+        (TINY, 0.0, False),
+        (ModernBertConfig(), None, False),
+        (ModernBertConfig(), 0.1, True),
+        (DistilBertConfig(), None, True),
+    ],
+)
+def test_dropout_that_keeps_gpus_off_flash_attention_is_told(workspace, config, dropout, told):
+    recipe = recipe_for(workspace, max_steps=10, dropout=dropout)
+    assert ("FlashAttention" in "\n".join(describe(recipe, config, plan(recipe), []))) is told
