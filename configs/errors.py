@@ -5,7 +5,7 @@ A user can mend a wrong key, a missing file or a full disk; a defect of ours kee
 
 import errno
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 USER_ERROR_EXIT_CODE = 2
 INTERRUPTED_EXIT_CODE = 130
@@ -27,6 +27,24 @@ class UserError(Exception):
         self.what, self.where, self.fix = what, where, fix
         message = what if where is None else f"{where}: {what}"
         super().__init__(message if fix is None else f"{message}\n  {fix}")
+
+
+LONGEST_NAME = 40
+"""Characters; a longer "name" may be a cell of text that was taken for one."""
+MOST_NAMES = 30
+
+
+def quoted(name: str) -> str:
+    """Return a name from a user's data for a message: in quotes, or its length alone where it may be a text."""
+    return repr(name) if len(name) <= LONGEST_NAME else f"of {len(name):,} characters"
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names from a user's data for a message: the first `MOST_NAMES` that are no texts, and how many more."""
+    all_names = list(names)
+    shown = [name for name in all_names if len(name) <= LONGEST_NAME][:MOST_NAMES]
+    more = [f"{len(all_names) - len(shown):,} more"] if len(all_names) > len(shown) else []
+    return ", ".join(shown + more) or "none"
 
 
 def run_program(program: Callable[[], None]) -> int:

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple, Self, TextIO
 
 from configs.console import Progress
 from configs.errors import UserError
+from configs.rows import TEXT_COLUMNS, Row, find_column, read_rows, text_rows
 from finetune.config import PredictRecipe
 from finetune.decisions import Decision
 from finetune.metrics import BoolArray
-from finetune.rows import TEXT_COLUMNS, Row, find_column, read_rows, text_rows
 from finetune.tasks import FloatArray
 
 CHUNK_TEXTS = 2048  # sorted by length together

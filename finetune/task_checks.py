@@ -9,7 +9,7 @@ import re
 from collections import Counter, defaultdict
 from typing import Any, Literal
 
-from configs.errors import UserError
+from configs.errors import UserError, listed
 from finetune.leakage import TextIndex, normalized
 from finetune.tasks import Example, Task
 
@@ -101,7 +101,7 @@ def check_labels(task: Task) -> None:
         counts_L = task.targets(split).sum(axis=0)
         missing = [name for name, count in zip(task.label_set.names, counts_L, strict=True) if not count]
         if missing:
-            log.warning("%s has no positive example of: %s", split, ", ".join(missing))
+            log.warning("%s has no positive example of: %s", split, listed(missing))
 
 
 def balance_advice(task: Task) -> list[str]:
@@ -113,7 +113,7 @@ def balance_advice(task: Task) -> list[str]:
     few = [f"{name} ({count})" for name, count in counts.items() if 0 < count < FEW_POSITIVES]
     if few:
         advice.append(
-            f"Fewer than {FEW_POSITIVES} examples of {', '.join(few)}: their figures will be noisy; "
+            f"Fewer than {FEW_POSITIVES} examples of {listed(few)}: their figures will be noisy; "
             "more annotation helps more than any loss."
         )
     present = [count for count in counts.values() if count]

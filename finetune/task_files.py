@@ -1,7 +1,7 @@
 """Read a task: a folder of splits, a single table, or a Hub dataset with named columns.
 
 A folder holds `train.jsonl`, `validation.jsonl`, `test.jsonl` (`{"id", "text", "labels": [names]}`, or any table
-type of `finetune.rows`) and `labels.json`. What is missing is made from what is there: validation from train,
+type of `configs.rows`) and `labels.json`. What is missing is made from what is there: validation from train,
 never from test; the label set from the training labels.
 """
 
@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
+from configs.rows import FILE_TYPES, TEXT_COLUMNS, Row, file_type, find_column, read_rows
 from finetune.label_formats import LabelFormat, LabelReading, holds_label, sniff_labels
-from finetune.rows import FILE_TYPES, TEXT_COLUMNS, Row, file_type, find_column, read_rows
 from finetune.splitting import cut
-from finetune.tasks import LABELS_NAME, SPLITS, Example, LabelSet, Task, TaskType, infer_label_set, read_label_set
+from finetune.tasks import (
+    LABELS_NAME,
+    SPLITS,
+    Example,
+    LabelSet,
+    Task,
+    TaskType,
+    infer_label_set,
+    read_label_set,
+    refuse_texts,
+)
 
 log = logging.getLogger("task")
 LABEL_COLUMNS = ("labels", "label", "status", "class", "category", "target", "emotion", "emotions")
@@ -153,6 +163,9 @@ def _parse(
             )
         splits[split] = examples
     training_labels = [example.labels for _, example in splits["train"]]
+    if len(reader.labels) == 1:  # several are columns of 0 and 1, and their names the labels
+        known = given.names if given else ()
+        refuse_texts(training_labels, known, column=reader.labels[0], where=train.where)
     label_set = given or infer_label_set(training_labels, multi_label=reader.reading.multi_label, where=train.where)
     if columns.task_type is not None and columns.task_type != label_set.type:
         label_set = LabelSet.from_dict(label_set.to_dict() | {"type": columns.task_type}, where="task_type")

@@ -7,6 +7,7 @@ multi-label tasks, exactly one for multi-class and binary ones.
 import dataclasses
 import enum
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from configs.errors import UserError
+from configs.errors import LONGEST_NAME, UserError, listed, quoted
 from configs.recipe import nearest
 
 SPLITS = ("train", "validation", "test")
@@ -77,7 +78,7 @@ class LabelSet:
         known = [str(kind) for kind in TaskType]
         kind = values.get("type", TaskType.MULTI_LABEL)
         if kind not in known:
-            raise UserError(f"task type {kind!r} is unknown; known: {', '.join(known)}", where=where)
+            raise UserError(f"task type {quoted(str(kind))} is unknown; known: {', '.join(known)}", where=where)
         if len(set(names)) != len(names) or not all(names):
             raise UserError("a label is empty or stands twice", where=where)
         needed = 1 if kind == TaskType.MULTI_LABEL else 2
@@ -85,7 +86,7 @@ class LabelSet:
             raise UserError(f"{len(names)} labels do not make a {kind} task", where=where)
         positive = values.get("positive")
         if positive is not None and positive not in names:
-            raise UserError(f"positive class {positive!r} is not among the labels", where=where)
+            raise UserError(f"positive class {quoted(str(positive))} is not among the labels", where=where)
         label_set = cls(TaskType(kind), names, positive, bool(values.get("ordinal", False)))
         return dataclasses.replace(label_set, parents=_checked_parents(values.get("parents"), label_set, where))
 
@@ -121,12 +122,16 @@ class LabelSet:
         for name in labels:
             if name not in self.names:
                 raise UserError(
-                    f"label {name!r} is not in the label set{nearest(name, self.names)}",
+                    f"label {quoted(name)} is not in the label set{_nearest_label(name, self.names)}",
                     where=where,
-                    fix=f"The labels are: {', '.join(self.names)}.",
+                    fix=f"The labels are: {listed(self.names)}.",
                 )
         if not self.is_multi_label and len(set(labels)) != 1:
             raise UserError(f"a {self.type} row has exactly one label, not {len(set(labels))}", where=where)
+
+
+def _nearest_label(name: str, names: Sequence[str]) -> str:
+    return nearest(name, [known for known in names if len(known) <= LONGEST_NAME]) if len(name) <= LONGEST_NAME else ""
 
 
 def _checked_parents(values: object, label_set: LabelSet, where: object) -> tuple[tuple[str, str], ...]:
@@ -146,7 +151,7 @@ def _checked_parents(values: object, label_set: LabelSet, where: object) -> tupl
         while label in values:
             label = values[label]
             if label in seen:
-                raise UserError(f"parents of {start!r} run in a circle", where=where)
+                raise UserError(f"parents of {quoted(start)} run in a circle", where=where)
             seen.add(label)
     return tuple(values.items())
 
@@ -170,6 +175,38 @@ def infer_label_set(labels: Sequence[Sequence[str]], *, multi_label: bool, where
     if len(names) == 2:
         return LabelSet(TaskType.BINARY, tuple(names), positive=names[1])
     return LabelSet(TaskType.MULTI_CLASS, tuple(names))
+
+
+LONGEST_LABEL = 100
+FEWEST_TEXTS = 10
+MOST_RARE_LABELS = 30
+
+
+def refuse_texts(labels: Sequence[Sequence[str]], known: Sequence[str], *, column: str, where: object) -> None:
+    """Refuse a label column that holds what people wrote, or an id: labels are printed, and texts must not be.
+
+    Args:
+        labels: the label names of the training rows.
+        known: the labels that `labels.json` lists; they are labels, however they look.
+        column: the column they were read from.
+        where: the file.
+
+    Raises:
+        UserError: a value is long, the values are more than half as many as the rows, or most of many stand once.
+    """
+    counts = Counter(name for row in labels for name in set(row) if name not in known)
+    if not counts:
+        return
+    longest, once = max(map(len, counts)), sum(count == 1 for count in counts.values())
+    is_own = len(counts) >= FEWEST_TEXTS and len(counts) > len(labels) / 2
+    is_rare = len(counts) > MOST_RARE_LABELS and once > len(counts) / 2
+    if longest > LONGEST_LABEL or is_own or is_rare:
+        raise UserError(
+            f"column {quoted(column)} holds free text or ids, not labels: {len(counts):,} different values in "
+            f"{len(labels):,} rows, the longest of {longest:,} characters",
+            where=where,
+            fix=f"Name the column of the labels by --label_columns; if they are labels, list them in {LABELS_NAME}.",
+        )
 
 
 def _natural(name: str) -> tuple[bool, float, str]:

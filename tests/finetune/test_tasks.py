@@ -350,3 +350,60 @@ def test_rows_that_have_no_utf8_are_quarantined(column: str, name: str, tmp_path
     task = read(tmp_path / name)
     assert [(row["line"], row["reason"]) for row in task.quarantine] == [(3, "lone surrogate, which UTF-8 cannot hold")]
     assert sum(map(len, task.splits.values())) == 39
+
+
+NOTE = "an invented note that nobody wrote; number {} of the table"
+
+
+@pytest.mark.parametrize(
+    ("status", "labels_json", "label_format"),
+    [
+        ([NOTE.format(i) for i in range(60)], False, "names"),
+        ([NOTE.format(i) for i in range(60)], False, "joined"),
+        ([f"note {i}" for i in range(60)], True, "auto"),
+        (["stable"] * 40 + [f"note {i}" for i in range(35)], False, "auto"),  # most rows have a label
+        (["stable", "worse"] * 29 + [NOTE.format(1) * 3, "stable"], False, "names"),
+    ],
+)
+def test_free_text_is_no_label_column_and_is_never_quoted(
+    status: list[str], labels_json: bool, label_format: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"text": f"text {i}", "status": cell} for i, cell in enumerate(status)]
+    pd.DataFrame(rows).to_csv(tmp_path / "posts.csv", index=False)
+    if labels_json:
+        (tmp_path / "labels.json").write_text(json.dumps({"type": "binary", "labels": ["stable", "worse"]}))
+    with caplog.at_level("DEBUG"), pytest.raises(UserError, match="column 'status' holds free text or ids") as error:
+        read(tmp_path / "posts.csv", label_format=label_format)
+    assert "note" not in str(error.value) + caplog.text
+
+
+def test_many_labels_are_labels_if_labels_json_says_so(tmp_path: Path) -> None:
+    names = [f"label {i}" for i in range(40)]
+    rows = [{"text": f"text {i}", "label": names[i if i < 40 else i % 5]} for i in range(200)]
+    pd.DataFrame(rows).to_csv(tmp_path / "t.csv")
+    with pytest.raises(UserError, match="free text or ids"):
+        read(tmp_path / "t.csv")
+    (tmp_path / "labels.json").write_text(json.dumps({"type": "multi_class", "labels": names}))
+    assert read(tmp_path / "t.csv").label_set.names == tuple(names)
+
+
+def test_a_long_label_is_not_quoted_and_few_are_listed() -> None:
+    label_set = LabelSet(TaskType.MULTI_CLASS, tuple(f"label {i}" for i in range(40)))
+    with pytest.raises(UserError) as error:
+        label_set.check([NOTE], where="test.jsonl:3")
+    assert str(error.value).startswith(f"test.jsonl:3: label of {len(NOTE)} characters is not in the label set\n")
+    assert str(error.value).endswith("label 29, 10 more.")
+    with pytest.raises(UserError, match=r"did you mean 'label 1'"):
+        label_set.check(["labl 1"], where="test.jsonl:3")
+
+
+def test_a_note_in_place_of_a_header_is_not_quoted(tmp_path: Path) -> None:
+    (tmp_path / "posts.csv").write_text(f"{NOTE},1\n" * 30)
+    with pytest.raises(UserError, match=r"which column is the text\?\n.*1, 1 more. Has the file no header") as error:
+        read(tmp_path / "posts.csv")
+    assert "nobody" not in str(error.value)
+    pd.DataFrame([{"text": "a", "grade": 1}]).to_csv(tmp_path / "graded.csv")
+    with pytest.raises(
+        UserError, match=r"which columns are the labels\?\n  Set label_columns. Columns here: text, grade"
+    ):
+        read(tmp_path / "graded.csv")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from configs.errors import UserError
+from configs.errors import LONGEST_NAME, UserError, listed, quoted
 from configs.recipe import nearest
 
 TEXT_COLUMNS = ("text", "statement", "post", "body", "selftext", "sentence", "content", "comment", "tweet")
@@ -91,19 +91,22 @@ def find_column(columns: Iterable[str], asked: str | None, known: Iterable[str],
     present = [column for column in columns if column]
     if asked is not None:
         if asked not in present:
-            raise UserError(f"no column {asked!r}{nearest(asked, present)}", where=where, fix=_columns(present))
+            near = nearest(asked, [name for name in present if len(name) <= LONGEST_NAME])
+            raise UserError(f"no column {quoted(asked)}{near}", where=where, fix=_columns(present))
         return asked
     lower = {column.lower(): column for column in reversed(present)}
     for name in known:
         if name in lower:
             return lower[name]
-    raise UserError(
-        f"which column is the {key.removesuffix('_column')}?", where=where, fix=f"Set {key}. {_columns(present)}"
+    asked_for = (
+        "which columns are the labels" if key == "label_columns" else f"which column is the {key[: -len('_column')]}"
     )
+    raise UserError(f"{asked_for}?", where=where, fix=f"Set {key}. {_columns(present)}")
 
 
 def _columns(present: list[str]) -> str:
-    return f"Columns here: {', '.join(present) or 'none'}."
+    header = " Has the file no header?" if any(len(name) > LONGEST_NAME for name in present) else ""
+    return f"Columns here: {listed(present)}.{header}"
 
 
 def _open_text(path: Path) -> TextIO:
