@@ -69,11 +69,19 @@ def resolve_model(name: str, *, needs_tokenizer: bool = True) -> ModelSource:
     if folder.is_dir():
         _check_model_folder(folder, needs_tokenizer=needs_tokenizer)
         return ModelSource(str(folder), is_local=True)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if is_path(name):
         raise UserError(
             "no such model folder", where=name, fix="Name a folder, a Hub id (OWNER/NAME), or package:minilm."
         )
     return ModelSource(name, is_local=False)
+
+
+def is_path(name: str) -> bool:
+    """Return whether a name that may be a Hub id can only mean something on this machine: the network is not asked."""
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        return True
+    first, slash, _ = name.partition("/")
+    return bool(slash) and Path(first).is_dir()  # runs/misspelt is no OWNER/NAME
 
 
 def _packaged_folder(name: str) -> Path:

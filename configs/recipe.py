@@ -174,7 +174,32 @@ def _explain(error: Exception, keys: list[str]) -> str:
     if unknown:
         name = unknown.split()[0]
         return f"unknown argument {name}{nearest(name.lstrip('-').partition('=')[0], keys)}"
-    return message.removeprefix("Parser ")
+    required = re.search(r'arguments are required: (\w+)|[Kk]ey "(\w+)" is required', message)
+    if required:
+        name = required[1] or required[2]
+        return f"{name} is not given: set it in the recipe, or by --{name}"
+    wrong = re.search(r'^(?:Parser )?key "(\w+)": .*(?:Got|Given) value: (.*)$', message)
+    expected = _expected(message, wrong[2]) if wrong else ""
+    return f"{wrong[1]} is {wrong[2]!r}; allowed: {expected}" if wrong and expected else message.removeprefix("Parser ")
+
+
+ALLOWED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "a word",
+    "dict": "a mapping, written '{key: value}'",
+    "NoneType": "null",
+}
+
+
+def _expected(message: str, value: str) -> str:
+    """Say in words what jsonargparse expected in place of `value`; empty for what no key of ours takes."""
+    found = re.findall(r"Expected a (?:<class '(\w+)'>|typing\.Literal\[(.*?)\])", message)
+    item = f'"{value}"' if re.fullmatch(r"[\w ./-]+", value) else '"a", "b"'
+    known = ALLOWED | {"list": f"a list, written '[{item}]'"}
+    kinds = [choices.replace("'", "") if choices else known.get(kind, "") for kind, choices in found]
+    return " or ".join(kinds) if all(kinds) else ""
 
 
 def _plain(value: Any) -> Any:

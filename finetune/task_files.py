@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from configs.base_models import is_path
 from configs.errors import UserError
 from configs.rows import FILE_TYPES, TEXT_COLUMNS, Row, file_type, find_column, read_rows
 from finetune.label_formats import LabelFormat, LabelReading, holds_label, sniff_labels
@@ -107,8 +108,9 @@ def _folder_tables(folder: Path) -> dict[str, _Table]:
 
 
 def _hub_tables(source: str) -> dict[str, _Table]:
-    if source.startswith((".", "/", "~")) or source.count("/") > 1 or not source:
-        raise UserError("no such task folder or file", where=source or "task")
+    if not source or is_path(source):
+        fix = "Name a task's folder, a table, or a dataset of the Hub (OWNER/NAME)."
+        raise UserError("no such task folder or file", where=source or "task", fix=fix)
     import datasets
 
     try:

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
+from configs.errors import USER_ERROR_EXIT_CODE
+
 REQUEUE_EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: a stage that saved and wants to go on later
 SIGNAL_EXIT_CODE = 128
 FIRST_PORT, PORTS = 15_000, 15_000  # below the ephemeral ports that systems give to clients (32,768 on Linux)
@@ -49,7 +51,10 @@ def main(words: Sequence[str]) -> int:
     if os.environ.get("SLURM_NODEID") == "0":
         attempt = int(os.environ.get("SLURM_RESTART_COUNT", "0")) + 1
         print(f"attempt {attempt} on {os.environ['SLURM_JOB_NODELIST']}", file=sys.stderr, flush=True)
-    if words[:2] == ["accelerate", "launch"]:
+    if missing := missing_gpus(os.environ):
+        print(f"error: {missing}", file=sys.stderr, flush=True)
+        code = USER_ERROR_EXIT_CODE
+    elif words[:2] == ["accelerate", "launch"]:
         code = run_accelerate([*accelerate_options(os.environ), *words[2:]])
     else:
         program = [sys.executable, "-m", "launch.cli", *words[1:]] if words[0] == "mindshift" else list(words)
@@ -59,6 +64,27 @@ def main(words: Sequence[str]) -> int:
     if folder and "SLURM_JOB_ID" in os.environ:
         note_outcome(outcome_note(folder, os.environ), reported, ended=warnings.ended)
     return reported
+
+
+def missing_gpus(environment: Mapping[str, str]) -> str:
+    """Return what is wrong where a stage was given GPUs and torch sees none: it would train on CPUs without a word."""
+    wanted = int(environment.get("MINDSHIFT_GPUS_PER_NODE") or 0)
+    if not wanted:
+        return ""
+    import torch
+
+    if torch.cuda.is_available():
+        return ""
+    build = f"torch {torch.__version__} of {sys.prefix}"
+    if torch.version.cuda is None and torch.version.hip is None:
+        return (
+            f"this job has {wanted} GPUs a node, and {build} is built for CPUs alone\n"
+            '  Install a CUDA build into that environment: docs/cluster.md, "GPUs".'
+        )
+    return (
+        f"this job has {wanted} GPUs a node, and {build} finds none on {platform.node()}\n"
+        "  `nvidia-smi` on the node says whether its driver works; for CPU nodes set gpus_per_node: 0."
+    )
 
 
 def outcome_note(folder: str, environment: Mapping[str, str]) -> Path:

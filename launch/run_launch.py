@@ -19,7 +19,7 @@ from launch.journal import Launch, LaunchedStage, find_launches, launch_folder, 
 from launch.launch_options import LaunchOptions, help_text, parse_options
 from launch.scheduler import SLURM_FOLDER, batch_command, cancel, require_slurm, submit
 from launch.site_settings import SiteSettings, job_environment, node_processes, sbatch_options
-from launch.stages import STAGES, ChainRecipe, Link, chain_links, find_stage
+from launch.stages import STAGES, ChainRecipe, Link, chain_links, check_inputs, find_stage
 from launch.standing import LIVE, show, standings
 from pretrain.config import PretrainRecipe
 
@@ -112,6 +112,7 @@ def launch_links(links: list[Link], folder: Path, options: LaunchOptions, site: 
         for link in links
     ]
     if not options.dry_run:
+        check_inputs(links)
         refuse_if_at_work(folder)
     if options.on == "local":
         _run_here(launch, links, site, dry_run=options.dry_run)

@@ -139,6 +139,7 @@ def job_environment(site: SiteSettings, stage: str, *, gpus: int) -> dict[str, s
         "MINDSHIFT_MODULES": " ".join(site.modules),
         "MINDSHIFT_CONTAINER": "",
         "MINDSHIFT_PROCESSES_PER_NODE": str(node_processes(site, gpus=gpus)),
+        "MINDSHIFT_GPUS_PER_NODE": str(gpus),
         "MINDSHIFT_ACCELERATE_CONFIG": "",
     }
     if site.container:

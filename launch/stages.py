@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from configs.base_models import is_path
 from configs.errors import UserError
-from configs.manifest import CODE_ROOT
+from configs.manifest import CODE_ROOT, MANIFEST_NAME
 from configs.recipe import StageRecipe, load_recipe, nearest
+from configs.rows import FILE_TYPES
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class Stage:
     """Name of its folder in a chain."""
     inputs: dict[str, str]
     """Recipe key → stage whose folder it takes in a chain."""
+    reads: tuple[str, ...]
+    """Recipe keys that name what it reads: folders, files, patterns, or ids of the Hub."""
     gpu_use: Literal["none", "one", "one_a_job", "all"]
     """How many GPUs of a node it can use; `one_a_job`: as many as its recipe has `jobs`."""
 
@@ -63,6 +67,7 @@ STAGES = {
             recipe_class="corpus.config:CorpusRecipe",
             folder="corpus",
             inputs={},
+            reads=("inputs", "decontaminate_against"),
             gpu_use="none",
         ),
         Stage(
@@ -71,6 +76,7 @@ STAGES = {
             recipe_class="pretrain.config:PretrainRecipe",
             folder="encoder",
             inputs={"corpus": "corpus"},
+            reads=("corpus", "model", "general_corpus"),
             gpu_use="all",
         ),
         Stage(
@@ -79,6 +85,7 @@ STAGES = {
             recipe_class="finetune.config:FinetuneRecipe",
             folder="classifier",
             inputs={"model": "pretrain"},
+            reads=("model", "task", "auxiliary_tasks"),
             gpu_use="all",
         ),
         Stage(
@@ -87,6 +94,7 @@ STAGES = {
             recipe_class="finetune.benchmark_config:BenchmarkRecipe",
             folder="benchmark",
             inputs={"adapted": "pretrain"},
+            reads=("tasks", "adapted"),
             gpu_use="one_a_job",
         ),
         Stage(
@@ -95,6 +103,7 @@ STAGES = {
             recipe_class="release.config:AuditRecipe",
             folder="audits",
             inputs={"model_dir": "pretrain", "data_dir": "corpus"},
+            reads=("model_dir", "data_dir", "further_data_dirs", "stigma_dir"),
             gpu_use="one",
         ),
     )
@@ -170,3 +179,31 @@ def chain_links(chain: ChainRecipe, overrides: dict[str, list[str]]) -> list[Lin
     if not links:
         raise UserError("this chain has no stage", where="launch all", fix=f"Give a recipe for {', '.join(STAGES)}.")
     return list(links.values())
+
+
+def check_inputs(links: Sequence[Link]) -> None:
+    """Look for what the stages read and none of them makes, rather than miss it after hours in the queue.
+
+    Raises:
+        UserError: it is not there.
+    """
+    made = {link.output_dir.absolute() for link in links}
+    for link in links:
+        if (link.output_dir / MANIFEST_NAME).is_file():
+            continue
+        for key in link.stage.reads:
+            value = getattr(link.recipe, key)
+            for name in value if isinstance(value, list) else [value] if value is not None else []:
+                path = Path(name).expanduser()
+                on_the_hub = isinstance(name, str) and not is_path(name) and path.suffix not in FILE_TYPES
+                if not on_the_hub and path.absolute() not in made and not _is_there(path):
+                    raise UserError(
+                        f"{key} of the {link.stage.name} stage: nothing is there, and no stage before makes it",
+                        where=name,
+                        fix="A relative path counts from the folder that the command is given in.",
+                    )
+
+
+def _is_there(path: Path) -> bool:
+    base = Path(path.anchor)
+    return path.exists() or any(base.glob(str(path.relative_to(base))))  # a corpus takes patterns

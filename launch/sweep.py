@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +84,9 @@ def main(arguments: Sequence[str], program: str) -> None:
     gpus = min(1, stage.gpus(stage.load(runs[0].arguments), site.gpus_per_node))
     todo = [number for number, run in enumerate(runs) if not run.is_done]
     print(f"{len(runs)} runs, {len(runs) - len(todo)} of them finished before")
-    if todo and options.on == "local":
+    if todo and options.on == "local" and options.dry_run:
+        print("\n".join(shlex.join(stage.command(runs[number].arguments)) for number in todo))
+    elif todo and options.on == "local":
         _run_here(stage, [runs[number] for number in todo], job_environment(site, stage.name, gpus=gpus))
     elif todo:
         _submit(sweep, todo, len(runs), options, site, gpus)

@@ -5,6 +5,7 @@ import pytest
 from configs import base_models
 from configs.base_models import resolve_model
 from configs.errors import UserError
+from finetune.task_files import Columns, read_task
 
 
 def test_a_hub_id_is_left_to_the_hub():
@@ -25,6 +26,15 @@ def test_a_local_folder_never_tries_the_network(tmp_path):
 def test_a_missing_folder_is_not_taken_for_a_hub_id(name):
     with pytest.raises(UserError, match="no such model folder"):
         resolve_model(name)
+
+
+def test_below_a_folder_that_is_here_nothing_is_a_hub_id(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(UserError, match=r"runs/laptop: no such model folder\n  Name a folder"):
+        resolve_model("runs/laptop")
+    with pytest.raises(UserError, match=r"runs/ward7: no such task folder or file\n  Name a task's folder"):
+        read_task("runs/ward7", Columns(), validation_fraction=0.1, test_fraction=0.2, seed=1)
 
 
 def test_a_folder_without_config_or_tokenizer_is_refused(tmp_path):

@@ -23,6 +23,8 @@ class ToyRecipe(StageRecipe):
     """Globs."""
     limit: int | None = None
     """Documents at most."""
+    columns: list[str] | None = None
+    """Names."""
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a positive number")
@@ -72,11 +74,14 @@ def test_any_recipe_survives_yaml(rate, limit, inputs, tmp_path_factory):
         ("- a\n", "a flat mapping"),
         ("output_dir: [\n", "not a readable YAML"),
         ("", "a flat mapping"),
-        ("output_dir: o\nlearning_rate: fast\n", "learning_rate"),
-        ("output_dir: o\nlimit: 1.5\n", "limit"),
-        ("output_dir: o\nschedule: square\n", "schedule"),
+        ("output_dir: o\nlearning_rate: fast\n", "learning_rate is 'fast'; allowed: a number"),
+        ("output_dir: o\nlimit: 1.5\n", "limit is '1.5'; allowed: a whole number or null"),
+        ("output_dir: o\nschedule: square\n", "schedule is 'square'; allowed: linear, cosine"),
         ("output_dir: o\nlearning_rate: -1\n", "learning_rate is -1.0; allowed: a positive number"),
-        ("seed: 3\n", "output_dir"),
+        ("seed: 3\n", "output_dir is not given: set it in the recipe, or by --output_dir"),
+        ("output_dir: o\ninputs: dumps\n", """inputs is 'dumps'; allowed: a list, written '["dumps"]'"""),
+        ("output_dir: o\ncolumns: [[a]]\n", """columns is "[['a']]"; allowed: a word or null"""),
+        ("output_dir: o\ncolumns: label\n", """columns is 'label'; allowed: a list, written '["label"]' or null"""),
     ],
 )
 def test_a_wrong_recipe_names_key_and_place(tmp_path, text, expected):

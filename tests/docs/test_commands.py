@@ -56,6 +56,7 @@ def test_a_shown_command_parses(command, monkeypatch, capsys):
             "scontrol",
             "apt-get",
             "python",
+            ".venv/bin/python",
         }
 
 

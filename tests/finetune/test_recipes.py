@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from configs.errors import UserError
 from configs.recipe import load_recipe
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.config import FinetuneRecipe
@@ -32,7 +33,11 @@ def test_every_recipe_loads_and_says_what_it_is(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     keys = yaml.safe_load(text)
     kind = BenchmarkRecipe if "tasks" in keys else SearchRecipe if "trials" in keys else FinetuneRecipe
-    assert load_recipe(kind, [str(path)], "mindshift").output_dir
+    asked = [] if "task" in keys or "tasks" in keys else ["--task", "a folder of yours"]
+    assert load_recipe(kind, [str(path), *asked], "mindshift").output_dir
+    if asked:  # no placeholder that would be looked for on the Hub
+        with pytest.raises(UserError, match="task is not given"):
+            load_recipe(kind, [str(path)], "mindshift")
     assert all(f"# {word}:" in text for word in ("What", "Why", "Hardware", "Command"))
 
 

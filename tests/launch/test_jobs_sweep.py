@@ -62,6 +62,16 @@ def test_finished_runs_are_left_out(tmp_path, capsys):
     assert "--array=0,2 " in printed
 
 
+def test_a_dry_run_here_prints_the_commands_and_starts_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("a training was started"))
+    base = CODE_ROOT / "configs" / "finetune" / "sample.yaml"
+    values = {"stage": "finetune", "base_recipe": str(base), "grid": {"seed": [1, 2]}, "output_dir": str(tmp_path)}
+    (tmp_path / "sweep.yaml").write_text(json.dumps(values))
+    assert main(["launch", "sweep", str(tmp_path / "sweep.yaml"), "--on", "local", "--dry-run"]) == 0
+    commands = [line for line in capsys.readouterr().out.splitlines() if "launch.on_node" in line]
+    assert [command.split("--seed ")[1].split()[0] for command in commands] == ["1", "2"]
+
+
 def test_each_run_of_a_sweep_has_one_gpu_and_one_process(tmp_path, capsys):
     base = CODE_ROOT / "configs" / "finetune" / "sample.yaml"
     values = {"stage": "finetune", "base_recipe": str(base), "grid": {"seed": [1, 2]}, "output_dir": str(tmp_path)}

@@ -27,10 +27,12 @@ from launch.on_node import (
     Warnings,
     accelerate_options,
     exit_code,
+    missing_gpus,
     note_outcome,
     outcome_note,
     own_extensions_folder,
 )
+from launch.on_node import main as run_on_node
 from launch.scheduler import SLURM_FOLDER
 from launch.site_settings import SITE_FILE, SiteSettings, job_environment, load_site, sbatch_options
 from launch.stages import STAGES, ChainRecipe, chain_links
@@ -110,6 +112,41 @@ def test_some_gpus_of_a_node_come_with_their_share_of_it():
 def test_mistakes_in_the_site_s_settings(overrides, message):
     with pytest.raises(UserError, match=message):
         load_site(None, overrides)
+
+
+@pytest.mark.parametrize(
+    ("cuda", "sees_one", "expected"),
+    [(None, False, "built for CPUs alone"), ("12.8", False, "finds none"), ("12.8", True, "")],
+)
+def test_a_job_with_gpus_does_not_train_on_cpus_without_a_word(cuda, sees_one, expected, monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr(torch.version, "cuda", cuda)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: sees_one)
+    site = SiteSettings(gpus_per_node=4)
+    assert expected in missing_gpus(job_environment(site, "pretrain", gpus=4))
+    assert bool(missing_gpus(job_environment(site, "pretrain", gpus=4))) == bool(expected)
+    assert missing_gpus(job_environment(site, "corpus", gpus=0)) == missing_gpus({}) == ""
+    if expected:
+        monkeypatch.setattr("signal.signal", lambda *_: None)
+        monkeypatch.setenv("MINDSHIFT_GPUS_PER_NODE", "4")
+        assert run_on_node(["mindshift", "doctor"]) == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_what_no_stage_makes_is_looked_for_before_anything_starts(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("launch.run_launch._submit", lambda *_, **__: None)
+    recipes = CODE_ROOT / "configs"
+    chain = ["launch", "all", "--on", "slurm", "--output_dir", "runs", "--pretrain"]
+    assert main([*chain, str(recipes / "pretrain" / "sample.yaml")]) == 2
+    assert "runs/demo/corpus: corpus of the pretrain stage: nothing is there" in capsys.readouterr().err
+    (tmp_path / "runs/demo/corpus").mkdir(parents=True)
+    assert main([*chain, str(recipes / "pretrain" / "sample.yaml")]) == 0
+    chain += [str(recipes / "pretrain" / "sample.yaml"), "--finetune", str(recipes / "finetune" / "default.yaml")]
+    assert main([*chain, "--finetune.task", "ward.csv"]) == 2  # but its model is the encoder that the chain makes
+    assert "ward.csv: task of the finetune stage: nothing is there" in capsys.readouterr().err
+    assert main([*chain, "--finetune.task", "OWNER/NAME"]) == 0
 
 
 def test_a_container_that_is_not_there(tmp_path):
