@@ -59,7 +59,9 @@ def find_inputs(patterns: list[str]) -> list[Path]:
         files = [match for match in matches if match.is_file()]
         if not files:
             raise UserError(
-                "no such dump file", where=pattern, fix="Check `inputs`; a relative path starts at this folder."
+                "no such dump file",
+                where=pattern,
+                fix="Check `inputs`; a relative path starts at this folder. Where dumps come from: docs/data.md.",
             )
         found.update(files)
     for file in found:

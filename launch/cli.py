@@ -27,7 +27,7 @@ COMMANDS: dict[str, Command] = {
     "corpus build": Command("corpus.build_corpus:main", "Dumps to de-identified documents and token shards."),
     "corpus collect": Command("corpus.collect:main", "Collect posts through Reddit's API, scrubbed before writing."),
     "corpus deidentify": Command(
-        "corpus.deidentify.command:main", "Mask names and other personal information in a JSONL file of texts."
+        "corpus.deidentify.command:main", "Mask names and other personal information in a file of texts."
     ),
     "corpus erase": Command("corpus.erase:main", "Take posts out of a finished corpus, with a signed proof."),
     "corpus resync": Command("corpus.erase:resync", "Erase what is gone from Reddit."),

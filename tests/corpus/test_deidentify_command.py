@@ -1,5 +1,6 @@
 """`mindshift corpus deidentify`: files in, files out, whatever the lines hold."""
 
+import functools
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from configs.errors import UserError
@@ -59,6 +61,54 @@ def test_bad_lines_are_quarantined_by_number_without_their_text(tmp_path):
     assert secret not in quarantine
 
 
+def test_other_fields_stay_and_those_with_words_are_named(tmp_path, caplog):
+    rows = [{"id": n, "text": "mail jo@example.org", "labels": ["low"], "patient": f"p{n}", "age": 40} for n in (1, 2)]
+    write_jsonl(tmp_path / "in.jsonl", rows)
+    with caplog.at_level("WARNING"):
+        run(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--backend=rules")
+    written = read_jsonl(tmp_path / "out.jsonl")
+    assert [row.pop("spans")[0]["label"] for row in written] == ["EMAIL", "EMAIL"]
+    assert written == [row | {"text": "mail [email]"} for row in rows]
+    assert "copied as they are, not masked: patient" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["notes.csv", "notes.tsv", "notes.parquet", "notes.json"])
+def test_tables_are_read_as_fine_tuning_reads_them(tmp_path, name):
+    frame = pd.DataFrame([{"patient": f"p{n}", "statement": "call u/some_one", "label": "low"} for n in range(3)])
+    write = {"csv": frame.to_csv, "tsv": functools.partial(frame.to_csv, sep="\t"), "parquet": frame.to_parquet}
+    path = tmp_path / name
+    if name.endswith("json"):
+        frame.to_json(path, orient="records")
+    else:
+        write[name.partition(".")[2]](path, index=False)
+    run(path, tmp_path / "out.jsonl", "--backend=rules")
+    written = read_jsonl(tmp_path / "out.jsonl")
+    assert [(row["patient"], row["statement"], row["label"]) for row in written] == [
+        (f"p{n}", "call [user]", "low") for n in range(3)
+    ]
+    run(path, tmp_path / "other.jsonl", "--backend=rules", "--text_column=patient")
+    assert [row["statement"] for row in read_jsonl(tmp_path / "other.jsonl")] == ["call u/some_one"] * 3
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "in.jsonl",
+            b"id,text\n1,fine\n",
+            r"in.jsonl: no readable text \(2 unreadable rows\): .*quarantine.jsonl says why",
+        ),
+        ("in.csv", b"", "no readable text"),
+        ("in.csv", b"id,words\n1,fine\n", "which column is the text"),
+    ],
+)
+def test_a_file_of_which_nothing_could_be_read_leaves_no_output(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        run(tmp_path / name, tmp_path / "out.jsonl", "--backend=rules")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
 def test_processes_keep_the_order_and_give_the_same_bytes(tmp_path):
     rows = [
         {"id": n, "text": f"post {n} of u/user_{n % 7}, see https://example.org/{n}"} for n in range(3 * LINES_PER_TASK)
@@ -76,6 +126,7 @@ def test_processes_keep_the_order_and_give_the_same_bytes(tmp_path):
         (["--input=absent.jsonl", "--output=out.jsonl"], "no such file"),
         (["--input=in.jsonl", "--output=in.jsonl"], "same file"),
         (["--input=in.jsonl", "--output=nowhere/out.jsonl"], "no such folder"),
+        (["--input=in.jsonl", "--output=out.csv"], "the output is JSON lines"),
         (["--input=in.jsonl", "--output=out.jsonl", "--backend=magic"], "allowed: default, rules, presidio"),
         (["--input=in.jsonl", "--output=out.jsonl", "--workers=-1"], "allowed: 0 or more"),
         (["--input=in.jsonl", "--outptu=out.jsonl"], "did you mean 'output'"),
