@@ -29,6 +29,9 @@ class StageRecipe:
     HOW: ClassVar[frozenset[str]] = frozenset({"output_dir"})
     """Keys that say how or where a run works, not what comes out: an interrupted run may go on with others."""
 
+    LATER: ClassVar[frozenset[str]] = frozenset()
+    """Keys that earlier versions did not have: unset, they are no part of what identifies a run."""
+
     output_dir: Path
     """Folder the run is written to. While it runs it is called OUTPUT_DIR.partial; the same command resumes it."""
     seed: int = 13
@@ -128,9 +131,15 @@ def recipe_values(recipe: object) -> dict[str, Any]:
     return {key: _plain(value) for key, value in dataclasses.asdict(recipe).items()}  # type: ignore[call-overload]
 
 
+def identifying_values(recipe: object) -> dict[str, Any]:
+    """Return the resolved recipe without unset keys of later versions: a run of before they came is the same run."""
+    later = recipe.LATER if isinstance(recipe, StageRecipe) else frozenset()
+    return {key: value for key, value in recipe_values(recipe).items() if value is not None or key not in later}
+
+
 def recipe_sha256(recipe: object) -> str:
     """Return the hash of what was asked; where the run is written to does not count."""
-    values = recipe_values(recipe)
+    values = identifying_values(recipe)
     values.pop("output_dir", None)
     return hashlib.sha256(yaml.safe_dump(values, sort_keys=True).encode()).hexdigest()
 

@@ -22,7 +22,7 @@ from configs.console import Progress
 from configs.errors import UserError
 from configs.manifest import CODE_ROOT, record_input
 from configs.processor import usable_cores
-from configs.recipe import load_recipe, recipe_values
+from configs.recipe import identifying_values, load_recipe
 from configs.run_folder import remove_folder, working_folder, write_atomically
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.config import FinetuneRecipe
@@ -88,8 +88,8 @@ def cell_recipe(recipe: BenchmarkRecipe, task: str, *, seed: int = 1) -> Finetun
 
 def reading_of(settings: FinetuneRecipe) -> dict[str, Any]:
     """Return the keys of a fine-tuning recipe that say how its task is read."""
-    values = recipe_values(settings)
-    return {key: values[key] for key in TASK_KEYS}
+    values = identifying_values(settings)
+    return {key: values[key] for key in TASK_KEYS if key in values}
 
 
 def run_cells(recipe: BenchmarkRecipe, working: Path) -> bool:
@@ -165,7 +165,7 @@ def read_made(path: Path, origin: dict[str, Any]) -> dict[str, Any] | None:
 def _origins(recipe: BenchmarkRecipe, cells: list[Cell]) -> dict[Cell, dict[str, Any]]:
     """Return what each cell is made of: two cells of equal origin are the same run."""
     prints = fingerprints(recipe)
-    settings = {task: recipe_values(cell_recipe(recipe, task)) for task in sorted({cell.task for cell in cells})}
+    settings = {task: identifying_values(cell_recipe(recipe, task)) for task in sorted({cell.task for cell in cells})}
     return {
         cell: {
             "task": prints.get(cell.task, cell.task),

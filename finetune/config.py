@@ -19,6 +19,7 @@ class FinetuneRecipe(StageRecipe):
     """Put a classification head on an encoder, train it on a labelled task, tune its decisions, and evaluate it."""
 
     HOW: ClassVar[frozenset[str]] = StageRecipe.HOW | {"checkpoint_steps"}
+    LATER: ClassVar[frozenset[str]] = frozenset({"positive_label"})
 
     task: str
     """Labelled task: a folder with train/validation/test tables and labels.json, one table (CSV, TSV, JSONL, Parquet),
@@ -69,6 +70,9 @@ class FinetuneRecipe(StageRecipe):
     """How labels are written: names, lists, joined (names joined by ; | or ,), one_hot, or auto."""
     task_type: Literal["multi_label", "multi_class", "binary"] | None = None
     """multi_label, multi_class or binary. Taken from labels.json, or from the training labels, if not set."""
+    positive_label: str | None = None
+    """The class that a binary task is about: its F1 heads the table. Taken from labels.json, or the last by name, if
+    not set."""
     validation_fraction: float = 0.1
     """Share of train that becomes validation where there is none."""
     test_fraction: float = 0.2

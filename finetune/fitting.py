@@ -59,6 +59,7 @@ REPORT_NAME = "report.html"
 OUT_OF_FOLD_NAME = "out_of_fold.npz"
 TASK_KEYS = (
     "seed", "text_column", "label_columns", "id_column", "group_column", "slice_columns", "label_format", "task_type",
+    "positive_label",
     "validation_fraction", "test_fraction", "conflicting_duplicates", "drop_leaked", "train_rows", "validation_rows",
     "test_rows",
 )  # fmt: skip
@@ -121,6 +122,7 @@ def read_recipe_task(recipe: FinetuneRecipe) -> Task:
         slices=recipe.slice_columns,
         label_format=recipe.label_format,
         task_type=TaskType(recipe.task_type) if recipe.task_type else None,
+        positive_label=recipe.positive_label,
     )
     return read_task(
         recipe.task,

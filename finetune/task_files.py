@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.base_models import is_path
-from configs.errors import UserError
+from configs.errors import UserError, quoted
 from configs.rows import FILE_TYPES, TEXT_COLUMNS, Row, file_type, find_column, read_rows
 from finetune.label_formats import LabelFormat, LabelReading, holds_label, sniff_labels
 from finetune.splitting import cut
@@ -32,6 +32,11 @@ from finetune.tasks import (
 log = logging.getLogger("task")
 LABEL_COLUMNS = ("labels", "label", "status", "class", "category", "target", "emotion", "emotions")
 ID_COLUMNS = ("id", "example_id", "post_id", "comment_id", "uuid")
+PERSON_COLUMNS = tuple(
+    person + end
+    for person in ("patient", "subject", "author", "user", "person", "participant", "client")
+    for end in ("", "_id", "id")
+)
 SLICE_COLUMNS = ("subreddit", "year", "created_utc")
 LARGEST_QUARANTINED_FRACTION = 0.5
 
@@ -47,6 +52,7 @@ class Columns:
     slices: list[str] | None = None
     label_format: LabelFormat = "auto"
     task_type: TaskType | None = None
+    positive_label: str | None = None
 
 
 @dataclasses.dataclass
@@ -171,11 +177,36 @@ def _parse(
     label_set = given or infer_label_set(training_labels, multi_label=reader.reading.multi_label, where=train.where)
     if columns.task_type is not None and columns.task_type != label_set.type:
         label_set = LabelSet.from_dict(label_set.to_dict() | {"type": columns.task_type}, where="task_type")
+    label_set = _with_positive(
+        label_set, columns.positive_label, known=given is not None and given.positive is not None
+    )
     for split, examples in splits.items():
         for line, example in examples:
             label_set.check(example.labels, where=f"{tables[split].where}:{line}")
     unnumbered = {split: [example for _, example in examples] for split, examples in splits.items()}
     return label_set, {split: _number_repeats(examples, tables[split].where) for split, examples in unnumbered.items()}
+
+
+def _with_positive(label_set: LabelSet, asked: str | None, *, known: bool) -> LabelSet:
+    """Return the label set with the class that a binary task is about, and say which it is.
+
+    Raises:
+        UserError: `positive_label` is no label of the task, or the task is not binary.
+    """
+    if asked is not None:
+        if label_set.type is not TaskType.BINARY:
+            raise UserError(
+                f"a {label_set.type} task has no positive class", where="positive_label", fix="Leave it out."
+            )
+        label_set.check([asked], where="positive_label")
+        label_set = dataclasses.replace(label_set, positive=asked)
+    if label_set.type is TaskType.BINARY:
+        name = quoted(label_set.names[label_set.positive_index])
+        if asked is not None or known:
+            log.info("positive class: %s", name)
+        else:
+            log.warning("positive class: %s, as the last by name; positive_label names another", name)
+    return label_set
 
 
 def _number_repeats(examples: list[Example], where: str) -> list[Example]:
@@ -209,8 +240,19 @@ def _row_reader(train: _Table, columns: Columns, given: LabelSet | None) -> "_Ro
         for name in names:
             find_column(present, name, (), key=key, where=train.where)
     id_column = columns.id or next((name for name in ID_COLUMNS if name in present), None)
+    if columns.group is None:
+        _name_people(present, train)
     slices = columns.slices if columns.slices is not None else [name for name in SLICE_COLUMNS if name in present]
     return _RowReader(text, labels, id_column, columns.group, slices, _reading(train, labels, columns, given))
+
+
+def _name_people(present: list[str], train: _Table) -> None:
+    for name in present:
+        values = [row.values.get(name) for row in train.rows if row.values.get(name) is not None]
+        if name.lower() in PERSON_COLUMNS and len(set(map(str, values))) < len(values):
+            log.warning(
+                "column %s repeats: texts of one person may be trained on and scored; set group_column: %s", name, name
+            )
 
 
 def _reading(train: _Table, names: list[str], columns: Columns, given: LabelSet | None) -> LabelReading:

@@ -1,8 +1,8 @@
 """`mindshift corpus deidentify`: mask a file of texts, and say where the spans were.
 
-Input is JSONL, `{"id": ..., "text": ...}` a line, or a table (CSV, TSV, JSON, Parquet, plain lines). Output is JSONL in the
-same order: all fields of a row, its text masked, and `"spans": [{"start", "end", "label"}]` with character offsets into
-the input text. The output appears under its name when it is complete. Rows that cannot be read go to
+Input is JSONL, `{"id": ..., "text": ...}` a line, or a table (CSV, TSV, JSON, Parquet, plain lines). Output is JSONL in
+the same order: all fields of a row, its text masked, and `"spans": [{"start", "end", "label"}]` with character offsets
+into the input text. The output appears under its name when it is complete. Rows that cannot be read go to
 `OUTPUT.quarantine.jsonl` as line number and reason, no text.
 """
 

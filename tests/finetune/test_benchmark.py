@@ -16,13 +16,13 @@ import torch
 import yaml
 
 from configs.errors import UserError
-from configs.recipe import load_recipe
+from configs.recipe import identifying_values, load_recipe, recipe_sha256
 from finetune import benchmark_baselines, benchmark_gate, benchmark_tables
 from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_gate import close_gate_once, keep_gate
 from finetune.benchmark_report import loss_sentence, pooled_sentence, text_report
-from finetune.benchmark_runs import all_cells, cell_recipe, gpus_of_jobs, run_cells
+from finetune.benchmark_runs import all_cells, cell_recipe, gpus_of_jobs, reading_of, run_cells
 from finetune.fitting import load_task
 from finetune.significance import RESAMPLES
 from finetune.tasks import FloatArray
@@ -441,3 +441,13 @@ def test_a_model_more_costs_only_its_own_runs(make_task: MakeTask, tiny_encoder:
     assert (cells / "task--same--seed-1.json").read_bytes() == base
     assert len(list(cells.iterdir())) == 4
     assert (cells / "task--other--seed-1.json").read_bytes() != base
+
+
+def test_a_key_that_came_later_identifies_a_run_only_where_it_is_set(make_task: MakeTask, tmp_path: Path) -> None:
+    task = make_task("binary")
+    recipe = BenchmarkRecipe(tasks=[str(task)], models=["a=package:minilm"], output_dir=tmp_path / "b")
+    unset = cell_recipe(recipe, "task")
+    named = dataclasses.replace(unset, positive_label="work")
+    assert "positive_label" not in reading_of(unset) | identifying_values(unset)
+    assert reading_of(named)["positive_label"] == identifying_values(named)["positive_label"] == "work"
+    assert recipe_sha256(named) != recipe_sha256(unset)

@@ -407,3 +407,38 @@ def test_a_note_in_place_of_a_header_is_not_quoted(tmp_path: Path) -> None:
         UserError, match=r"which columns are the labels\?\n  Set label_columns. Columns here: text, grade"
     ):
         read(tmp_path / "graded.csv")
+
+
+def case_control(folder: Path) -> Path:
+    rows = [{"patient_id": i // 2, "text": f"text {i}", "label": ("case", "control")[i % 3 == 0]} for i in range(60)]
+    pd.DataFrame(rows).to_csv(folder / "notes.csv", index=False)
+    return folder / "notes.csv"
+
+
+def test_the_positive_class_is_named_and_can_be_chosen(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = case_control(tmp_path)
+    assert read(path).label_set.positive == "control"
+    assert "positive class: 'control', as the last by name; positive_label names another" in caplog.text
+    caplog.clear()
+    with caplog.at_level("INFO"):
+        assert read(path, positive_label="case").label_set.positive == "case"
+    assert "positive class: 'case'" in caplog.text
+    with pytest.raises(UserError, match=r"positive_label: label 'cases' is not in the label set; did you mean 'case'"):
+        read(path, positive_label="cases")
+    with pytest.raises(UserError, match="a multi_label task has no positive class"):
+        read(path, positive_label="case", task_type=TaskType.MULTI_LABEL)
+    (tmp_path / "labels.json").write_text('{"type": "binary", "labels": ["case", "control"], "positive": "case"}')
+    caplog.clear()
+    assert read(path).label_set.positive == "case"
+    assert "by name" not in caplog.text
+
+
+def test_a_column_of_people_is_named_until_it_keeps_them_together(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = case_control(tmp_path)
+    read(path)
+    assert "set group_column: patient_id" in caplog.text
+    caplog.clear()
+    read(path, group="patient_id")
+    assert "group_column" not in caplog.text
