@@ -7,6 +7,9 @@ from typing import ClassVar, Literal
 from configs.errors import UserError
 from configs.recipe import StageRecipe, require
 
+MANY_PASSES = 40
+"""Passes over a corpus above which a run is warned of. TAPT makes 100, over a few thousand texts."""
+
 
 @dataclasses.dataclass(kw_only=True)
 class PretrainRecipe(StageRecipe):
@@ -215,3 +218,13 @@ class PretrainRecipe(StageRecipe):
                 fix="Change one of them; on more processes, lower micro_batch_size.",
             )
         return steps
+
+
+def many_passes(passes: float) -> str:
+    """Return what to say of a run that reads its corpus so often; empty up to `MANY_PASSES`."""
+    if passes <= MANY_PASSES:
+        return ""
+    return (
+        f"{passes:,.0f} passes over this corpus are many: the model learns its posts by heart. "
+        "Lower max_steps, or set num_train_epochs."
+    )

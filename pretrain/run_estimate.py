@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from configs.base_models import resolve_model
 from configs.errors import UserError
 from configs.recipe import load_recipe, require
-from pretrain.config import PretrainRecipe
+from pretrain.config import PretrainRecipe, many_passes
 
 if TYPE_CHECKING:
     from pretrain.private_units import PrivateUnits
@@ -63,6 +63,7 @@ class Workload:
         batch_tokens: tokens of a step.
         mean_keys: keys a token attends to in the mean.
         source: where the lengths come from.
+        passes: over the corpus; 0 where it is not there, or units are drawn.
     """
 
     tokens: float
@@ -70,6 +71,7 @@ class Workload:
     batch_tokens: int
     mean_keys: float
     source: str
+    passes: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +148,8 @@ def plan(recipe: EstimateRecipe) -> Workload:
     per_epoch = float(lengths.sum()) / (1 - recipe.replay_share)
     steps = recipe.max_steps or max(1, round((recipe.num_train_epochs or 0.0) * per_epoch / batch_tokens))
     source = f"{len(shards):,} documents, {per_epoch / 1e6:,.1f}M tokens a pass"
-    return Workload(float(steps * batch_tokens), steps, batch_tokens, mean_keys, source)
+    tokens = float(steps * batch_tokens)
+    return Workload(tokens, steps, batch_tokens, mean_keys, source, passes=tokens / per_epoch)
 
 
 def plan_private(recipe: EstimateRecipe, units: "PrivateUnits", mean_keys: float) -> Workload:
@@ -244,7 +247,9 @@ def describe(recipe: EstimateRecipe, workload: Workload, lines: list[Line]) -> l
     """Return the answer as lines of text."""
     told = [
         f"{recipe.model} on {recipe.corpus}: {workload.source}",
-        f"{workload.steps:,} steps of {workload.batch_tokens:,} tokens: {workload.tokens / 1e6:,.1f}M tokens",
+        f"{workload.steps:,} steps of {workload.batch_tokens:,} tokens: {workload.tokens / 1e6:,.1f}M tokens"
+        + (f", {workload.passes:,.1f} passes" if workload.passes else ""),
+        *([many_passes(workload.passes)] if many_passes(workload.passes) else []),
         "",
         f"{'device':<28}{'tokens/s':>12}{'hours':>12}{'memory GB':>11}{'cost $':>12}  basis",
     ]

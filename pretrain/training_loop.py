@@ -26,7 +26,7 @@ from pretrain.checkpoint import (
     load_newest_checkpoint,
     save_checkpoint,
 )
-from pretrain.config import PretrainRecipe
+from pretrain.config import PretrainRecipe, many_passes
 from pretrain.distributed import prepare
 from pretrain.encoder import PackedMaskedLM, freeze_encoder, set_dropout
 from pretrain.evaluation import Evaluation, compare, evaluate_all
@@ -70,6 +70,11 @@ class PretrainingRun:
         self._micro_batches = recipe.accumulation_steps(accelerator.num_processes) * accelerator.num_processes
         self._data = TrainingData(recipe, tokenizer, self._micro_batches)
         self.total_steps = self._data.count_steps(self._micro_batches)
+        if not recipe.is_private and accelerator.is_main_process:
+            passes = self._data.passes(self.total_steps, self._micro_batches)
+            log.info("%s steps, about %.1f passes over the corpus", f"{self.total_steps:,}", passes)
+            if warning := many_passes(passes):
+                log.warning(warning)
         self._private: PrivateGradient | None = None
         if recipe.is_private:
             self._private = PrivateGradient(

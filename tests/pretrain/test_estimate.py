@@ -1,5 +1,7 @@
 """Estimates: arithmetic as the model does it, tokens as the stage reads them, guesses called guesses."""
 
+import re
+
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -10,7 +12,7 @@ from pretrain.encoder import freeze_encoder
 from pretrain.flops import GPUS, flops_per_token, model_size, peak_flops, utilisation
 from pretrain.metrics import read_metrics
 from pretrain.optimization import build_optimizer
-from pretrain.run_estimate import EstimateRecipe, estimate, load_config, main, plan
+from pretrain.run_estimate import EstimateRecipe, describe, estimate, load_config, main, plan
 from pretrain.run_mlm import main as pretrain
 
 TINY = BertConfig(vocab_size=500, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, intermediate_size=256)
@@ -124,6 +126,22 @@ def test_the_plan_counts_what_the_stage_then_reads(workspace):
     last = read_metrics(workspace.folder / "run")[-1]
     assert last["step"] == workload.steps
     assert last["tokens"] == pytest.approx(workload.tokens, rel=0.05)  # micro-batches this small are not full
+
+
+def test_hundreds_of_passes_are_said_before_a_run_and_at_its_start(workspace, interrupt, capsys, caplog):
+    few = recipe_for(workspace, num_train_epochs=2)
+    assert plan(few).passes == pytest.approx(2, rel=0.1)
+    assert "many" not in "\n".join(describe(few, plan(few), []))
+    steps = 60 * plan(few).steps
+    main(workspace.arguments(max_steps=steps, measure=False), "mindshift pretrain estimate")
+    printed = capsys.readouterr().out
+    assert re.search(r"M tokens, 1[12]\d\.\d passes\n1[12]\d passes over this corpus are many", printed)
+    with caplog.at_level("INFO"):
+        interrupt(workspace.arguments(max_steps=4), at_step=0)
+        assert "4 steps, about " in caplog.text
+        assert "are many" not in caplog.text
+        interrupt(workspace.arguments("long", max_steps=steps), at_step=0)
+    assert "passes over this corpus are many" in caplog.text
 
 
 def test_a_gpu_that_shares_the_work_takes_half_as_long_and_costs_the_same(workspace):
