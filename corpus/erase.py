@@ -1,11 +1,14 @@
 """`mindshift corpus erase` and `mindshift corpus resync`: take posts out of a finished corpus, for good.
 
-`erase` takes ids or an author's hash; `resync` asks Reddit which posts of the corpus are gone and erases those.
+`erase` takes ids, an author's hash, or asks for an author's name; `resync` asks Reddit which posts of the corpus are
+gone and erases those.
 """
 
 import dataclasses
+import getpass
 import logging
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pyarrow.parquet as pq
 
 from configs.errors import UserError
 from configs.recipe import load_recipe
-from corpus.authors import AUTHOR_KEY_NAME, key_fingerprint, load_author_key
+from corpus.authors import AUTHOR_KEY_NAME, HASHED, hash_author, key_fingerprint, load_author_key
 from corpus.document import COMMENT_PREFIX, SUBMISSION_PREFIX
 from corpus.engine import lock_folder, unlock_folder
 from corpus.erasure import SIGNING_KEY_NAME, Erasure, erase, finish_earlier, read_corpus_manifest
@@ -39,6 +42,9 @@ class EraseRequest:
     """File with one id a line: t3_… for submissions, t1_… for comments, a bare id for either, text_… for others."""
     author_hash: str | None = None
     """Erase every post with this author_hash (32 hex digits, as in the corpus's tables)."""
+    ask_author: bool = False
+    """Ask for the name of an author whose posts are to go, at a prompt or as one line on standard input: as an argument
+    it would stay in the shell's history. Only its hash is used and kept."""
     keys_dir: Path | None = None
     """Folder of tombstones and signing key. Default: the keys_dir of the corpus's own recipe."""
 
@@ -58,13 +64,15 @@ class ResyncRequest:
 def main(arguments: Sequence[str], program: str) -> None:
     """Erase by ids or by author."""
     request = load_recipe(EraseRequest, arguments, program)
-    if (request.ids is None) == (request.author_hash is None):
-        raise UserError("give either --ids FILE or --author_hash HASH", where=program)
+    if [request.ids is not None, request.author_hash is not None, request.ask_author].count(True) != 1:
+        raise UserError("give either --ids FILE, --author_hash HASH or --ask_author true", where=program)
     authors = [request.author_hash] if request.author_hash else []
     if authors and not AUTHOR_HASH.fullmatch(authors[0]):
         raise UserError("an author hash has 32 hex digits", where="author_hash")
     ids = read_ids(request.ids) if request.ids else []
     keys_dir = _keys_dir(request.corpus, request.keys_dir)
+    if request.ask_author:
+        authors = [hash_author(_author_key(request.corpus, keys_dir), _ask_author())]
     with lock_folder(request.corpus):
         _report(erase(request.corpus, keys_dir, ids=ids, author_hashes=authors))
         unlock_folder(request.corpus)
@@ -160,6 +168,28 @@ def _keys_dir(corpus_dir: Path, given: Path | None) -> Path:
     if not is_ours:
         raise UserError("this folder holds the keys of other corpora, not of this one", where=keys_dir, fix=fix)
     return keys_dir
+
+
+def _author_key(corpus_dir: Path, keys_dir: Path) -> bytes:
+    """Return the key that this corpus's authors were hashed with."""
+    fingerprint = read_corpus_manifest(corpus_dir).counts.get("author_key")
+    is_there = (keys_dir / AUTHOR_KEY_NAME).exists()
+    if not is_there or fingerprint not in (None, key_fingerprint(load_author_key(keys_dir))):
+        raise UserError(
+            "the author key of this corpus is not here: no name can be tied to its hashes",
+            where=keys_dir / AUTHOR_KEY_NAME,
+            fix="Erase by --ids: the author can name the posts.",
+        )
+    return load_author_key(keys_dir)
+
+
+def _ask_author() -> str:
+    """Return a name, which is not shown as it is typed."""
+    name = getpass.getpass("author: ") if sys.stdin.isatty() else sys.stdin.readline()
+    name = name.strip().removeprefix("/").removeprefix("u/")
+    if not name or HASHED.fullmatch(name):
+        raise UserError("no name of an author was given", where="ask_author")
+    return name
 
 
 def _report(erasure: Erasure) -> None:

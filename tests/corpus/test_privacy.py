@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import pickle
@@ -521,10 +522,32 @@ def test_the_erase_command(corpus: Path, tmp_path: Path) -> None:
     assert not (corpus / ".lock").exists()
 
 
+def test_an_author_who_asks_is_erased_by_name_which_is_written_nowhere(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    author = hash_author(load_author_key(tmp_path / "keys"), "writer_7")
+    assert author in {row["author_hash"] for row in all_rows(corpus)}
+    monkeypatch.setattr("sys.stdin", io.StringIO("u/Writer_7\n"))
+    with caplog.at_level("DEBUG"):
+        erase_program.main(["--corpus", str(corpus), "--ask_author", "true"], "erase")
+    assert author not in {row["author_hash"] for row in all_rows(corpus)}
+    written = [path for folder in (corpus, tmp_path / "keys") for path in folder.rglob("*") if path.is_file()]
+    assert not any(b"writer_7" in path.read_bytes().lower() for path in written)
+    assert "writer_7" not in caplog.text.lower()
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n"))
+    with pytest.raises(UserError, match="no name of an author"):
+        erase_program.main(["--corpus", str(corpus), "--ask_author", "true"], "erase")
+    (tmp_path / "keys" / "author.key").unlink()
+    with pytest.raises(UserError, match="no name can be tied to its hashes"):
+        erase_program.main(["--corpus", str(corpus), "--ask_author", "true"], "erase")
+    assert not (tmp_path / "keys" / "author.key").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "give either"),
+        (["--ask_author", "true", "--author_hash", "0" * 32], "give either"),
         (["--author_hash", "someone"], "32 hex digits"),
         (["--ids", "/nowhere/ids"], "not a readable list"),
     ],

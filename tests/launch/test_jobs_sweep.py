@@ -112,4 +112,4 @@ def test_every_launch_recipe_loads_down_to_its_stages(path, monkeypatch):
     if "sweep" in path.name:
         assert sweep_runs(load_recipe(SweepRecipe, [str(path)], "test"))
     else:
-        assert chain_links(load_recipe(ChainRecipe, [str(path)], "test"), {})
+        assert chain_links(load_recipe(ChainRecipe, [str(path)], "test"), {"finetune": ["--task", "a task of yours"]})
