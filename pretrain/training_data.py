@@ -89,10 +89,6 @@ class TrainingData:
         """Return how often a run of so many steps reads the corpus, if micro-batches are full."""
         return steps * self._micro_batches * self._recipe.micro_batch_tokens / self.planner.pass_tokens
 
-    def passes(self, steps: int, micro_batches: int) -> float:
-        """Return how often a run of so many steps reads the corpus, if micro-batches are full."""
-        return steps * micro_batches * self._recipe.micro_batch_tokens / self.planner.epoch_tokens
-
     def private_units(self) -> PrivateUnits:
         """Return whom a differentially private run protects."""
         return PrivateUnits(self.shards, self.packer.sequence_documents, self.packer.sequence_lengths, self._recipe)
