@@ -525,7 +525,7 @@ def test_what_the_recipes_of_this_room_read_is_written_by_others():
 
     configs = Path(__file__).parents[2] / "configs"
     written = {str(yaml.safe_load(path.read_text()).get("output_dir")) for path in configs.glob("*/*.yaml")}
-    written |= {str(step.folder.relative_to(Path.cwd())) for step in chain(DemoRecipe.output_dir)}
+    written |= {str(step.folder.absolute().relative_to(Path.cwd())) for step in chain(DemoRecipe.output_dir)}
     for path in (configs / "release").glob("*.yaml"):
         values = yaml.safe_load(path.read_text())
         read = [values.get(key) for key in ("model_dir", "data_dir", "audit_dir", "card_dir", "release_dir")]
