@@ -281,7 +281,7 @@ def describe(recipe: EstimateRecipe, config: Any, workload: Workload, lines: lis
     if _attention_dropout(recipe, config) > 0:
         told += [
             "",
-            "Attention has dropout here, which keeps GPUs off FlashAttention: they are slower than projected. "
+            "Attention has dropout here, which keeps GPUs off FlashAttention: they are slower than this guess. "
             "--dropout 0 lets them use it, and is another recipe.",
         ]
     if recipe.is_private:

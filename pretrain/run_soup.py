@@ -116,8 +116,8 @@ def _cook(recipe: SoupRecipe, working_dir: Path) -> dict[str, Any]:
     result = compare(before, score())
     model.save_pretrained(working_dir)
     tokenizer.save_pretrained(working_dir)
-    trained = [json.loads((folder / EVALUATION_FILE).read_text(encoding="utf-8")) for folder in recipe.models[1:]]
-    result |= {key: max(found[key] for found in trained) for key in ("steps", "tokens")}
+    evaluations = [json.loads((folder / EVALUATION_FILE).read_text(encoding="utf-8")) for folder in recipe.models[1:]]
+    result |= {key: max(found[key] for found in evaluations) for key in ("steps", "tokens")}
     write_atomically(working_dir / EVALUATION_FILE, json.dumps(result, indent=2) + "\n")
     return result
 
