@@ -27,7 +27,7 @@ from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_gate import close_gate, close_gate_once, keep_gate
 from finetune.benchmark_report import loss_sentence, pooled_sentence, text_report
 from finetune.benchmark_runs import all_cells, cell_origins, cell_recipe, gpus_of_jobs, reading_of, run_cells
-from finetune.benchmark_tables import RESAMPLES
+from finetune.benchmark_tables import FEWEST_RESAMPLES
 from finetune.fitting import load_task
 from finetune.significance import holm
 from finetune.tasks import FloatArray
@@ -123,14 +123,14 @@ def test_seeds_of_a_task_are_no_more_tasks(tmp_path: Path, monkeypatch: pytest.M
     )
 
     def resampled(*_: object) -> dict[str, FloatArray]:
-        return {"a": np.full((3, 1 + RESAMPLES), 0.5), "b": np.full((3, 1 + RESAMPLES), 0.6)}
+        return {"a": np.full((3, 1 + FEWEST_RESAMPLES), 0.5), "b": np.full((3, 1 + FEWEST_RESAMPLES), 0.6)}
 
     monkeypatch.setattr(benchmark_tables, "_resampled", resampled)
     (comparison,) = benchmark_tables._comparisons(recipe, tmp_path, tasks, None)
     assert comparison["pooled_mean"] == pytest.approx(0.1)
     assert comparison["across_tasks_p_value"] == 2 / 2**4  # the least that four tasks can give
     assert comparison["pooled_p_value"] == pytest.approx(
-        2 / (1 + RESAMPLES)
+        2 / (1 + FEWEST_RESAMPLES)
     )  # the bootstrap's; random signs: 2 / 2**12
     benchmark_tables._correct([comparison])
     assert "with tasks as units p = 0.1250" in pooled_sentence(comparison, [1, 2, 3])
@@ -153,11 +153,11 @@ def test_a_difference_that_only_random_signs_find_is_none(tmp_path: Path, monkey
     tasks = [f"task{number}" for number in range(4)]
     words = ["--tasks", json.dumps(tasks), "--models", '["a=a", "b=b"]', "--seeds", "[1, 2, 3]", "--output_dir", "x"]
     recipe = load_recipe(BenchmarkRecipe, words, "test")
-    texts = np.random.default_rng(0).normal(0.02, 0.06, size=1 + RESAMPLES)
+    texts = np.random.default_rng(0).normal(0.02, 0.06, size=1 + FEWEST_RESAMPLES)
     texts[0] = 0.02
 
     def resampled(*_: object) -> dict[str, FloatArray]:
-        return {"a": np.zeros((3, 1 + RESAMPLES)), "b": np.tile(texts, (3, 1))}
+        return {"a": np.zeros((3, 1 + FEWEST_RESAMPLES)), "b": np.tile(texts, (3, 1))}
 
     monkeypatch.setattr(benchmark_tables, "_resampled", resampled)
     (comparison,) = benchmark_tables._comparisons(recipe, tmp_path, tasks, None)
