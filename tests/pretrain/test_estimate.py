@@ -131,7 +131,7 @@ def test_the_plan_counts_what_the_stage_then_reads(workspace):
 def test_hundreds_of_passes_are_said_before_a_run_and_at_its_start(workspace, interrupt, capsys, caplog):
     few = recipe_for(workspace, num_train_epochs=2)
     assert plan(few).passes == pytest.approx(2, rel=0.1)
-    assert "many" not in "\n".join(describe(few, plan(few), []))
+    assert "many" not in "\n".join(describe(few, load_config(few.model), plan(few), []))
     steps = 60 * plan(few).steps
     main(workspace.arguments(max_steps=steps, measure=False), "mindshift pretrain estimate")
     printed = capsys.readouterr().out
