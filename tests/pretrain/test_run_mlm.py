@@ -117,7 +117,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(workspace, interrupt):
     assert not (workspace.folder / "run").exists()
     main(arguments, "mindshift pretrain")
     assert differing(whole, workspace.folder / "run") == []
-    assert read_manifest(whole).counts == read_manifest(workspace.folder / "run").counts
+    first, second = (read_manifest(folder).counts for folder in (whole, workspace.folder / "run"))
+    assert first | {"hours": 0} == second | {"hours": 0}
     straight, resumed = (
         [(x["step"], x["loss"]) for x in read_metrics(folder)] for folder in (whole, workspace.folder / "run")
     )
