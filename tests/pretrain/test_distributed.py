@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from configs.errors import UserError
+from configs.run_lock import unlock_run
 from pretrain.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -173,6 +174,8 @@ def interrupt_after(workspace, arguments: list[str], monkeypatch: pytest.MonkeyP
         patch.setattr(PretrainingRun, "_train_step", stop)
         with pytest.raises(SystemExit):
             run_alone(arguments)
+    for working in workspace.folder.glob("*.partial"):
+        unlock_run(working)  # the process that stops is this one, which lives on
 
 
 @pytest.mark.slow

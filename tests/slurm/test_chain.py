@@ -26,10 +26,13 @@ def test_the_whole_chain_on_the_sample(slurm, tmp_path):
     words += ["--corpus.keys_dir", tmp_path / "keys", *SHORT]
     jobs = ids(slurm.mindshift(*words).stdout)
     assert list(jobs) == ["corpus", "pretrain", "finetune", "benchmark", "audit"]
-    for before, after in zip(list(jobs.values()), list(jobs.values())[1:], strict=False):
-        assert slurm.job(after)["Dependency"].startswith(f"afterok:{before}")
+    numbers = list(jobs.values())
+    for place, job in enumerate(numbers[1:], start=1):  # each waits for all before it
+        waits_for = slurm.job(job)["Dependency"].split(",")
+        assert f"afterok:{numbers[place - 1]}(unfulfilled)" in waits_for
+        assert set(waits_for) <= {f"afterok:{before}(unfulfilled)" for before in numbers[:place]}
     waiting = slurm.mindshift("launch", "status", run).stdout
-    assert "waits for pretrain" in waiting
+    assert "waits for corpus, pretrain" in waiting
     for stage, job in jobs.items():
         state = slurm.wait(job, timeout=1500)
         assert state == "COMPLETED", slurm.mindshift("launch", "status", run).stdout
