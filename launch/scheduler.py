@@ -11,7 +11,6 @@ from pathlib import Path
 from configs.errors import UserError
 
 SLURM_FOLDER = Path(__file__).resolve().parent / "slurm"
-ENDED_WELL = frozenset({"COMPLETED"})
 ENDED_BADLY = frozenset(
     {"FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "PREEMPTED"}
 )

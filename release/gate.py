@@ -3,9 +3,7 @@
 An override covers the verdict of a named audit, never a hash: it needs a written reason and shows in the card.
 """
 
-import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 from configs.base_models import PACKAGE_PREFIX
 from configs.errors import UserError
@@ -132,8 +130,3 @@ def refuse(reasons: list[str], where: object) -> None:
             where=where,
             fix="Mend the model or its evidence; an override needs a written reason and shows in the card.",
         )
-
-
-def read_override(path: Path) -> Override:
-    """Read the override that a card records."""
-    return Override(**json.loads(path.read_text(encoding="utf-8"))["override"])
