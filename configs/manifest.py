@@ -19,7 +19,7 @@ from typing import Any
 from configs.errors import UserError
 from configs.recipe import StageRecipe, recipe_sha256, recipe_values
 
-MANIFEST_NAME, LOCK_NAME = "manifest.json", ".lock"
+MANIFEST_NAME = "manifest.json"
 RECORDED_PACKAGES = ("torch", "transformers", "tokenizers", "accelerate", "deepspeed", "datatrove", "datasets", "numpy")
 CODE_ROOT = Path(__file__).resolve().parent.parent
 
@@ -118,7 +118,7 @@ def write_manifest(
             recorded[name] = dataclasses.replace(recorded[name], sha256=sha256)
             accepted = [*(accepted or []), f"{inputs[name]}: changed while the run read it"]
     temporary = folder / f".{MANIFEST_NAME}.tmp"
-    not_outputs = {folder / MANIFEST_NAME, folder / LOCK_NAME, temporary}
+    not_outputs = {folder / MANIFEST_NAME, temporary}
     outputs = {
         path.relative_to(folder).as_posix(): FileRecord(sha256=sha256_file(path), size_bytes=path.stat().st_size)
         for path in sorted(folder.rglob("*"))

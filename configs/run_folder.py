@@ -1,7 +1,7 @@
 """Run folders are atomic: OUTPUT_DIR.partial while a stage works, renamed to OUTPUT_DIR when it is complete.
 
 A killed stage leaves either nothing or a `.partial` folder that the same command resumes. One process at a time works
-in it (`configs.run_lock`).
+in it (`configs.folder_lock`).
 """
 
 import json
@@ -14,9 +14,9 @@ from pathlib import Path
 import yaml
 
 from configs.errors import UserError
+from configs.folder_lock import lock_folder, unlock_folder
 from configs.manifest import MANIFEST_NAME, now, record_input
 from configs.recipe import StageRecipe, dump_recipe, recipe_values
-from configs.run_lock import lock_run, unlock_run
 
 RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME = "recipe.yaml", "inputs.json", "accepted.json"
 ATTEMPTS_NAME = "attempts.json"
@@ -52,7 +52,7 @@ def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = Non
     """
     working = working_folder(recipe.output_dir)
     _refuse_taken(recipe.output_dir)
-    lock_run(working)
+    lock_folder(working)
     try:
         _refuse_taken(recipe.output_dir)  # by one that held the lock until now
         if (working / RECIPE_NAME).exists() and {path.name for path in working.iterdir()} - WRITTEN_AT_ONCE:
@@ -65,10 +65,10 @@ def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = Non
             _note_inputs(working, inputs or {})
             write_atomically(working / RECIPE_NAME, dump_recipe(recipe))
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        unlock_run(working)
+        unlock_folder(working)
         raise UserError(f"cannot create the run folder ({error.strerror})", where=working) from error
     except BaseException:
-        unlock_run(working)
+        unlock_folder(working)
         raise
     return working
 
@@ -127,7 +127,7 @@ def finish_run_folder(recipe: StageRecipe) -> None:
     _sync_folder(working)
     working.rename(recipe.output_dir)
     _sync_folder(recipe.output_dir.parent)
-    unlock_run(working)
+    unlock_folder(working)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -35,7 +35,7 @@ from corpus.decontaminate import build_index, read_tasks, task_files, task_texts
 from corpus.deidentify import check_backend
 from corpus.describe import FACTS, Describe, MarkErased
 from corpus.dumps import find_inputs
-from corpus.engine import forget_tasks, lock_folder, run_step, step_counts, step_usage, unlock_folder
+from corpus.engine import forget_tasks, run_step, step_counts, step_usage
 from corpus.erasure import erase_entombed
 from corpus.filters import RuleChain, rules_of
 from corpus.finish import Finish, FinishSettings
@@ -60,29 +60,27 @@ def main(arguments: Sequence[str], program: str) -> None:
     inputs = find_inputs(recipe.inputs)
     check_backend(recipe.deidentifier)  # the last step needs it, hours from here
     working = open_run_folder(recipe)
-    with lock_folder(working):
-        # The report is written when everything else is there: a run killed after that only has to tidy up.
-        if not (working / REPORT_NAME).is_file():
-            Build(recipe, working, inputs).run()
-        report = json.loads((working / REPORT_NAME).read_text(encoding="utf-8"))
-        remove_folder(working / "intermediate")
-        # A manifest that is there may hold the proof of an erasure that was killed: it is gone on with.
-        if not (working / MANIFEST_NAME).is_file():
-            for leftover in working.rglob("*.tmp"):
-                leftover.unlink()
-            write_manifest(
-                working,
-                stage="corpus",
-                recipe=recipe,
-                inputs={str(path): path for path in inputs},
-                counts=report["counts"],
-                started_at=report["started_at"],
-            )
-        # The last word: a build that was killed after its report may go on days later.
-        if report.get("tombstones") != tombstones_size(recipe.keys_dir):
-            erase_entombed(working, recipe.keys_dir)
-        finish_run_folder(recipe)
-        unlock_folder(recipe.output_dir)
+    # The report is written when everything else is there: a run killed after that only has to tidy up.
+    if not (working / REPORT_NAME).is_file():
+        Build(recipe, working, inputs).run()
+    report = json.loads((working / REPORT_NAME).read_text(encoding="utf-8"))
+    remove_folder(working / "intermediate")
+    # A manifest that is there may hold the proof of an erasure that was killed: it is gone on with.
+    if not (working / MANIFEST_NAME).is_file():
+        for leftover in working.rglob("*.tmp"):
+            leftover.unlink()
+        write_manifest(
+            working,
+            stage="corpus",
+            recipe=recipe,
+            inputs={str(path): path for path in inputs},
+            counts=report["counts"],
+            started_at=report["started_at"],
+        )
+    # The last word: a build that was killed after its report may go on days later.
+    if report.get("tombstones") != tombstones_size(recipe.keys_dir):
+        erase_entombed(working, recipe.keys_dir)
+    finish_run_folder(recipe)
     counts = read_manifest(recipe.output_dir).counts
     _print_summary(recipe.output_dir, counts)
     if recipe.canaries_per_band:

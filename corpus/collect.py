@@ -24,7 +24,6 @@ from configs.run_folder import finish_run_folder, open_run_folder
 from corpus.authors import load_author_key
 from corpus.collection import Collection, fullname_of
 from corpus.deidentify import Deidentifier, check_backend
-from corpus.engine import lock_folder, unlock_folder
 from corpus.reddit_api import RedditClient, Unavailable, is_gone, iterate_pages, open_reddit
 from corpus.scrub import Scrubber
 
@@ -119,23 +118,21 @@ def collect(recipe: CollectRecipe, client: RedditClient, clock: Callable[[], flo
     """
     check_backend(recipe.deidentifier)
     started_at, folder = now(), open_run_folder(recipe)
-    with lock_folder(folder):
-        collection = Collection(folder, recipe.records_per_file)
-        scrubber = Scrubber(load_author_key(recipe.keys_dir), Deidentifier(recipe.deidentifier))
-        with Progress(description="collect", unit="records", initial=len(collection.seen)) as bar:
-            collector = Collector(recipe, client, collection, scrubber, bar)
-            collector.walk_listings()
-            if recipe.comments == "trees":
-                collector.walk_trees()
-            if recipe.stream:
-                collector.follow(clock)
-        if not collection.seen and len(collection.notes) == len({name.casefold() for name in recipe.subreddits}):
-            reasons = ", ".join(f"{name} {reason}" for name, reason in collection.notes.items())
-            raise UserError(f"no subreddit is available ({reasons})", where="subreddits", fix="Check the names.")
-        counts = {**collection.counts, "unavailable": collection.notes, "author_key": scrubber.fingerprint}
-        write_manifest(folder, stage="collect", recipe=recipe, inputs={}, counts=counts, started_at=started_at)
-        finish_run_folder(recipe)
-        unlock_folder(recipe.output_dir)
+    collection = Collection(folder, recipe.records_per_file)
+    scrubber = Scrubber(load_author_key(recipe.keys_dir), Deidentifier(recipe.deidentifier))
+    with Progress(description="collect", unit="records", initial=len(collection.seen)) as bar:
+        collector = Collector(recipe, client, collection, scrubber, bar)
+        collector.walk_listings()
+        if recipe.comments == "trees":
+            collector.walk_trees()
+        if recipe.stream:
+            collector.follow(clock)
+    if not collection.seen and len(collection.notes) == len({name.casefold() for name in recipe.subreddits}):
+        reasons = ", ".join(f"{name} {reason}" for name, reason in collection.notes.items())
+        raise UserError(f"no subreddit is available ({reasons})", where="subreddits", fix="Check the names.")
+    counts = {**collection.counts, "unavailable": collection.notes, "author_key": scrubber.fingerprint}
+    write_manifest(folder, stage="collect", recipe=recipe, inputs={}, counts=counts, started_at=started_at)
+    finish_run_folder(recipe)
     logger.info("%s records are in %s", f"{len(collection.seen):,}", recipe.output_dir)
 
 

@@ -1,20 +1,14 @@
 """Run one step of a build: its tasks, a progress bar, what they counted and how long they took."""
 
-import contextlib
-import fcntl
 import json
 import logging
-import os
 import time
 from collections import Counter
 from pathlib import Path
-from typing import IO
 
 from datatrove.pipeline.base import PipelineStep
 
 from configs.console import Progress
-from configs.errors import UserError
-from configs.manifest import LOCK_NAME
 from corpus.config import CorpusRecipe
 from corpus.executors import USAGE_FOLDER, completed_tasks, run_tasks
 
@@ -62,30 +56,3 @@ def step_usage(logging_dir: Path) -> tuple[float, int]:
     usages = [json.loads(path.read_text(encoding="ascii")) for path in (logging_dir / USAGE_FOLDER).glob("*.json")]
     peak = max((usage["peak_memory_mb"] for usage in usages), default=0)
     return round(sum(usage["cpu_seconds"] for usage in usages), 1), peak
-
-
-def lock_folder(folder: Path) -> IO[bytes]:
-    """Take the folder for this process; the lock goes when the process does, however it ends, and with a rename.
-
-    Raises:
-        UserError: another process is at work there.
-    """
-    path = folder / LOCK_NAME
-    while True:
-        file = path.open("wb")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            fix = "Wait for it to end."
-            raise UserError("another program is at work in this folder", where=folder, fix=fix) from None
-        # Whoever held it may have removed the file since it was opened here: that one keeps nobody out.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()
-
-
-def unlock_folder(folder: Path) -> None:
-    """Remove the lock's file, by the process that holds the lock."""
-    (folder / LOCK_NAME).unlink(missing_ok=True)

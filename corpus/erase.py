@@ -15,10 +15,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from configs.errors import UserError
+from configs.folder_lock import locked
 from configs.recipe import load_recipe
 from corpus.authors import AUTHOR_KEY_NAME, HASHED, hash_author, key_fingerprint, load_author_key
 from corpus.document import COMMENT_PREFIX, SUBMISSION_PREFIX
-from corpus.engine import lock_folder, unlock_folder
 from corpus.erasure import SIGNING_KEY_NAME, Erasure, erase, finish_earlier, read_corpus_manifest
 from corpus.shards import DOCUMENTS_SUFFIX, SPLITS, split_folder
 from corpus.tombstones import TOMBSTONES_NAME, Tombstones
@@ -73,9 +73,8 @@ def main(arguments: Sequence[str], program: str) -> None:
     keys_dir = _keys_dir(request.corpus, request.keys_dir)
     if request.ask_author:
         authors = [hash_author(_author_key(request.corpus, keys_dir), _ask_author())]
-    with lock_folder(request.corpus):
+    with locked(request.corpus):
         _report(erase(request.corpus, keys_dir, ids=ids, author_hashes=authors))
-        unlock_folder(request.corpus)
 
 
 def resync(arguments: Sequence[str], program: str) -> None:
@@ -86,7 +85,7 @@ def resync(arguments: Sequence[str], program: str) -> None:
     keys_dir = _keys_dir(request.corpus, request.keys_dir)
     # As the build did: what the recipe keeps of deleted accounts is not taken out behind its back.
     accounts = read_corpus_manifest(request.corpus).recipe.get("deleted_accounts") != "keep"
-    with lock_folder(request.corpus):
+    with locked(request.corpus):
         finish_earlier(request.corpus)
         ids = list_ids(request.corpus)
 
@@ -115,7 +114,6 @@ def resync(arguments: Sequence[str], program: str) -> None:
         logger.info(
             "%s of %s posts were gone from Reddit", f"{len(ids) - len(list_ids(request.corpus)):,}", f"{len(ids):,}"
         )
-        unlock_folder(request.corpus)
 
 
 def read_ids(path: Path) -> list[str]:

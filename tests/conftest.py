@@ -3,6 +3,8 @@
 Sums are rounded differently with another number of threads, so tests that compare runs bit for bit need the same
 number everywhere; and the suite's many processes would crowd a small machine. Two tests at a time (`-n 2 --dist
 loadgroup`) use its cores instead: a file's tests stay together, as do all that need the one SLURM.
+
+No test is timed, generated examples neither: a busy machine is no defect.
 """
 
 import os
@@ -11,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+settings.register_profile("untimed")
+settings.load_profile("untimed")
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, which is after this
 
 

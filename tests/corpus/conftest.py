@@ -1,7 +1,10 @@
+import contextlib
+import fcntl
 import json
+import platform
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +56,16 @@ def pack_zstd(content: bytes) -> bytes:
     )
     packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     return packer.compress(content) + packer.flush()
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Lock a folder as another process of this machine would: a file opened once more locks for itself."""
+    with folder.with_name(f"{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        json.dump({"process": 1, "machine": platform.node()}, file)
+        file.flush()
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,3 @@
-import fcntl
 import hashlib
 import json
 import os
@@ -8,16 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
 from configs.errors import UserError
-from configs.manifest import read_manifest, verify_folder, write_manifest
+from configs.manifest import read_manifest, verify_folder
 from corpus.chunks import read_rows
-from corpus.engine import lock_folder, unlock_folder
 from corpus.erase import list_ids
 from corpus.erasure import erase
 from corpus.report import funnel
@@ -192,34 +189,6 @@ def test_a_build_with_canaries_and_nothing_held_out_is_warned_not_failed(
     assert "only 0 held-out posts of different authors" in caplog.text
 
 
-def test_the_folder_is_held_until_its_manifest_is_written(
-    build: Build, dumps: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def write_while_another_comes(folder: Path, **keys: Any) -> object:
-        with pytest.raises(UserError, match="another program is at work"):
-            lock_folder(folder)
-        return write_manifest(folder, **keys)
-
-    monkeypatch.setattr("corpus.build_corpus.write_manifest", write_while_another_comes)
-    folder = build(dumps)
-    assert ".lock" not in read_manifest(folder).outputs
-    assert verify_folder(folder, stage="corpus") == []
-
-
-def test_a_lock_that_was_removed_meanwhile_keeps_others_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, flock = lock_folder(tmp_path), fcntl.flock
-
-    def late(file: Any, operation: int) -> None:
-        if not first.closed:  # the other program ends just after this one has opened the file
-            unlock_folder(tmp_path)
-            first.close()
-        flock(file, operation)
-
-    monkeypatch.setattr(fcntl, "flock", late)
-    with lock_folder(tmp_path), pytest.raises(UserError, match="another program is at work"):
-        lock_folder(tmp_path)
-
-
 def test_a_file_of_another_schema_is_refused(build: Build, tmp_path: Path) -> None:
     good, other = tmp_path / "RS_2020.jsonl", tmp_path / "other.jsonl"
     good.write_bytes(pack_lines(make_post(number) for number in range(60)))
@@ -318,12 +287,6 @@ def test_a_full_disk_stops_the_build_and_the_same_command_finishes_it(
 def test_a_finished_corpus_is_not_overwritten(build: Build, dumps: list[Path]) -> None:
     build(dumps)
     with pytest.raises(UserError, match="already holds a finished run"):
-        build(dumps)
-
-
-def test_two_builds_in_one_folder_are_refused(build: Build, dumps: list[Path], tmp_path: Path) -> None:
-    (tmp_path / "corpus.partial").mkdir()
-    with lock_folder(tmp_path / "corpus.partial"), pytest.raises(UserError, match="another program is at work"):
         build(dumps)
 
 

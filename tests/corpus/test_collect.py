@@ -16,7 +16,7 @@ import zstandard
 from requests.adapters import BaseAdapter
 
 from configs.errors import UserError
-from configs.manifest import read_manifest, verify_folder, write_manifest
+from configs.manifest import read_manifest
 from configs.recipe import load_recipe
 from corpus.authors import hash_author, load_author_key
 from corpus.chunks import read_rows
@@ -24,10 +24,10 @@ from corpus.collect import CollectRecipe, collect, jobs_of, main
 from corpus.collection import Collection
 from corpus.document import parse_record
 from corpus.dumps import find_inputs, read_lines
-from corpus.engine import lock_folder
 from corpus.filters import Bot
 from corpus.reddit_api import RedditClient, Unavailable, find_gone, is_gone, open_reddit
 from corpus.shards import TokenShards
+from tests.corpus.conftest import hold
 
 CASSETTES = Path(__file__).parents[3] / "shared" / "data" / "reddit_api" / "praw_cassettes"
 SECRET = "a-client-secret-that-must-not-leak"
@@ -312,13 +312,11 @@ def test_a_subreddit_that_closes_after_its_first_page_keeps_what_it_gave(tmp_pat
 
 def test_two_collections_in_one_folder_are_refused(tmp_path):
     adapter = FakeReddit(lambda path, query: paged(POSTS, query))
-    (tmp_path / "out.partial").mkdir()
-    with lock_folder(tmp_path / "out.partial"), pytest.raises(UserError, match="another program is at work"):
+    with hold(tmp_path / "out.partial"), pytest.raises(UserError, match="is at work here"):
         collect(recipe_of(tmp_path), client_of(adapter))
     assert not adapter.asked
     collect(recipe_of(tmp_path), client_of(adapter))
-    assert not (tmp_path / "out" / ".lock").exists()
-    assert verify_folder(tmp_path / "out", stage="collect") == []
+    assert not (tmp_path / "out.partial.lock").exists()
 
 
 @pytest.mark.parametrize(
@@ -682,18 +680,6 @@ def test_a_damaged_listing_gives_what_is_whole(tmp_path):
     collect(recipe_of(tmp_path), client_of(FakeReddit(lambda path, query: answer(page))))
     assert [row["id"] for row in written(tmp_path / "out")] == [post["id"] for post in POSTS[:3]]
     assert read_manifest(tmp_path / "out").counts["malformed"] == 1
-
-
-def test_a_program_that_comes_while_the_manifest_is_written_leaves_no_trace_in_it(tmp_path, monkeypatch):
-    def write_while_another_comes(folder, **keys):
-        with pytest.raises(UserError, match="another program is at work"):
-            lock_folder(folder)
-        return write_manifest(folder, **keys)
-
-    monkeypatch.setattr("corpus.collect.write_manifest", write_while_another_comes)
-    collect(recipe_of(tmp_path), client_of(FakeReddit(lambda path, query: paged(POSTS, query))))
-    assert ".lock" not in read_manifest(tmp_path / "out").outputs
-    assert verify_folder(tmp_path / "out", stage="collect") == []
 
 
 def test_a_corpus_is_built_from_a_collection(tmp_path, build):

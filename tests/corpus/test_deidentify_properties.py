@@ -35,7 +35,7 @@ def check_spans(text: str, spans: list[Span]) -> None:
     assert not any(span.start < high and low < span.end for span in spans for low, high in protected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(text=TEXTS)
 def test_spans_and_mask(deidentifier, text):
     spans = deidentifier.find([text])[0]
@@ -59,7 +59,7 @@ def test_spans_and_mask(deidentifier, text):
     assert len(set(placeholders.values())) == len(placeholders)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=TEXTS)
 def test_masking_twice_changes_nothing_more_for_exact_kinds(text):
     rules = Deidentifier("rules")
@@ -68,7 +68,7 @@ def test_masking_twice_changes_nothing_more_for_exact_kinds(text):
     assert mask(again, rules.find([again])[0]) == again
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     spans=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 10), st.sampled_from(LABELS), st.integers(0, 9))),
     walls=st.lists(st.tuples(st.integers(0, 30), st.integers(1, 5))),
@@ -84,7 +84,7 @@ def test_resolved_spans_cover_exactly_what_the_candidates_cover(spans, walls):
     assert all(before.end <= after.start for before, after in itertools.pairwise(resolved))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     words=st.lists(
         st.tuples(

@@ -27,7 +27,7 @@ from corpus.reddit_api import Gone
 from corpus.shards import SPLITS, TokenShards, documents_path
 from corpus.tombstones import Tombstones
 from corpus.vault import Vault, create_key, destroy_key
-from tests.corpus.conftest import make_post, pack_lines, pack_zstd
+from tests.corpus.conftest import hold, make_post, pack_lines, pack_zstd
 
 pytest.importorskip("pyrage", reason="needs pip install -e '.[vault]'")
 pytest.importorskip("cryptography", reason="needs pip install -e '.[vault]'")
@@ -519,7 +519,15 @@ def test_the_erase_command(corpus: Path, tmp_path: Path) -> None:
     author = all_rows(corpus)[0]["author_hash"]
     erase_program.main(["--corpus", str(corpus), "--author_hash", author], "erase")
     assert author not in {row["author_hash"] for row in all_rows(corpus)}
-    assert not (corpus / ".lock").exists()
+    assert not corpus.with_name("corpus.lock").exists()
+
+
+def test_nothing_is_erased_while_another_process_erases(corpus: Path, tmp_path: Path) -> None:
+    ids, before = tmp_path / "ids.txt", all_ids(corpus)
+    ids.write_text("t3_p45\n")
+    with hold(corpus), pytest.raises(UserError, match="is at work here"):
+        erase_program.main(["--corpus", str(corpus), "--ids", str(ids)], "erase")
+    assert all_ids(corpus) == before
 
 
 def test_an_author_who_asks_is_erased_by_name_which_is_written_nowhere(

@@ -28,7 +28,7 @@ MULTI = LabelSet(TaskType.MULTI_LABEL, ("a", "b", "c"))
 CLASSES = LabelSet(TaskType.MULTI_CLASS, ("a", "b", "c"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(st.floats(0.03, 0.97).map(lambda p: round(p, 2)), st.booleans()), min_size=2, max_size=40

@@ -137,7 +137,7 @@ def example(number: int, text: str, *labels: str, group: str = "") -> Example:
     return Example(str(number), text, labels, group)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(
         st.tuples(st.integers(0, 30), st.sets(st.sampled_from("abc")), st.integers(0, 12)), min_size=8, max_size=60

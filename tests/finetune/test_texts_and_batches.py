@@ -45,7 +45,7 @@ def test_head_tail_keeps_both_ends(tokenizer) -> None:
     assert window == [tokenizer.cls_token_id, *ids[:4], *ids[-12:], tokenizer.sep_token_id]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(count=st.integers(0, 90), room=st.integers(1, 20), most=st.integers(1, 4))
 def test_windows_cover_the_text_or_its_ends(tokenizer, count: int, room: int, most: int) -> None:
     ids = tokenizer(words(count), add_special_tokens=False)["input_ids"]
@@ -73,7 +73,7 @@ def test_very_long_text(tokenizer) -> None:
     assert [len(window) for window in encoded.windows[0]] == [64, 64, 64]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(lengths=st.lists(st.integers(1, 50), min_size=1, max_size=60), size=st.integers(1, 9), seed=st.integers(0, 5))
 def test_every_text_is_in_exactly_one_batch(lengths: list[int], size: int, seed: int) -> None:
     array, generator = np.array(lengths), np.random.default_rng(seed)

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from configs.errors import UserError
-from configs.run_lock import unlock_run
+from configs.folder_lock import unlock_folder
 from pretrain.metrics import read_metrics
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -175,7 +175,7 @@ def interrupt_after(workspace, arguments: list[str], monkeypatch: pytest.MonkeyP
         with pytest.raises(SystemExit):
             run_alone(arguments)
     for working in workspace.folder.glob("*.partial"):
-        unlock_run(working)  # the process that stops is this one, which lives on
+        unlock_folder(working)  # the process that stops is this one, which lives on
 
 
 @pytest.mark.slow

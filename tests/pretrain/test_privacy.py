@@ -66,7 +66,7 @@ def filled(gradient: PrivateGradient, module: PackedMaskedLM, step: int) -> torc
 # What a unit can change
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.lists(st.floats(-1e6, 1e6, width=32), min_size=3, max_size=3), max_size=12), st.floats(1e-3, 1e3))
 def test_no_unit_moves_the_sum_further_than_the_clipping_norm(vectors, max_norm):
     sums = [torch.zeros(2), torch.zeros(1)]

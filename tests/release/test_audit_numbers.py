@@ -135,7 +135,7 @@ def test_area_under_curve_equals_scikit_learn():
     assert area_under_curve(positives, negatives) == pytest.approx(expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.floats(-5, 5), min_size=2, max_size=40), st.lists(st.floats(-5, 5), min_size=2, max_size=40))
 def test_area_under_curve_is_symmetric_and_bounded(positives, negatives):
     first = area_under_curve(np.array(positives), np.array(negatives))

@@ -1,8 +1,9 @@
-"""One process at a time works on a run: a lock beside its folder, OUTPUT_DIR.partial.lock, goes when the process does.
+"""One process at a time works in a folder: a lock beside it, as OUTPUT_DIR.partial.lock, goes when the process does.
 
 A requeued SLURM job takes over what its own earlier attempt held; what another machine holds is waited for a while.
 """
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -10,7 +11,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,22 +25,40 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 logger = logging.getLogger("run")
 _held: dict[Path, int] = {}
-"""Descriptors of the locks of this process by working folder: a search hands its own folders on to fine-tuning."""
+"""Descriptors of the locks of this process by folder: a search hands its own folders on to fine-tuning."""
 
 
-def _lock_path(working: Path) -> Path:
-    return working.with_name(f"{working.name}.lock")
+def _lock_path(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
-def lock_run(working: Path) -> None:
-    """Lock a run for this process until it is finished or the process ends."""
-    path, deadline = _lock_path(working), time.monotonic() + LEASE_SECONDS
-    while working.absolute() not in _held:
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Lock a folder for this process while a block runs.
+
+    Raises:
+        UserError: another process is at work there.
+    """
+    lock_folder(folder)
+    try:
+        yield
+    finally:
+        unlock_folder(folder)
+
+
+def lock_folder(folder: Path) -> None:
+    """Lock a folder for this process until it lets go or ends.
+
+    Raises:
+        UserError: another process is at work there.
+    """
+    path, deadline = _lock_path(folder), time.monotonic() + LEASE_SECONDS
+    while folder.absolute() not in _held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
-            raise UserError(f"cannot create the run folder ({error.strerror})", where=working) from error
+            raise UserError(f"cannot create the run folder ({error.strerror})", where=folder) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -49,33 +68,33 @@ def lock_run(working: Path) -> None:
                 path.unlink(missing_ok=True)
             elif holder.get("machine") == platform.node() or time.monotonic() > deadline:
                 raise UserError(
-                    f"process {holder.get('process')} on {holder.get('machine')} is at work on this run since "
+                    f"process {holder.get('process')} on {holder.get('machine')} is at work here since "
                     f"{holder.get('since')}",
-                    where=working,
+                    where=folder,
                     fix=f"Wait for it to end. If that machine is down, remove {path}.",
                 ) from None
             else:
-                logger.info("%s is locked by %s: waiting", working, holder.get("machine"))
+                logger.info("%s is locked by %s: waiting", folder, holder.get("machine"))
                 time.sleep(5)
             continue
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            logger.warning("%s: no locks on this file system: start no second run of this folder", working)
+            logger.warning("%s: no locks on this file system: start no second run of this folder", folder)
         # Whoever finishes removes the file: a lock on one that is no longer there keeps nobody out.
         if _is_there(path, descriptor):
             os.ftruncate(descriptor, 0)
             os.write(descriptor, json.dumps(_own_name()).encode())
-            _held[working.absolute()] = descriptor
+            _held[folder.absolute()] = descriptor
         else:
             os.close(descriptor)
 
 
-def unlock_run(working: Path) -> None:
-    """Let a run go that this process holds."""
-    descriptor = _held.pop(working.absolute(), None)
+def unlock_folder(folder: Path) -> None:
+    """Let a folder go, if this process holds it."""
+    descriptor = _held.pop(folder.absolute(), None)
     if descriptor is not None:
-        _lock_path(working).unlink(missing_ok=True)
+        _lock_path(folder).unlink(missing_ok=True)
         os.close(descriptor)
 
 

@@ -1,12 +1,14 @@
 import errno
+import fcntl
 import json
+import os
 import platform
 import subprocess
 import sys
 
 import pytest
 
-from configs import run_lock
+from configs import folder_lock
 from configs.errors import UserError
 from configs.recipe import StageRecipe
 from configs.run_folder import finish_run_folder, open_run_folder
@@ -36,7 +38,7 @@ def other(tmp_path):
 
 def test_two_processes_never_work_in_one_folder(tmp_path, other):
     recipe = StageRecipe(output_dir=tmp_path / "run")
-    with pytest.raises(UserError, match=f"process {other.pid} on {platform.node()} is at work on this run"):
+    with pytest.raises(UserError, match=f"process {other.pid} on {platform.node()} is at work here"):
         open_run_folder(recipe)
     other.kill()
     other.wait()
@@ -50,7 +52,7 @@ def test_a_requeued_job_does_not_wait_for_its_own_lost_node(tmp_path, other, mon
     holder = {"process": 1, "machine": "n1", "since": "before", "job": "5", "attempt": 0}
     (tmp_path / "run.partial.lock").write_text(json.dumps(holder))
     monkeypatch.setenv("SLURM_JOB_ID", "5")
-    monkeypatch.setattr(run_lock, "LEASE_SECONDS", -1.0)
+    monkeypatch.setattr(folder_lock, "LEASE_SECONDS", -1.0)
     with pytest.raises(UserError, match=r"process 1 on n1 is at work(?s:.)*remove .*run\.partial\.lock"):
         open_run_folder(StageRecipe(output_dir=tmp_path / "run"))
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
@@ -61,5 +63,20 @@ def test_a_file_system_without_locks_does_not_stop_a_run(tmp_path, monkeypatch):
     def refuse(*_arguments):
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr("configs.run_lock.fcntl.flock", refuse)
+    monkeypatch.setattr("configs.folder_lock.fcntl.flock", refuse)
     assert open_run_folder(StageRecipe(output_dir=tmp_path / "run")).is_dir()
+
+
+def test_a_lock_whose_file_is_removed_meanwhile_keeps_others_out(tmp_path, monkeypatch):
+    path, flock, opened = tmp_path / "run.lock", fcntl.flock, []
+
+    def late(descriptor, operation):
+        opened.append(os.fstat(descriptor).st_ino)
+        if len(opened) == 1:  # whoever held it ends just after this process has opened the file
+            path.rename(tmp_path / "removed")
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with folder_lock.locked(tmp_path / "run"):
+        assert path.stat().st_ino == opened[1] != opened[0]
+    assert not path.exists()
