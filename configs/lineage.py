@@ -83,7 +83,7 @@ def trace_lineage(manifest: Manifest, *, stop_at: Set[str] = frozenset()) -> Lin
                 continue
             ancestors[record.sha256] = record
             folder = Path(record.path).name
-            if not record.has_manifest and _is_checkpoint(Path(record.path)):
+            if not record.has_manifest and is_checkpoint(Path(record.path)):
                 gaps.append(f"{folder}, which {name} came from, is a checkpoint: no manifest says what it has read")
             if not record.has_manifest or record.sha256 in stop_at:
                 continue
@@ -112,7 +112,7 @@ def recorded_manifest(record: InputRecord) -> Manifest | None:
     return read_manifest(path.parent) if is_recorded else None
 
 
-def _is_checkpoint(folder: Path) -> bool:
+def is_checkpoint(folder: Path) -> bool:
     """Say whether a model folder without a manifest was left by a run of ours that was not finished."""
     # Not every `checkpoints`: people keep downloaded models in folders of that name.
     return any(part.endswith(".partial") for part in folder.parts) or any(

@@ -39,11 +39,11 @@ def close_gate(recipe: BenchmarkRecipe) -> Counts:
     found = {f"{source} → {target}": len({leak.target_id for leak in some}) for (source, target), some in leaks.items()}
     settings = cell_recipe(recipe, task_name(recipe.tasks[0]))
     filler = further_inputs(settings).get("augmentation_model")  # what it has read it writes into training texts
-    for name, model in (recipe.named_models | ({"augmentation_model": str(filler)} if filler else {})).items():
-        located = resolve_model(model)
-        if located.is_local:
-            seen = leaks_from_pretraining(Path(located.name_or_path), tasks)
-            refuse_leaks(seen, fix=f"Adapt {name} again on a corpus without them (corpus decontamination).")
+    models = recipe.named_models | ({"augmentation_model": str(filler)} if filler else {})
+    located = {name: resolve_model(model) for name, model in models.items()}
+    folders = {name: Path(source.name_or_path) for name, source in located.items() if source.is_local}
+    for name, seen in leaks_from_pretraining(folders, tasks).items():
+        refuse_leaks(seen, fix=f"Adapt {name} again on a corpus without them (corpus decontamination).")
     if not recipe.frozen_only:
         _refuse_large_sizes(recipe)
     for pair, count in found.items():

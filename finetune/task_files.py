@@ -122,7 +122,7 @@ def _read_table(path: Path) -> _Table:
 
 
 def _hub_tables(source: str) -> dict[str, _Table]:
-    if not source or is_path(source):
+    if "/" not in source or is_path(source):  # a bare name is a folder that is missing: nobody is asked for it
         fix = "Name a task's folder, a table, or a dataset of the Hub (OWNER/NAME)."
         raise UserError("no such task folder or file", where=source or "task", fix=fix)
     import datasets

@@ -195,8 +195,9 @@ def check_inputs(links: Sequence[Link]) -> None:
             value = getattr(link.recipe, key)
             for name in value if isinstance(value, list) else [value] if value is not None else []:
                 path = Path(name).expanduser()
-                on_the_hub = isinstance(name, str) and not is_path(name) and path.suffix not in FILE_TYPES
-                if not on_the_hub and path.absolute() not in made and not _is_there(path):
+                may_be_hub_id = isinstance(name, str) and not is_path(name) and path.suffix not in FILE_TYPES
+                may_be_hub_id = may_be_hub_id and (key in ("model", "adapted") or "/" in name)
+                if not may_be_hub_id and path.absolute() not in made and not _is_there(path):
                     raise UserError(
                         f"{key} of the {link.stage.name} stage: nothing is there, and no stage before makes it",
                         where=name,

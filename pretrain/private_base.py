@@ -6,14 +6,16 @@ trained on, generation by generation. What was read elsewhere, a public base's p
 Documents are compared by author and by id. Only Reddit's ids are the same in every corpus.
 """
 
+import logging
 from pathlib import Path
 from typing import NoReturn
 
 from configs.errors import UserError
-from configs.lineage import recorded_manifest, trace_lineage
+from configs.lineage import is_checkpoint, recorded_manifest, trace_lineage
 from configs.manifest import MANIFEST_NAME, InputRecord, read_manifest
 from corpus.shards import TokenShards
 
+log = logging.getLogger(__name__)
 REDDIT_IDS = ("t1_", "t3_")
 ANOTHER_BASE = "Start from a base that has not read these posts, such as google-bert/bert-base-uncased."
 
@@ -23,13 +25,16 @@ def refuse_base_that_read(corpus: Path, base: Path) -> int:
 
     Args:
         corpus: whose training documents are to be protected.
-        base: a model folder; without a manifest it is taken for a public one.
+        base: a model folder; without a manifest it is taken for a public one, and a log line says so.
 
     Returns:
         How many documents it has read that name no author: none of them is in the corpus, but an author of it may have
         written them.
     """
     if not (base / MANIFEST_NAME).is_file():
+        if is_checkpoint(base):
+            _refuse("this is a checkpoint: no manifest says whether it has read the protected corpus", base)
+        log.info("%s has no manifest: it is taken for a public model, which nobody here has trained", base)
         return 0
     lineage = trace_lineage(read_manifest(base))
     tasks = [Path(task.path).name for task in lineage.tasks.values()]

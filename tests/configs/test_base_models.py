@@ -33,8 +33,9 @@ def test_below_a_folder_that_is_here_nothing_is_a_hub_id(tmp_path, monkeypatch):
     (tmp_path / "runs").mkdir()
     with pytest.raises(UserError, match=r"runs/laptop: no such model folder\n  Name a folder"):
         resolve_model("runs/laptop")
-    with pytest.raises(UserError, match=r"runs/ward7: no such task folder or file\n  Name a task's folder"):
-        read_task("runs/ward7", Columns(), validation_fraction=0.1, test_fraction=0.2, seed=1)
+    for task in ("runs/ward7", "ward7"):  # a clinic's folder name is nothing to ask the Hub for
+        with pytest.raises(UserError, match=rf"{task}: no such task folder or file\n  Name a task's folder"):
+            read_task(task, Columns(), validation_fraction=0.1, test_fraction=0.2, seed=1)
 
 
 def test_a_folder_without_config_or_tokenizer_is_refused(tmp_path):

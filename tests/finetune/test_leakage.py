@@ -11,6 +11,7 @@ import zstandard
 from configs.errors import UserError
 from configs.manifest import write_manifest
 from configs.recipe import StageRecipe
+from finetune import leakage
 from finetune.leakage import Leak, TextIndex, leaks_between, leaks_from_pretraining, refuse_leaks
 from finetune.tasks import Example, LabelSet, Task, TaskType
 
@@ -84,7 +85,7 @@ def write_corpus(folder: Path, *texts: str) -> Path:
 
 
 def leaks_of(model: Path) -> list[Leak]:
-    return leaks_from_pretraining(model, [task("b", [], ["other", LONG])])
+    return leaks_from_pretraining({"m": model}, [task("b", [], ["other", LONG])])["m"]
 
 
 def test_pretraining_corpus_is_searched(tmp_path: Path) -> None:
@@ -93,7 +94,22 @@ def test_pretraining_corpus_is_searched(tmp_path: Path) -> None:
     assert leaks_of(model) == [Leak("corpus", "d1", "b/test", "b-test-1")]
     (corpus / "documents" / "train" / "00000.jsonl.zst").unlink()
     with pytest.raises(UserError, match="cannot be checked"):
-        leaks_from_pretraining(model, [])
+        leaks_of(model)
+
+
+def test_a_corpus_of_several_models_is_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    leaky, clean = write_corpus(tmp_path / "leaky", f"so {LONG}"), write_corpus(tmp_path / "clean", "clean")
+    models = {
+        name: write_run(tmp_path / name, "pretrain", corpus=corpus)
+        for name, corpus in (("a", leaky), ("b", clean), ("c", leaky))
+    }
+    opened: list[Path] = []
+    read = leakage._documents
+    monkeypatch.setattr(leakage, "_documents", lambda path: opened.append(path) or read(path))
+    tasks = [task("b", [], ["other", LONG]), task("e", [], [LONG])]
+    leaks = [Leak("leaky", "d0", "b/test", "b-test-1"), Leak("leaky", "d0", "e/test", "e-test-0")]
+    assert leaks_from_pretraining(models, tasks) == {"a": leaks, "b": [], "c": leaks}
+    assert [path.parents[2].name for path in opened] == ["leaky", "clean"]
 
 
 def test_corpora_of_all_generations_are_searched(tmp_path: Path) -> None:
@@ -139,4 +155,4 @@ def test_a_model_whose_past_is_not_there_as_it_was_is_refused(tmp_path: Path) ->
 
 
 def test_model_without_manifest_has_no_corpus_to_search(tmp_path: Path) -> None:
-    assert leaks_from_pretraining(tmp_path, []) == []
+    assert leaks_of(tmp_path) == []

@@ -80,6 +80,15 @@ def test_others_posts_and_public_bases_are_no_obstacle(tmp_path, protected):
     assert refuse_base_that_read(protected, tmp_path / "public") == 0
 
 
+def test_a_checkpoint_of_an_unfinished_run_is_no_public_base(tmp_path, protected):
+    for folder in (tmp_path / "run.partial" / "checkpoints" / "step-10", tmp_path / "moved"):
+        folder.mkdir(parents=True)
+    (tmp_path / "moved" / "state.json").write_text("{}")
+    for folder in (tmp_path / "run.partial" / "checkpoints" / "step-10", tmp_path / "moved"):
+        with pytest.raises(UserError, match="no manifest says whether it has read the protected corpus"):
+            refuse_base_that_read(protected, folder)
+
+
 @pytest.mark.parametrize("which", ["read", "protected"])
 def test_texts_without_author_under_ids_of_their_own_cannot_be_told_apart(tmp_path, protected, which):
     """The same post is `t3_a` in one corpus and `text_1` in the other."""
