@@ -35,7 +35,7 @@ def match_keys(text: str) -> Hashes:
 
 def hash_runs(words: Sequence[str], length: int) -> Hashes:
     """Return a hash for every run of `length` words, (len(words) - length + 1,); a shorter text is one run."""
-    hashes = np.fromiter((_hash_word(word) for word in words), dtype=np.uint64, count=len(words))
+    hashes = np.fromiter(map(_hash_word, words), dtype=np.uint64, count=len(words))
     length = min(length, len(words))
     runs = len(words) - length + 1
     mixed = np.zeros(runs, dtype=np.uint64)

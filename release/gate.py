@@ -57,7 +57,7 @@ def base_name_reasons(card: CardRecord, lineage: Lineage, parent: Parent | None)
     """Say why the base that the card names, and so the Hub, is not the model's; empty if it is, or nobody knows."""
     name = card.base_model
     if parent is not None:
-        if name not in {parent.base_model, *lineage.public_names}:
+        if name not in {parent.base_model, *lineage.public_names} or name.rpartition("/")[2] == parent.name:
             return []
         return [f"the card names {name} as its base, but it is built from {parent.name}: name that one's repository"]
     known = {base for base in lineage.public_names if not base.startswith(PACKAGE_PREFIX)} | set(card.public_bases)

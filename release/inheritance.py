@@ -55,6 +55,13 @@ class Parent:
     restrictions: Restrictions
     overrides: list[EarlierOverride]
     """Its own override, if there is one, then those of the releases that it was built from itself."""
+    ancestors: list[str]
+    """Names and versions of the releases that it was built from itself."""
+
+    @property
+    def title(self) -> str:
+        """Name and version."""
+        return f"{self.name} {self.version}"
 
 
 def read_parent(folder: Path) -> Parent:
@@ -84,6 +91,7 @@ def read_parent(folder: Path) -> Parent:
             release_sha256=sha256_file(path),
             restrictions=restrictions,
             overrides=_read_overrides(values),
+            ancestors=list(values.get("ancestors", [])),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"not a release of mindshift ({type(error).__name__})", where=path) from error
@@ -113,8 +121,14 @@ def lineage_reasons(
     reasons = []
     if parent is None and subject.kind != "encoder":
         reasons.append(f"{subject.kind}: the release of the encoder it is built from is not given (parent_dir)")
-    if parent is not None and not any(is_release(record, parent) for record in since.ancestors.values()):
-        reasons.append(f"not built from {parent.name} {parent.version}: its manifests name other models")
+    # Of a model of the Hub no manifest has a hash, but its configuration names the release.
+    origins = [] if parent is None else [parent.title, *parent.ancestors]
+    if parent is not None and not (
+        any(is_release(record, parent) for record in since.ancestors.values()) or subject.comes_from == parent.title
+    ):
+        reasons.append(f"not built from {parent.title}: its manifests name other models")
+    if subject.comes_from and subject.comes_from not in origins:
+        reasons.append(f"its configuration says that it comes from the release {subject.comes_from} (parent_dir)")
     for sha256, record in since.data.items():
         if sha256 not in audited:
             mend = "audit it, too (further_data_dirs)" if sha256 in since.corpora else "leave it out (auxiliary_tasks)"

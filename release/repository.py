@@ -18,7 +18,7 @@ from release.inheritance import LICENCE_NAME, RELEASE_NAME, Parent, Restrictions
 from release.override import Override
 from release.policy import judge_all
 from release.sbom import SBOM_NAME, write_sbom
-from release.subject import Subject, path_keys, unsafe_files
+from release.subject import RELEASE_KEY, Subject, path_keys, unsafe_files
 
 SIGNATURE_NAME = "model.sig"
 ADDED_BY_HUB = (".gitattributes",)
@@ -67,7 +67,7 @@ def fill_repository(
     """Copy model, card and audits into `target`, write bill of materials and `release.json`."""
     target.mkdir(parents=True, exist_ok=True)
     for name, path in subject.files.items():
-        _copy_released(path, target / name, base_model=card.base_model)
+        _copy_released(path, target / name, base_model=card.base_model, release=f"{card.name} {card.version}")
     for name in ("README.md", LICENCE_NAME):
         if (card_dir / name).is_file():
             shutil.copyfile(card_dir / name, target / name)
@@ -102,6 +102,7 @@ def release_record(
         "built_from": None
         if parent is None
         else {"name": parent.name, "version": parent.version, "release_sha256": parent.release_sha256},
+        "ancestors": [] if parent is None else [parent.title, *parent.ancestors],
         "provenance": {
             "model_manifest_sha256": subject.manifest_sha256,
             "data_sha256": evidence.data_sha256,
@@ -162,12 +163,13 @@ def published_text_reasons(folder: Path, *, contact: str) -> list[str]:
     return reasons
 
 
-def _copy_released(source: Path, target: Path, *, base_model: str) -> None:
-    """Copy a file; a configuration that names a local folder as its origin names the public base model instead."""
+def _copy_released(source: Path, target: Path, *, base_model: str, release: str) -> None:
+    """Copy a file; a configuration names the release, and the public base model instead of a local folder."""
     values = json.loads(source.read_text(encoding="utf-8")) if source.suffix == ".json" else {}
     recorded = [key for key in path_keys(source.name) if key in values] if isinstance(values, dict) else []
-    if not recorded:
+    origins = dict.fromkeys(recorded, base_model) | ({RELEASE_KEY: release} if source.name == "config.json" else {})
+    if not origins:
         shutil.copyfile(source, target)
         return
-    values |= dict.fromkeys(recorded, base_model)
+    values |= origins
     target.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -21,6 +21,9 @@ from configs.manifest import MANIFEST_NAME, Manifest, read_manifest, sha256_file
 Kind = Literal["encoder", "classifier", "adapter"]
 PATH_KEYS = ("_name_or_path", "name_or_path", "base_model_name_or_path")
 """Keys in which libraries record the folder a model was loaded from; a release names its public base instead."""
+RELEASE_KEY = "mindshift_release"
+"""Key in which the configuration of a release names it. Transformers hands it on to whatever is trained from there,
+however the release was fetched."""
 ADAPTER_BASE = "adapter_base.json"
 RELEASED_NAMES = (
     *("config.json", "generation_config.json", "adapter_config.json", ADAPTER_BASE, "decision.json"),
@@ -39,7 +42,8 @@ class Subject:
     Attributes:
         files: released file → its path; the run's own records (metrics, recipe, manifest) stay at home.
         weights: sha256 of each safetensors file.
-        fingerprint: one hash over weights, configuration and tokenizer, without recorded paths.
+        fingerprint: one hash over weights, configuration and tokenizer, without recorded origins.
+        comes_from: name and version of the release that its configuration says it comes from; empty if it says none.
     """
 
     folder: Path
@@ -49,6 +53,7 @@ class Subject:
     files: dict[str, Path]
     weights: dict[str, str]
     fingerprint: str
+    comes_from: str = ""
 
 
 def read_subject(folder: Path) -> Subject:
@@ -79,6 +84,7 @@ def read_subject(folder: Path) -> Subject:
         files=files,
         weights={name: sha256_file(path) for name, path in files.items() if path.suffix == ".safetensors"},
         fingerprint=fingerprint(folder),
+        comes_from="" if kind == "adapter" else str(_read_json(folder / "config.json").get(RELEASE_KEY, "")),
     )
 
 
@@ -139,11 +145,12 @@ def check_weights(path: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Return one hash over weights, configuration and tokenizer; recorded paths and JSON layout do not count."""
+    """Return one hash over weights, configuration and tokenizer; recorded origins and JSON layout do not count."""
     digest = hashlib.sha256()
     for name, path in released_files(folder).items():
         if path.suffix == ".json":
-            kept = {key: value for key, value in _read_json(path).items() if key not in path_keys(name)}
+            origins = {*path_keys(name), RELEASE_KEY}
+            kept = {key: value for key, value in _read_json(path).items() if key not in origins}
             value = json.dumps(kept, sort_keys=True).encode()
         else:
             value = sha256_file(path).encode()

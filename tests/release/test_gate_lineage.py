@@ -1,6 +1,7 @@
 """The gate looks at all that the weights have seen, and at the base that the audits compared with."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tiny_release import (
     stated,
     write_evidence,
 )
+from transformers import AutoConfig
 
 from configs.base_models import PackagedModel
 from configs.manifest import read_manifest
@@ -24,7 +26,7 @@ from release.evidence import EVIDENCE_NAME, read_evidence
 from release.gate import gate_reasons
 from release.inheritance import read_parent, weights_sha256
 from release.policy import POLICY, REQUIRED_AUDITS, judge_all
-from release.subject import read_subject
+from release.subject import RELEASE_KEY, read_subject
 
 
 def reasons_of(chain, parent_dir=None, **changes):
@@ -334,6 +336,24 @@ def test_a_downloaded_release_that_is_gone_cannot_be_ruled_out(downloaded):
 def test_other_weights_beside_a_release_s_record_are_not_that_release(downloaded, released):
     save_encoder(downloaded / "download", seed=5)
     assert len(reasons_of(downloaded, released)) == 2
+
+
+@pytest.fixture
+def from_the_hub(two_stages, released):
+    """The second stage, adapted from the first one's release by its name on the Hub: no manifest has a hash of that."""
+    path = two_stages / "model" / "config.json"
+    config = AutoConfig.from_pretrained(released / "repository")  # as training does
+    config.save_pretrained(two_stages / "model")
+    assert json.loads(path.read_text())[RELEASE_KEY] == "tiny-mind 1.0.0"
+    finish(two_stages / "model", "pretrain", {"corpus": two_stages / "corpus"}, model="tiny-mind")
+    audit_again(two_stages, data=two_stages / "corpus", base=Path("tiny-mind"))
+    return two_stages
+
+
+def test_a_release_on_the_hub_is_known_by_what_its_configuration_hands_on(from_the_hub, released):
+    reasons = reasons_of(from_the_hub, base_model="tiny-mind")
+    assert reasons == ["its configuration says that it comes from the release tiny-mind 1.0.0 (parent_dir)"]
+    assert reasons_of(from_the_hub, released, base_model="tiny-mind") == []
 
 
 def test_a_downloaded_base_that_was_released_for_the_same_data_is_no_base(chain, downloaded, released):

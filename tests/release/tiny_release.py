@@ -51,8 +51,8 @@ def save_encoder(folder, *, seed=0, words=WORDS, hidden=16):
     ).save_pretrained(folder)
 
 
-def finish(folder, stage, inputs, counts=None, *, replay_share=0.0, **options):
-    recipe = AnyRecipe(output_dir=folder, replay_share=replay_share)
+def finish(folder, stage, inputs, counts=None, *, replay_share=0.0, model="base", **options):
+    recipe = AnyRecipe(output_dir=folder, replay_share=replay_share, model=model)
     write_manifest(folder, stage=stage, recipe=recipe, inputs=inputs, counts=counts or {}, started_at=now(), **options)
 
 
