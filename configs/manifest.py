@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,14 @@ class Manifest:
     code_sha256: str
     started_at: str
     finished_at: str
+    hours: float | None = None
+    """What all attempts at the run took together; None if it did not note them."""
 
     @property
     def seconds(self) -> float:
-        """From start to end of the process that finished the run; what interrupted attempts took is not in it."""
+        """What the run took; from start to end, pauses and all, if it did not note its attempts."""
         start, end = (datetime.fromisoformat(moment) for moment in (self.started_at, self.finished_at))
-        return (end - start).total_seconds()
+        return (end - start).total_seconds() if self.hours is None else 3600 * self.hours
 
 
 def sha256_file(path: Path) -> str:
@@ -91,15 +93,15 @@ def write_manifest(
     *,
     stage: str,
     recipe: StageRecipe,
-    inputs: dict[str, Path],
-    counts: dict[str, Any],
+    inputs: Mapping[str, Path],
+    counts: Mapping[str, Any],
     started_at: str,
     accepted: list[str] | None = None,
     began_with: Mapping[str, str] | None = None,
+    hours: float | None = None,
+    no_outputs: Collection[str] = (),
 ) -> Manifest:
     """Hash every file below `folder`, write its `manifest.json`, all or nothing, and return it.
-
-    The file by which a program holds the folder is no output: whoever hashes the others still needs it.
 
     Args:
         folder: the folder of the run, complete but for the manifest.
@@ -111,6 +113,8 @@ def write_manifest(
         accepted: mismatches from `verify_folder` that the user accepted.
         began_with: name → sha256 that an input had when the run began, where that was noted. It is what is recorded: an
             input that was rewritten meanwhile is named among the accepted mismatches.
+        hours: what all attempts at the run took together.
+        no_outputs: names of files in `folder` that are no result of the run.
     """
     recorded = {name: record_input(path) for name, path in inputs.items()}
     for name, sha256 in (began_with or {}).items():
@@ -118,7 +122,7 @@ def write_manifest(
             recorded[name] = dataclasses.replace(recorded[name], sha256=sha256)
             accepted = [*(accepted or []), f"{inputs[name]}: changed while the run read it"]
     temporary = folder / f".{MANIFEST_NAME}.tmp"
-    not_outputs = {folder / MANIFEST_NAME, temporary}
+    not_outputs = {folder / MANIFEST_NAME, temporary, *(folder / name for name in no_outputs)}
     outputs = {
         path.relative_to(folder).as_posix(): FileRecord(sha256=sha256_file(path), size_bytes=path.stat().st_size)
         for path in sorted(folder.rglob("*"))
@@ -131,13 +135,14 @@ def write_manifest(
         seed=recipe.seed,
         inputs=recorded,
         outputs=outputs,
-        counts=counts,
+        counts=dict(counts),
         accepted=accepted or [],
         versions=_versions(),
         code_revision=code_revision(),
         code_sha256=code_sha256(),
         started_at=started_at,
         finished_at=now(),
+        hours=hours,
     )
     text = json.dumps(dataclasses.asdict(manifest), indent=2, ensure_ascii=False) + "\n"
     temporary.write_text(text, encoding="utf-8")

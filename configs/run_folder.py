@@ -7,21 +7,22 @@ in it (`configs.folder_lock`).
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from configs.errors import UserError
 from configs.folder_lock import lock_folder, unlock_folder
-from configs.manifest import MANIFEST_NAME, now, record_input
+from configs.manifest import MANIFEST_NAME, now, record_input, write_manifest
 from configs.recipe import StageRecipe, dump_recipe, recipe_values
 
 RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME = "recipe.yaml", "inputs.json", "accepted.json"
 ATTEMPTS_NAME = "attempts.json"
-WRITTEN_AT_ONCE = {RECIPE_NAME, INPUTS_NAME, ACCEPTED_NAME, ATTEMPTS_NAME}
-"""What lies in a working folder before the stage has done anything."""
+NOTES = (INPUTS_NAME, ACCEPTED_NAME, ATTEMPTS_NAME)
+"""What a run has to know of its earlier attempts; its manifest says it when the run is finished."""
 
 
 def working_folder(output_dir: Path) -> Path:
@@ -37,7 +38,13 @@ def working_folder(output_dir: Path) -> Path:
     return output_dir.with_name(output_dir.name + ".partial")
 
 
-def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = None) -> Path:
+def open_run_folder(
+    recipe: StageRecipe,
+    inputs: Mapping[str, Path] | None = None,
+    *,
+    accepted: Sequence[str] = (),
+    started_at: str | None = None,
+) -> Path:
     """Create the working folder of a run, or return the one an interrupted run left, and lock it for this process.
 
     Of several processes of one run, the main one calls it.
@@ -45,6 +52,8 @@ def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = Non
     Args:
         recipe: what is asked.
         inputs: what a long run reads more than once, by name: it may not go on with others.
+        accepted: the changes of inputs that this attempt has accepted.
+        started_at: when this attempt began, if checks of its inputs took a while.
 
     Raises:
         UserError: the output folder holds a finished run or other files, another process is at work on it, the
@@ -55,15 +64,17 @@ def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = Non
     lock_folder(working)
     try:
         _refuse_taken(recipe.output_dir)  # by one that held the lock until now
-        if (working / RECIPE_NAME).exists() and {path.name for path in working.iterdir()} - WRITTEN_AT_ONCE:
+        if (working / RECIPE_NAME).exists() and {path.name for path in working.iterdir()} - {RECIPE_NAME, *NOTES}:
             _refuse_other_recipe(working, recipe)
             _refuse_other_inputs(working, inputs or {})
         else:
             working.mkdir(parents=True, exist_ok=True)
-            for name in (INPUTS_NAME, ACCEPTED_NAME, ATTEMPTS_NAME):
+            for name in NOTES:
                 (working / name).unlink(missing_ok=True)  # an attempt with another recipe may have left them
             _note_inputs(working, inputs or {})
             write_atomically(working / RECIPE_NAME, dump_recipe(recipe))
+        _note_accepted(working, accepted)
+        _note_attempt(working, started_at or now())
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         unlock_folder(working)
         raise UserError(f"cannot create the run folder ({error.strerror})", where=working) from error
@@ -73,42 +84,9 @@ def open_run_folder(recipe: StageRecipe, inputs: Mapping[str, Path] | None = Non
     return working
 
 
-def note_accepted(working: Path, accepted: list[str]) -> list[str]:
-    """Note the changes of inputs that this attempt at a run has accepted; return those of all its attempts.
-
-    What one attempt read must stand in the manifest, also if the next finds the input as it was.
-    """
-    path = working / ACCEPTED_NAME
-    noted = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    together = list(dict.fromkeys([*noted, *accepted]))
-    if together != noted:
-        write_atomically(path, json.dumps(together, indent=2) + "\n")
-    return together
-
-
-def noted_inputs(working: Path) -> dict[str, str]:
-    """Return the sha256 of each input when the run began; empty if it noted none."""
-    path = working / INPUTS_NAME
-    noted: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return noted
-
-
-def note_attempt(working: Path, started_at: str) -> None:
-    """Note that an attempt at a run began; the one before ended when it last wrote into the folder."""
-    attempts, path = _attempts(working), working / ATTEMPTS_NAME
-    if attempts:
-        begin = datetime.fromisoformat(started_at).timestamp()
-        # What this attempt has written already says nothing of the one before.
-        written = [file.stat().st_mtime for file in working.rglob("*") if file.is_file() and file != path]
-        last = max((moment for moment in written if moment < begin), default=0.0)
-        before = attempts[-1]["started_at"]
-        attempts[-1]["ended_at"] = max(before, datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds"))
-    write_atomically(path, json.dumps([*attempts, {"started_at": started_at}], indent=2) + "\n")
-
-
 def time_taken(working: Path) -> tuple[str, float]:
     """Return when a run's first attempt began, and the hours that all its attempts took together."""
-    attempts = _attempts(working)
+    attempts = _read_note(working / ATTEMPTS_NAME, [])
     ends = [attempt.get("ended_at") or now() for attempt in attempts]
     spans = [
         datetime.fromisoformat(end) - datetime.fromisoformat(attempt["started_at"])
@@ -117,7 +95,42 @@ def time_taken(working: Path) -> tuple[str, float]:
     return attempts[0]["started_at"], round(sum(span.total_seconds() for span in spans) / 3600, 4)
 
 
-def finish_run_folder(recipe: StageRecipe) -> None:
+def finish_run_folder(
+    recipe: StageRecipe, *, stage: str, inputs: Mapping[str, Path], counts: Mapping[str, Any]
+) -> None:
+    """Write the manifest of a run whose folder is complete, and give the folder its final name.
+
+    Args:
+        recipe: what was asked.
+        stage: the stage's name, such as `corpus` or `pretrain`.
+        inputs: name → file or folder that the run read. What changed since the run began is recorded as it was then.
+        counts: what the run counted (documents, tokens, scores), JSON-serialisable.
+    """
+    write_run_manifest(recipe, stage=stage, inputs=inputs, counts=counts)
+    publish_run_folder(recipe)
+
+
+def write_run_manifest(
+    recipe: StageRecipe, *, stage: str, inputs: Mapping[str, Path], counts: Mapping[str, Any]
+) -> None:
+    """Write the manifest into the working folder, with what all attempts at the run have noted."""
+    working = working_folder(recipe.output_dir)
+    started_at, hours = time_taken(working)
+    write_manifest(
+        working,
+        stage=stage,
+        recipe=recipe,
+        inputs=inputs,
+        counts=counts,
+        started_at=started_at,
+        accepted=_read_note(working / ACCEPTED_NAME, []),
+        began_with=_read_note(working / INPUTS_NAME, {}),
+        hours=hours,
+        no_outputs=NOTES,
+    )
+
+
+def publish_run_folder(recipe: StageRecipe) -> None:
     """Give the complete working folder its final name; its manifest must have been written."""
     working = working_folder(recipe.output_dir)
     if not (working / MANIFEST_NAME).is_file():
@@ -127,6 +140,8 @@ def finish_run_folder(recipe: StageRecipe) -> None:
     _sync_folder(working)
     working.rename(recipe.output_dir)
     _sync_folder(recipe.output_dir.parent)
+    for name in NOTES:
+        (recipe.output_dir / name).unlink(missing_ok=True)
     unlock_folder(working)
 
 
@@ -150,10 +165,33 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _attempts(working: Path) -> list[dict[str, str]]:
+def _note_accepted(working: Path, accepted: Sequence[str]) -> None:
+    """Note the changes of inputs that an attempt at a run has accepted beside those of the earlier attempts.
+
+    What one attempt read must stand in the manifest, also if the next finds the input as it was.
+    """
+    noted = _read_note(working / ACCEPTED_NAME, [])
+    together = list(dict.fromkeys([*noted, *accepted]))
+    if together != noted:
+        write_atomically(working / ACCEPTED_NAME, json.dumps(together, indent=2) + "\n")
+
+
+def _note_attempt(working: Path, started_at: str) -> None:
+    """Note that an attempt at a run began; the one before ended when it last wrote into the folder."""
     path = working / ATTEMPTS_NAME
-    attempts: list[dict[str, str]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    return attempts
+    attempts = _read_note(path, [])
+    if attempts:
+        begin = datetime.fromisoformat(started_at).timestamp()
+        # What this attempt has written already says nothing of the one before.
+        written = [file.stat().st_mtime for file in working.rglob("*") if file.is_file() and file != path]
+        last = max((moment for moment in written if moment < begin), default=0.0)
+        before = attempts[-1]["started_at"]
+        attempts[-1]["ended_at"] = max(before, datetime.fromtimestamp(last, UTC).isoformat(timespec="seconds"))
+    write_atomically(path, json.dumps([*attempts, {"started_at": started_at}], indent=2) + "\n")
+
+
+def _read_note(path: Path, absent: Any) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else absent
 
 
 def _refuse_taken(output_dir: Path) -> None:
@@ -191,7 +229,7 @@ def _note_inputs(working: Path, inputs: Mapping[str, Path]) -> None:
 
 
 def _refuse_other_inputs(working: Path, inputs: Mapping[str, Path]) -> None:
-    noted = noted_inputs(working)
+    noted = _read_note(working / INPUTS_NAME, {})
     changed = [
         name
         for name, path in inputs.items()

@@ -23,9 +23,16 @@ import numpy as np
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.manifest import MANIFEST_NAME, now, read_manifest, write_manifest
+from configs.manifest import MANIFEST_NAME, read_manifest
 from configs.recipe import load_recipe
-from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
+from configs.run_folder import (
+    open_run_folder,
+    publish_run_folder,
+    remove_folder,
+    time_taken,
+    write_atomically,
+    write_run_manifest,
+)
 from corpus.authors import key_fingerprint, load_author_key
 from corpus.canaries import make_canaries, seal_canaries
 from corpus.card import write_card
@@ -69,18 +76,12 @@ def main(arguments: Sequence[str], program: str) -> None:
     if not (working / MANIFEST_NAME).is_file():
         for leftover in working.rglob("*.tmp"):
             leftover.unlink()
-        write_manifest(
-            working,
-            stage="corpus",
-            recipe=recipe,
-            inputs={str(path): path for path in inputs},
-            counts=report["counts"],
-            started_at=report["started_at"],
-        )
+        recorded = {str(path): path for path in inputs}
+        write_run_manifest(recipe, stage="corpus", inputs=recorded, counts=report["counts"])
     # The last word: a build that was killed after its report may go on days later.
     if report.get("tombstones") != tombstones_size(recipe.keys_dir):
         erase_entombed(working, recipe.keys_dir)
-    finish_run_folder(recipe)
+    publish_run_folder(recipe)
     counts = read_manifest(recipe.output_dir).counts
     _print_summary(recipe.output_dir, counts)
     if recipe.canaries_per_band:
@@ -98,7 +99,7 @@ class Build:
         self.vault = open_vault(recipe.vault_key)
         self.author_key = load_author_key(recipe.keys_dir)
         self.project = make_tombstones(recipe.keys_dir)
-        self.started_at, self.states = self._recall_inputs()
+        self.started_at, self.states = time_taken(working)[0], self._recall_inputs()
 
     def run(self) -> None:
         """Run all steps; finished ones are skipped."""
@@ -223,7 +224,7 @@ class Build:
     def _counts(self, step: str) -> Counter[str]:
         return step_counts(self.intermediate / "steps" / step)
 
-    def _recall_inputs(self) -> tuple[str, list[list[int]]]:
+    def _recall_inputs(self) -> list[list[int]]:
         """Remember the inputs as they are when the build begins; a resumed build must find the same."""
         path = self.intermediate / "inputs.json"
         present: dict[str, Any] = {
@@ -249,10 +250,9 @@ class Build:
                     where=self.working,
                     fix="Remove this folder and run the build again.",
                 )
-            return recalled["started_at"], list(recalled["files"].values())
-        started_at = now()
-        write_atomically(path, json.dumps(present | {"started_at": started_at}))
-        return started_at, [file_state(file) for file in self.inputs]
+            return list(recalled["files"].values())
+        write_atomically(path, json.dumps(present))
+        return [file_state(file) for file in self.inputs]
 
     def _check_splits(self) -> None:
         counts = self._counts("decide")

@@ -18,7 +18,6 @@ import orjson
 
 from configs.console import Progress
 from configs.errors import UserError
-from configs.manifest import now, write_manifest
 from configs.recipe import StageRecipe, load_recipe, require
 from configs.run_folder import finish_run_folder, open_run_folder
 from corpus.authors import load_author_key
@@ -117,7 +116,7 @@ def collect(recipe: CollectRecipe, client: RedditClient, clock: Callable[[], flo
         UserError: none of the subreddits is available, or Reddit is away for too long.
     """
     check_backend(recipe.deidentifier)
-    started_at, folder = now(), open_run_folder(recipe)
+    folder = open_run_folder(recipe)
     collection = Collection(folder, recipe.records_per_file)
     scrubber = Scrubber(load_author_key(recipe.keys_dir), Deidentifier(recipe.deidentifier))
     with Progress(description="collect", unit="records", initial=len(collection.seen)) as bar:
@@ -131,8 +130,7 @@ def collect(recipe: CollectRecipe, client: RedditClient, clock: Callable[[], flo
         reasons = ", ".join(f"{name} {reason}" for name, reason in collection.notes.items())
         raise UserError(f"no subreddit is available ({reasons})", where="subreddits", fix="Check the names.")
     counts = {**collection.counts, "unavailable": collection.notes, "author_key": scrubber.fingerprint}
-    write_manifest(folder, stage="collect", recipe=recipe, inputs={}, counts=counts, started_at=started_at)
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="collect", inputs={}, counts=counts)
     logger.info("%s records are in %s", f"{len(collection.seen):,}", recipe.output_dir)
 
 

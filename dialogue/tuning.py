@@ -18,7 +18,7 @@ from configs.base_models import PACKAGE_PREFIX
 from configs.checkpoints import load_best, remove_checkpoints
 from configs.console import Progress
 from configs.errors import UserError
-from configs.manifest import MANIFEST_NAME, now, verify_folder, write_manifest
+from configs.manifest import MANIFEST_NAME, now, verify_folder
 from configs.processor import use_own_cores
 from configs.run_folder import finish_run_folder, open_run_folder, working_folder, write_atomically
 from dialogue.base_responders import load_responder, processor_has_bf16
@@ -52,7 +52,7 @@ def tune_responder(recipe: DialogueRecipe) -> str | None:
     # Apple's GPU has no float64, which losses are summed in.
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=_number_format())
     if accelerator.is_main_process:
-        open_run_folder(recipe, _input_folders(recipe))
+        open_run_folder(recipe, _input_folders(recipe), accepted=accepted, started_at=started_at)
     accelerator.wait_for_everyone()
     working = working_folder(recipe.output_dir)
     # The evidence is written last and holds the history of training: a run that has it is only to be finished.
@@ -65,7 +65,7 @@ def tune_responder(recipe: DialogueRecipe) -> str | None:
     if not is_measured:
         _write_evidence(collect_evidence(recipe, parts, working), working)
     evidence = json.loads((working / EVIDENCE_NAME).read_text(encoding="utf-8"))
-    _finish(recipe, working, counts | {"replies": evidence["replies"]}, started_at, accepted)
+    _finish(recipe, working, counts | {"replies": evidence["replies"]})
     return render_markdown(evidence)
 
 
@@ -217,20 +217,9 @@ def _verify_inputs(recipe: DialogueRecipe) -> list[str]:
     return accepted
 
 
-def _finish(
-    recipe: DialogueRecipe, working: Path, counts: dict[str, Any], started_at: str, accepted: list[str]
-) -> None:
+def _finish(recipe: DialogueRecipe, working: Path, counts: dict[str, Any]) -> None:
     for system in ("base", "tuned"):
         (working / f"evidence-{system}.json").unlink(missing_ok=True)
     (working / SAVED_NAME).unlink(missing_ok=True)
     remove_checkpoints(working)
-    write_manifest(
-        working,
-        stage="dialogue",
-        recipe=recipe,
-        inputs=_input_folders(recipe),
-        counts=counts,
-        started_at=started_at,
-        accepted=accepted,
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="dialogue", inputs=_input_folders(recipe), counts=counts)

@@ -12,7 +12,7 @@ import numpy as np
 
 from configs.base_models import ModelSource
 from configs.errors import UserError
-from configs.manifest import now, verify_folder, write_manifest
+from configs.manifest import now, verify_folder
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from finetune.adapters import is_adapter
 from finetune.deployment_config import ExportRecipe
@@ -41,7 +41,7 @@ def export_classifier(recipe: ExportRecipe) -> dict[str, Any]:
             "a 4-bit adapter has no ONNX form", where=recipe.model, fix="Train with adapter: lora, which is merged."
         )
     task = _read_task(recipe, classifier) if recipe.task else None
-    working = open_run_folder(recipe)
+    working = open_run_folder(recipe, accepted=accepted, started_at=started_at)
     for leftover in working.iterdir():
         if leftover.is_dir():
             remove_folder(leftover)  # a killed export's float32 model; an export holds no folder
@@ -60,10 +60,7 @@ def export_classifier(recipe: ExportRecipe) -> dict[str, Any]:
     write_atomically(working / "export.json", json.dumps(figures, indent=2) + "\n")
     inputs = {"model": recipe.model}
     inputs |= {"task": Path(recipe.task)} if recipe.task and Path(recipe.task).exists() else {}  # else of the Hub
-    write_manifest(
-        working, stage="export", recipe=recipe, inputs=inputs, counts=figures, started_at=started_at, accepted=accepted
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="export", inputs=inputs, counts=figures)
     return figures
 
 

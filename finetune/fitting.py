@@ -19,16 +19,12 @@ from accelerate.utils import set_seed
 
 from configs.base_models import ModelSource, resolve_model
 from configs.checkpoints import load_best, remove_checkpoints
-from configs.manifest import now, read_manifest, verify_inputs, write_manifest
+from configs.manifest import now, read_manifest, verify_inputs
 from configs.processor import keep_freed_memory, tell_deepspeed_of_cpus, use_own_cores
 from configs.run_folder import (
     finish_run_folder,
-    note_accepted,
-    note_attempt,
-    noted_inputs,
     open_run_folder,
     remove_folder,
-    time_taken,
     working_folder,
     write_atomically,
 )
@@ -102,11 +98,9 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
     task = load_task(recipe)
     accelerator = new_accelerator(recipe)
     if accelerator.is_main_process:
-        note_attempt(open_run_folder(recipe, input_paths(recipe, source)), started_at)
+        open_run_folder(recipe, input_paths(recipe, source), accepted=accepted, started_at=started_at)
     accelerator.wait_for_everyone()
     working = working_folder(recipe.output_dir)
-    if accelerator.is_main_process:
-        accepted = note_accepted(working, accepted)
     if not (working / METRICS_NAME).is_file():  # else killed after the last figure, before the folder got its name
         auxiliary = read_auxiliary_tasks(recipe.auxiliary_tasks, task, seed=recipe.seed)
         out_of_fold = _out_of_fold(recipe, source, task, auxiliary, working) if recipe.folds else None
@@ -121,7 +115,7 @@ def fit_classifier(recipe: FinetuneRecipe) -> str | None:
             write_atomically(working / REPORT_NAME, render_report(metrics, evidence))
             write_atomically(working / METRICS_NAME, json.dumps(metrics, indent=2, ensure_ascii=False) + "\n")
     # The other processes leave at once: scoring and the baselines may take longer than a barrier waits.
-    return _finish(recipe, source, task, working, accepted) if accelerator.is_main_process else None
+    return _finish(recipe, source, task, working) if accelerator.is_main_process else None
 
 
 def read_recipe_task(recipe: FinetuneRecipe) -> Task:
@@ -358,7 +352,7 @@ def further_inputs(recipe: FinetuneRecipe) -> dict[str, Path]:
     return inputs | ({"augmentation_model": Path(filler.name_or_path)} if filler and filler.is_local else {})
 
 
-def _finish(recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path, accepted: list[str]) -> str:
+def _finish(recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Path) -> str:
     """Write the manifest, give the folder its name, and return the table of scores."""
     metrics = json.loads((working / METRICS_NAME).read_text(encoding="utf-8"))
     if task.quarantine:
@@ -366,16 +360,5 @@ def _finish(recipe: FinetuneRecipe, source: ModelSource, task: Task, working: Pa
     remove_checkpoints(working)
     for fold in working.glob("fold-*"):
         remove_folder(fold)
-    started_at, hours = time_taken(working)
-    write_manifest(
-        working,
-        stage="finetune",
-        recipe=recipe,
-        inputs=input_paths(recipe, source),
-        counts=describe(task) | {"hours": hours},
-        started_at=started_at,
-        accepted=accepted,
-        began_with=noted_inputs(working),
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="finetune", inputs=input_paths(recipe, source), counts=describe(task))
     return score_table(metrics, task.label_set, recipe.output_dir)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from configs.console import start_console
 from configs.errors import run_program
-from configs.manifest import now, verify_inputs, write_manifest
+from configs.manifest import now, verify_inputs
 from configs.recipe import load_recipe
-from configs.run_folder import finish_run_folder, note_accepted, open_run_folder, remove_folder, write_atomically
+from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from finetune.benchmark_baselines import score_baselines
 from finetune.benchmark_config import BenchmarkRecipe
 from finetune.benchmark_gate import close_gate_once, keep_gate
@@ -30,8 +30,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     inputs = {name.removeprefix("model "): folder for name, folder in read_folders(recipe).items()}
     accepted = verify_inputs(inputs.values(), accept_changes=recipe.accept_changed_inputs)
     leaks, record = close_gate_once(recipe)
-    working = open_run_folder(recipe)
-    accepted = note_accepted(working, accepted)
+    working = open_run_folder(recipe, accepted=accepted, started_at=started_at)
     keep_gate(working, record)
     if not run_cells(recipe, working):
         log.info("stopped after %d new runs: the same command goes on", recipe.most_new_runs)
@@ -40,16 +39,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     write_atomically(working / "benchmark.json", json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
     write_atomically(working / "report.html", html_report(summary))
     remove_folder(working / RUNNING)
-    write_manifest(
-        working,
-        stage="benchmark",
-        recipe=recipe,
-        inputs=inputs,
-        counts={"leaks": leaks},
-        started_at=started_at,
-        accepted=accepted,
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="benchmark", inputs=inputs, counts={"leaks": leaks})
     print(text_report(summary))
     print(f"tables, cells and report: {recipe.output_dir}")
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.manifest import now, verify_folder, write_manifest
+from configs.manifest import now, verify_folder
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, write_atomically
 from finetune.adapters import is_adapter
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     predictions = classifier.predict([example.text for example in examples])
     labels_N, given_N = surest_labels(*predictions)
     explainer = Explainer.load(recipe.model, classifier.decision, steps=recipe.steps)
-    working = open_run_folder(recipe)
+    working = open_run_folder(recipe, accepted=accepted, started_at=started_at)
     found = explain(explainer, [example.text for example in examples], labels_N.tolist(), seed=recipe.seed)
     lines = [
         _line(example, label_set.names[attribution.label], bool(given), attribution)
@@ -56,16 +56,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     write_atomically(working / "attributions.jsonl", "".join(lines))
     write_atomically(working / "faithfulness.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     inputs = {"model": recipe.model} | ({"task": Path(recipe.task)} if Path(recipe.task).exists() else {})
-    write_manifest(
-        working,
-        stage="explain",
-        recipe=recipe,
-        inputs=inputs,
-        counts={"texts": len(lines)} | found["faithfulness"],
-        started_at=started_at,
-        accepted=accepted,
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="explain", inputs=inputs, counts={"texts": len(lines)} | found["faithfulness"])
     for name, figures in found["faithfulness"].items():
         print(f"{name.replace('_', ' ')}: " + ", ".join(f"{key} {value:.3f}" for key, value in figures.items()))
     if without:

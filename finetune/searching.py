@@ -16,12 +16,10 @@ from typing import Any
 from accelerate import Accelerator
 
 from configs.base_models import resolve_model
-from configs.manifest import now, verify_inputs, write_manifest
+from configs.manifest import now, verify_inputs
 from configs.recipe import load_recipe, recipe_values
 from configs.run_folder import (
     finish_run_folder,
-    note_accepted,
-    noted_inputs,
     open_run_folder,
     remove_folder,
     working_folder,
@@ -52,8 +50,7 @@ def search(recipe: SearchRecipe) -> str | None:
     accepted = verify_inputs(inputs.values(), accept_changes=base.accept_changed_inputs)
     task = load_task(base)
     recipe_file = {"finetune_recipe": recipe.finetune_recipe} if recipe.finetune_recipe else {}
-    working = open_run_folder(recipe, inputs | recipe_file)
-    accepted = note_accepted(working, accepted)
+    working = open_run_folder(recipe, inputs | recipe_file, accepted=accepted, started_at=started_at)
     classifier = working / CLASSIFIER
     chosen = dataclasses.replace(base, output_dir=classifier)
     table = None
@@ -69,17 +66,7 @@ def search(recipe: SearchRecipe) -> str | None:
         remove_folder(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
     trials = json.loads((working / TRIALS_NAME).read_text(encoding="utf-8"))
     counts = {"trials": len(trials), "best": trials[0]}
-    write_manifest(
-        working,
-        stage="search",
-        recipe=recipe,
-        inputs=inputs,
-        counts=counts,
-        started_at=started_at,
-        accepted=accepted,
-        began_with=noted_inputs(working),
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="search", inputs=inputs, counts=counts)
     return table
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from configs.base_models import ModelSource, resolve_model
 from configs.console import start_console
 from configs.errors import run_program
-from configs.manifest import now, verify_folder, verify_inputs, write_manifest
+from configs.manifest import now, verify_folder, verify_inputs
 from configs.recipe import StageRecipe, load_recipe, named_entries, require
 from configs.run_folder import finish_run_folder, open_run_folder, write_atomically
 
@@ -55,20 +55,11 @@ def main(arguments: Sequence[str], program: str) -> None:
     models = {f"model {name}": Path(source.name_or_path) for name, source in sources.items() if source.is_local}
     accepted += verify_inputs(models.values(), accept_changes=recipe.accept_changed_inputs)
     inputs |= models
-    working_dir = open_run_folder(recipe)
+    working_dir = open_run_folder(recipe, accepted=accepted, started_at=started_at)
     scores = _score_all(recipe, sources, corpora)
     write_atomically(working_dir / SCORES_NAME, json.dumps(scores, indent=2) + "\n")
     counts = {"models": len(sources), "corpora": len(corpora)}
-    write_manifest(
-        working_dir,
-        stage="evaluate",
-        recipe=recipe,
-        inputs=inputs,
-        counts=counts,
-        started_at=started_at,
-        accepted=accepted,
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="evaluate", inputs=inputs, counts=counts)
     for name, by_corpus in scores.items():
         for corpus, score in by_corpus.items():
             print(f"{name} on {corpus}: loss {score['loss']:.4f}, accuracy {100 * score['accuracy']:.1f} %")

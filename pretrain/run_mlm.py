@@ -11,16 +11,12 @@ from typing import Any
 from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.manifest import now, verify_folder, verify_inputs, write_manifest
+from configs.manifest import now, verify_folder, verify_inputs
 from configs.recipe import load_recipe
 from configs.run_folder import (
     finish_run_folder,
-    note_accepted,
-    note_attempt,
-    noted_inputs,
     open_run_folder,
     remove_folder,
-    time_taken,
     working_folder,
 )
 from pretrain.config import PretrainRecipe
@@ -32,15 +28,12 @@ def main(arguments: Sequence[str], program: str) -> None:
     try:
         recipe = load_recipe(PretrainRecipe, arguments, program)
         started_at = now()
-        accepted: list[str] = []
         base_without_author = 0
         if is_main:  # before the processes join, so that a mistake ends all of them
-            accepted += _verify_inputs(recipe)
+            accepted = _verify_inputs(recipe)
             base_without_author = _check_private_base(recipe)
-            working_dir = open_run_folder(recipe, _inputs(recipe))
-            accepted = note_accepted(working_dir, accepted)
-            note_attempt(working_dir, started_at)
-        _pretrain(recipe, accepted, base_without_author)
+            open_run_folder(recipe, _inputs(recipe), accepted=accepted, started_at=started_at)
+        _pretrain(recipe, base_without_author)
     except UserError:
         if is_main:
             raise
@@ -100,7 +93,7 @@ def manifest_counts(result: dict[str, Any]) -> dict[str, Any]:
     return counts | {key: result[key] for key in ("shares_read",) if key in result}
 
 
-def _pretrain(recipe: PretrainRecipe, accepted: list[str], base_without_author: int) -> None:
+def _pretrain(recipe: PretrainRecipe, base_without_author: int) -> None:
     import torch  # heavy imports wait until the recipe is known to be right
 
     from pretrain.checkpoint import CHECKPOINTS
@@ -124,21 +117,10 @@ def _pretrain(recipe: PretrainRecipe, accepted: list[str], base_without_author: 
     if accelerator.is_main_process:
         result = json.loads(evaluation_file.read_text(encoding="utf-8"))
         remove_folder(working_dir / CHECKPOINTS)
-        started_at, hours = time_taken(working_dir)
-        counts = manifest_counts(result) | {"hours": hours}
+        counts = manifest_counts(result)
         if "privacy" in result:
             counts |= {"privacy": result["privacy"], "privacy_statement": describe(result["privacy"])}
-        write_manifest(
-            working_dir,
-            stage="pretrain",
-            recipe=recipe,
-            inputs=_inputs(recipe),
-            counts=counts,
-            started_at=started_at,
-            accepted=accepted,
-            began_with=noted_inputs(working_dir),
-        )
-        finish_run_folder(recipe)
+        finish_run_folder(recipe, stage="pretrain", inputs=_inputs(recipe), counts=counts)
         print(f"adapted encoder: {recipe.output_dir}")
         if "privacy" in result:
             print(counts["privacy_statement"])

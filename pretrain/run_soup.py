@@ -15,7 +15,7 @@ from typing import Any
 from configs.base_models import ModelSource
 from configs.console import start_console
 from configs.errors import UserError, run_program
-from configs.manifest import now, verify_folder, write_manifest
+from configs.manifest import now, verify_folder
 from configs.recipe import StageRecipe, load_recipe, require
 from configs.run_folder import finish_run_folder, open_run_folder, write_atomically
 from pretrain.run_mlm import manifest_counts
@@ -58,20 +58,11 @@ def main(arguments: Sequence[str], program: str) -> None:
     corpora = {"corpus": recipe.corpus} | ({"general_corpus": recipe.general_corpus} if recipe.general_corpus else {})
     for folder in corpora.values():
         accepted += verify_folder(folder, stage="corpus", accept_changes=recipe.accept_changed_inputs)
-    working_dir = open_run_folder(recipe)
+    working_dir = open_run_folder(recipe, accepted=accepted, started_at=started_at)
     result = _cook(recipe, working_dir)
     counts = manifest_counts(result)
     inputs = corpora | {f"model_{number}": folder for number, folder in enumerate(recipe.models)}
-    write_manifest(
-        working_dir,
-        stage="pretrain",
-        recipe=recipe,
-        inputs=inputs,
-        counts=counts,
-        started_at=started_at,
-        accepted=accepted,
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="pretrain", inputs=inputs, counts=counts)
     print(f"averaged encoder: {recipe.output_dir}")
     print(f"held-out loss: {counts['held_out_loss_before']:.4f} before, {counts['held_out_loss_after']:.4f} after")
 

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from configs.base_models import resolve_model
 from configs.errors import UserError
-from configs.manifest import now, verify_folder, verify_inputs, write_manifest
+from configs.manifest import now, verify_folder, verify_inputs
 from configs.recipe import StageRecipe, load_recipe, require
 from configs.run_folder import finish_run_folder, open_run_folder
 from corpus.chunks import read_rows
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     model_inputs = {"model": Path(source.name_or_path)} if source.is_local else {}
     accepted += verify_inputs(model_inputs.values(), accept_changes=recipe.accept_changed_inputs)
     inputs = {"corpus": recipe.corpus} | model_inputs
-    working_dir = open_run_folder(recipe)
+    working_dir = open_run_folder(recipe, accepted=accepted, started_at=started_at)
     tokenizer = load_tokenizer(source)
     read = functools.partial(read_texts, recipe.corpus)
     words = choose_words(read, tokenizer, recipe.new_tokens, recipe.min_documents)
@@ -79,16 +79,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     model.save_pretrained(working_dir)
     tokenizer.save_pretrained(working_dir)
     counts = {"new_tokens": len(words), "vocabulary": len(tokenizer)}
-    write_manifest(
-        working_dir,
-        stage="vocabulary",
-        recipe=recipe,
-        inputs=inputs,
-        counts=counts,
-        started_at=started_at,
-        accepted=accepted,
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="vocabulary", inputs=inputs, counts=counts)
     log.info("%d words added: %d tokens now", len(words), len(tokenizer))
 
 

@@ -7,7 +7,6 @@ filled from the manifest, the evaluation files and the audits; `release.card_rul
 import dataclasses
 import json
 import re
-from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -141,12 +140,8 @@ def metadata(
 
 
 def measure_footprint(recipe: CardRecipe, subject: Subject) -> Footprint:
-    """Take the training time from the manifest, power and carbon intensity from the recipe.
-
-    Older manifests know their last attempt alone.
-    """
-    started, finished = (datetime.fromisoformat(t) for t in (subject.manifest.started_at, subject.manifest.finished_at))
-    hours = subject.manifest.counts.get("hours", max((finished - started).total_seconds(), 0.0) / 3600)
+    """Take the training time from the manifest, power and carbon intensity from the recipe."""
+    hours = max(subject.manifest.seconds, 0.0) / 3600
     return Footprint(hours=hours, watts=recipe.hardware_watts, intensity=recipe.grid_gco2_per_kwh)
 
 

@@ -19,9 +19,9 @@ from configs.base_models import resolve_model
 from configs.console import start_console
 from configs.errors import UserError, run_program
 from configs.lineage import recorded_manifest, trace_lineage
-from configs.manifest import now, record_input, verify_inputs, write_manifest
+from configs.manifest import now, record_input, verify_inputs
 from configs.recipe import load_recipe
-from configs.run_folder import WRITTEN_AT_ONCE, finish_run_folder, open_run_folder, remove_folder, write_atomically
+from configs.run_folder import NOTES, RECIPE_NAME, finish_run_folder, open_run_folder, remove_folder, write_atomically
 from release.audits.canary_exposure import audit_canaries
 from release.audits.crows_pairs import PAIR_FILE, audit_crows_pairs, read_pairs
 from release.audits.documents import AuditedData, check_together, read_canaries, sample_documents
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str], program: str) -> None:
         raise UserError(f"no such audit: {', '.join(unknown)}", where="skip_audits")
     data, accepted = _read_inputs(recipe, subject, base)
     stigma_files = _stigma_files(recipe) if subject.kind == "encoder" else {}
-    folder = open_run_folder(recipe)
+    folder = open_run_folder(recipe, accepted=accepted, started_at=started_at)
     wanted = [name for name in REQUIRED_AUDITS[subject.kind] if name not in recipe.skip_audits]
     audits = encoder_audits(recipe) if subject.kind == "encoder" else classifier_audits(recipe, subject)
     bind = partial(
@@ -98,16 +98,7 @@ def main(arguments: Sequence[str], program: str) -> None:
     counts = {name: verdict for name, (verdict, _) in verdicts.items()}
     inputs = {"model": recipe.model_dir, "data": recipe.data_dir, **({"base": base} if base.is_dir() else {})}
     inputs |= {f"data {place}": path for place, path in enumerate(recipe.further_data_dirs, start=2)}
-    write_manifest(
-        folder,
-        stage="audit",
-        recipe=recipe,
-        inputs=inputs | stigma_files,
-        counts=counts,
-        started_at=started_at,
-        accepted=accepted,
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="audit", inputs=inputs | stigma_files, counts=counts)
     for name, (verdict, reason) in verdicts.items():
         print(f"{verdict:8} {name if verdict == 'passed' else reason}")
     print(f"report: {recipe.output_dir / 'report.html'}")
@@ -231,7 +222,7 @@ def _made_of(evidence: Evidence) -> dict[str, Any]:
 
 def _evidence_so_far(folder: Path, bound: Evidence) -> Evidence:
     """Return what an interrupted run has measured on the same things; if they are others now, remove it all."""
-    left = [path for path in folder.iterdir() if path.name not in WRITTEN_AT_ONCE]
+    left = [path for path in folder.iterdir() if path.name not in (RECIPE_NAME, *NOTES)]
     if left:
         try:
             found = read_evidence(folder / EVIDENCE_NAME)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.errors import UserError
-from configs.manifest import Manifest, now, read_manifest, record_input, verify_folder, write_manifest
+from configs.manifest import Manifest, now, read_manifest, record_input, verify_folder
 from configs.recipe import load_recipe
 from configs.run_folder import finish_run_folder, open_run_folder, remove_folder, write_atomically
 from release.card_rules import card_reasons
@@ -55,15 +55,14 @@ def card(arguments: Sequence[str], program: str) -> None:
     )
     text = write_card(recipe, subject, evidence, record, parent)
     refuse(card_reasons(text, contact=recipe.contact), recipe.output_dir)
-    folder = open_run_folder(recipe)
+    folder = open_run_folder(recipe, started_at=started_at)
     write_atomically(folder / "README.md", text)
     if licence is not None:
         write_atomically(folder / LICENCE_NAME, licence)
     write_atomically(folder / "card.json", json.dumps(dataclasses.asdict(record), indent=2, ensure_ascii=False) + "\n")
     inputs = {"model": recipe.model_dir, "audits": recipe.audit_dir}
     inputs |= {"parent": recipe.parent_dir} if recipe.parent_dir else {}
-    write_manifest(folder, stage="card", recipe=recipe, inputs=inputs, counts={}, started_at=started_at)
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="card", inputs=inputs, counts={})
     if parent is not None and not recipe.parent_public_key:
         print(f"the signature of {parent.name} was NOT checked (parent_public_key)")
     reasons = gate_reasons(subject, evidence, record, parent, audits=audits)
@@ -95,17 +94,14 @@ def build(arguments: Sequence[str], program: str) -> None:
         ],
         recipe.model_dir,
     )
-    folder = open_run_folder(recipe)
+    folder = open_run_folder(recipe, started_at=started_at)
     remove_folder(folder / REPOSITORY)  # what a killed build left
     fill_repository(folder / REPOSITORY, subject, recipe.audit_dir, recipe.card_dir, evidence, record, parent)
     refuse(published_text_reasons(folder / REPOSITORY, contact=record.contact), folder / REPOSITORY)
     refuse(repository_reasons(folder / REPOSITORY), folder / REPOSITORY)
     inputs = {**folders, "card": recipe.card_dir}
     files = sum(1 for path in (folder / REPOSITORY).rglob("*") if path.is_file())
-    write_manifest(
-        folder, stage="release", recipe=recipe, inputs=inputs, counts={"files": files}, started_at=started_at
-    )
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="release", inputs=inputs, counts={"files": files})
     print(f"built {recipe.output_dir / REPOSITORY} ({files} files); sign it next")
 
 

@@ -16,7 +16,6 @@ import orjson
 import zstandard
 
 from configs.console import Progress
-from configs.manifest import now, write_manifest
 from configs.recipe import StageRecipe, load_recipe, require
 from configs.run_folder import finish_run_folder, open_run_folder, write_atomically
 from corpus.sample.composition import Composer
@@ -54,10 +53,9 @@ class SampleRecipe(StageRecipe):
 def main(arguments: Sequence[str], program: str) -> None:
     """Write a sample folder; an interrupted run goes on with the first part that is not there."""
     recipe = load_recipe(SampleRecipe, arguments, program)
-    started_at, folder = now(), open_run_folder(recipe)
+    folder = open_run_folder(recipe)
     counts = write_sample(folder, recipe.posts, recipe.seed, recipe.packing, extras=recipe.extras)
-    write_manifest(folder, stage="sample", recipe=recipe, inputs={}, counts=dict(counts), started_at=started_at)
-    finish_run_folder(recipe)
+    finish_run_folder(recipe, stage="sample", inputs={}, counts=dict(counts))
     log.info("%s synthetic records are in %s", f"{recipe.posts:,}", recipe.output_dir)
 
 

@@ -11,7 +11,7 @@ import pytest
 from configs import folder_lock
 from configs.errors import UserError
 from configs.recipe import StageRecipe
-from configs.run_folder import finish_run_folder, open_run_folder
+from configs.run_folder import open_run_folder, publish_run_folder
 
 WORK = """
 import sys, time
@@ -44,7 +44,7 @@ def test_two_processes_never_work_in_one_folder(tmp_path, other):
     other.wait()
     working = open_run_folder(recipe)  # the lock went with the process
     (working / "manifest.json").write_text("{}")
-    finish_run_folder(recipe)
+    publish_run_folder(recipe)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 

@@ -8,18 +8,23 @@ import pytest
 import yaml
 
 from configs.errors import UserError
+from configs.manifest import read_manifest, record_input, verify_folder
 from configs.recipe import StageRecipe
 from configs.run_folder import (
     finish_run_folder,
-    note_accepted,
-    note_attempt,
-    noted_inputs,
     open_run_folder,
+    publish_run_folder,
     time_taken,
     working_folder,
     write_atomically,
 )
 from finetune.benchmark_config import BenchmarkRecipe
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def ago(hours):
+    return (NOW - timedelta(hours=hours)).isoformat()
 
 
 def test_a_run_works_aside_and_is_renamed_when_complete(tmp_path):
@@ -27,7 +32,7 @@ def test_a_run_works_aside_and_is_renamed_when_complete(tmp_path):
     working = open_run_folder(recipe)
     assert working.name == "run.partial"
     (working / "manifest.json").write_text("{}")
-    finish_run_folder(recipe)
+    publish_run_folder(recipe)
     assert not working.exists()
     assert (recipe.output_dir / "recipe.yaml").is_file()
 
@@ -97,7 +102,7 @@ def test_an_empty_output_folder_is_fine(tmp_path):
     recipe = StageRecipe(output_dir=tmp_path / "run")
     recipe.output_dir.mkdir()
     (open_run_folder(recipe) / "manifest.json").write_text("{}")
-    finish_run_folder(recipe)
+    publish_run_folder(recipe)
     assert (recipe.output_dir / "manifest.json").is_file()
 
 
@@ -111,7 +116,7 @@ def test_a_run_without_manifest_is_never_renamed(tmp_path):
     recipe = StageRecipe(output_dir=tmp_path / "run")
     open_run_folder(recipe)
     with pytest.raises(RuntimeError, match="without a manifest"):
-        finish_run_folder(recipe)
+        publish_run_folder(recipe)
     assert working_folder(recipe.output_dir).exists()
 
 
@@ -148,44 +153,63 @@ def test_a_run_that_starts_anew_forgets_what_the_attempt_before_noted(tmp_path):
     recipe = StageRecipe(output_dir=tmp_path / "run")
     corpus = tmp_path / "corpus"
     corpus.mkdir()
-    working = open_run_folder(recipe, {"corpus": corpus})
-    note_accepted(working, ["corpus/a: changed"])
-    assert open_run_folder(StageRecipe(output_dir=tmp_path / "run", seed=99)) == working
-    assert {path.name for path in working.iterdir()} == {"recipe.yaml"}
+    working = open_run_folder(recipe, {"corpus": corpus}, accepted=["corpus/a: changed"], started_at=ago(1))
+    other = StageRecipe(output_dir=tmp_path / "run", seed=99)
+    assert open_run_folder(other, started_at=ago(0)) == working
+    assert {path.name for path in working.iterdir()} == {"recipe.yaml", "attempts.json"}
+    finish_run_folder(other, stage="x", inputs={}, counts={})
+    manifest = read_manifest(other.output_dir)
+    assert (manifest.accepted, manifest.started_at) == ([], ago(0))
 
 
-def test_a_run_knows_what_its_inputs_were_when_it_began(tmp_path):
+def test_a_manifest_says_what_all_attempts_at_the_run_have_read(tmp_path):
     source = tmp_path / "source"
     source.write_text("first")
     recipe = StageRecipe(output_dir=tmp_path / "run")
-    working = open_run_folder(recipe, {"corpus": source})
-    before = noted_inputs(working)
+    first = record_input(source).sha256
+    (open_run_folder(recipe, {"task": source}, accepted=["a: changed"]) / "half").write_text("")
+    open_run_folder(recipe, {"task": source}, accepted=["b: missing"])
+    open_run_folder(recipe, {"task": source})
     source.write_text("second")
-    assert noted_inputs(working) == before
-    assert set(before) == {"corpus"}
-    assert noted_inputs(tmp_path) == {}
+    finish_run_folder(recipe, stage="x", inputs={"task": source}, counts={"rows": 3})
+    manifest = read_manifest(recipe.output_dir)
+    assert manifest.inputs["task"].sha256 == first
+    assert manifest.accepted == ["a: changed", "b: missing", f"{source}: changed while the run read it"]
+    assert manifest.counts == {"rows": 3}
+    assert set(manifest.outputs) == {"half", "recipe.yaml"}
+    assert {path.name for path in recipe.output_dir.iterdir()} == {"half", "recipe.yaml", "manifest.json"}
+    assert verify_folder(recipe.output_dir) == []
+
+
+def test_a_kill_before_the_final_name_keeps_what_the_attempts_noted(tmp_path, monkeypatch):
+    recipe = StageRecipe(output_dir=tmp_path / "run")
+    open_run_folder(recipe, accepted=["a: changed"])
+    with monkeypatch.context() as patch:
+        patch.setattr("configs.run_folder.publish_run_folder", lambda recipe: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            finish_run_folder(recipe, stage="x", inputs={}, counts={})
+    open_run_folder(recipe)
+    finish_run_folder(recipe, stage="x", inputs={}, counts={})
+    assert read_manifest(recipe.output_dir).accepted == ["a: changed"]
 
 
 def test_the_time_of_a_run_is_that_of_its_attempts_without_the_pauses(tmp_path):
     """Ten hours ago it began, and wrote last two hours later; the second attempt began an hour ago."""
-    recipe, now = StageRecipe(output_dir=tmp_path / "run"), datetime.now(UTC).replace(microsecond=0)
-
-    def ago(hours):
-        return now - timedelta(hours=hours)
-
-    working = open_run_folder(recipe)
-    note_attempt(working, ago(10).isoformat())
+    recipe = StageRecipe(output_dir=tmp_path / "run")
+    working = open_run_folder(recipe, started_at=ago(10))
     (working / "checkpoint").write_text("weights")
-    os.utime(working / "checkpoint", (ago(8).timestamp(),) * 2)
-    os.utime(working / "recipe.yaml", (ago(10).timestamp(),) * 2)
+    os.utime(working / "checkpoint", (datetime.fromisoformat(ago(8)).timestamp(),) * 2)
+    os.utime(working / "recipe.yaml", (datetime.fromisoformat(ago(10)).timestamp(),) * 2)
     (working / "written by this attempt").write_text("")
-    note_attempt(open_run_folder(recipe), ago(1).isoformat())
+    open_run_folder(recipe, started_at=ago(1))
     started_at, hours = time_taken(working)
-    assert started_at == ago(10).isoformat()
+    assert started_at == ago(10)
     assert hours == pytest.approx(3, abs=0.02)
-    note_attempt(working, ago(0).isoformat())
+    open_run_folder(recipe, started_at=ago(0))
     assert [attempt.get("ended_at") for attempt in json.loads((working / "attempts.json").read_text())] == [
-        ago(8).isoformat(),
-        ago(1).isoformat(),  # a kill before anything was written
+        ago(8),
+        ago(1),  # a kill before anything was written
         None,
     ]
+    finish_run_folder(recipe, stage="x", inputs={}, counts={})
+    assert read_manifest(recipe.output_dir).seconds == pytest.approx(2 * 3600, abs=100)

@@ -360,7 +360,7 @@ def test_a_later_build_never_brings_erased_posts_back(build: Build, tmp_path: Pa
     assert len(all_ids(later)) == 199
 
 
-@pytest.mark.parametrize("where", ["Build._seal_canaries", "Build._report", "write_manifest", "finish_run_folder"])
+@pytest.mark.parametrize("where", ["Build._seal_canaries", "Build._report", "write_run_manifest", "publish_run_folder"])
 def test_what_is_erased_while_a_build_waits_to_be_continued_stays_out(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -389,7 +389,7 @@ def test_what_is_erased_while_a_build_waits_to_be_continued_stays_out(
         assert read_manifest(corpus).counts["dropped"] == read_manifest(expected).counts["dropped"]
 
 
-@pytest.mark.parametrize("where", ["corpus.erasure._stage_shard", "corpus.erasure.remove_folder", "finish_run_folder"])
+@pytest.mark.parametrize("where", ["corpus.erasure._stage_shard", "corpus.erasure.remove_folder", "publish_run_folder"])
 def test_an_erasure_at_the_end_of_a_build_is_never_left_undone(
     build: Build, dump: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -397,7 +397,7 @@ def test_an_erasure_at_the_end_of_a_build_is_never_left_undone(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("corpus.build_corpus.write_manifest", stop)
+        patch.setattr("corpus.build_corpus.write_run_manifest", stop)
         with pytest.raises(KeyboardInterrupt):
             build([dump], chunk_documents=40)
     Tombstones(tmp_path / "keys").add(["t3_p3"])

@@ -302,7 +302,15 @@ def test_an_interrupted_run_does_not_go_on_with_other_conversations(
     assert verify_folder(output, stage="dialogue") == []
 
 
-@pytest.mark.parametrize("last_step", ["remove_checkpoints", "write_manifest", "finish_run_folder"])
+@pytest.mark.parametrize(
+    "last_step",
+    [
+        "dialogue.tuning.remove_checkpoints",
+        "dialogue.tuning.finish_run_folder",
+        "configs.run_folder.write_manifest",
+        "configs.run_folder.publish_run_folder",
+    ],
+)
 def test_a_run_killed_at_its_very_end_is_only_finished(
     tmp_path: Path, tiny_decoder: Path, conversations_file: Path, monkeypatch: pytest.MonkeyPatch, last_step: str
 ) -> None:
@@ -315,7 +323,7 @@ def test_a_run_killed_at_its_very_end_is_only_finished(
     output = tmp_path / "run"
     command = arguments(tiny_decoder, conversations_file, output, "--max_steps", "2")
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, last_step, die)
+        patch.setattr(last_step, die)
         with pytest.raises(KeyboardInterrupt):
             run_dialogue.main(command, "run")
     with monkeypatch.context() as patch:

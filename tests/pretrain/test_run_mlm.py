@@ -164,7 +164,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over(workspace, monkeypatch, capl
 def test_a_kill_between_the_last_step_and_the_final_name_loses_nothing(workspace, monkeypatch):
     arguments = workspace.arguments()
     with monkeypatch.context() as patch:
-        patch.setattr("pretrain.run_mlm.finish_run_folder", lambda recipe: (_ for _ in ()).throw(MemoryError))
+        patch.setattr("pretrain.run_mlm.finish_run_folder", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
         with pytest.raises(MemoryError):
             main(arguments, "mindshift pretrain")
     monkeypatch.setattr(PretrainingRun, "run", lambda self: pytest.fail("trained again"))
