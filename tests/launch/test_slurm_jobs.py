@@ -149,9 +149,13 @@ def test_what_no_stage_makes_is_looked_for_before_anything_starts(tmp_path, caps
     (tmp_path / "runs/demo/corpus").mkdir(parents=True)
     assert main([*chain, str(recipes / "pretrain" / "sample.yaml")]) == 0
     chain += [str(recipes / "pretrain" / "sample.yaml"), "--finetune", str(recipes / "finetune" / "default.yaml")]
-    assert main([*chain, "--finetune.task", "ward.csv"]) == 2  # but its model is the encoder that the chain makes
-    assert "ward.csv: task of the finetune stage: nothing is there" in capsys.readouterr().err
+    for task in ("ward.csv", "ward7"):
+        assert main([*chain, "--finetune.task", task]) == 2  # but its model is the encoder that the chain makes
+        assert f"{task}: task of the finetune stage: nothing is there" in capsys.readouterr().err
     assert main([*chain, "--finetune.task", "OWNER/NAME"]) == 0
+    corpus = ["launch", "corpus", str(recipes / "corpus" / "sample.yaml"), "--on", "slurm", "--inputs"]
+    assert main([*corpus, '["RS_2020.zst"]']) == 2
+    assert "RS_2020.zst: inputs of the corpus stage: nothing is there" in capsys.readouterr().err
 
 
 def test_a_container_that_is_not_there(tmp_path):

@@ -80,7 +80,7 @@ def test_emissions_are_hours_times_power_times_intensity(chain):
 
 
 def test_emissions_count_all_attempts_of_a_run_and_no_pause_between_them(chain):
-    finish_encoder(chain, {"hours": 30.0})
+    finish_encoder(chain, hours=30.0)
     shutil.rmtree(chain / "audits")
     write_evidence(chain / "audits", chain / "model", chain / "corpus")
     assert make_card(chain, hardware_watts=500, grid_gco2_per_kwh=300) == 0

@@ -5,8 +5,9 @@ import pytest
 
 @pytest.fixture
 def chain(tmp_path):
-    """Write a chain whose corpus stage fails: its dump is not there."""
-    (tmp_path / "corpus.yaml").write_text("inputs: [no-such-dump.zst]\ntokenizer: package:minilm\noutput_dir: x\n")
+    """Write a chain whose corpus stage fails: what it is to read is there, but is no dump."""
+    (tmp_path / "dump.rar").write_text("")
+    (tmp_path / "corpus.yaml").write_text("inputs: [dump.rar]\ntokenizer: package:minilm\noutput_dir: x\n")
     (tmp_path / "pretrain.yaml").write_text("model: package:minilm\nmax_steps: 1\n")
     (tmp_path / "chain.yaml").write_text("corpus: corpus.yaml\npretrain: pretrain.yaml\noutput_dir: run\n")
     return tmp_path
@@ -24,7 +25,7 @@ def test_a_failed_stage_stops_the_chain_and_status_says_why(slurm, chain):
     assert slurm.wait(pretrain) == "CANCELLED"
     lines = slurm.mindshift("launch", "status", "run", cwd=chain).stdout.splitlines()
     assert lines[1].split()[:3] == ["corpus", "failed", "job"]
-    assert "exit code 2: no-such-dump.zst: no such dump file" in lines[2]
+    assert "exit code 2: dump.rar: not a dump file" in lines[2]
     assert lines[4].split()[:3] == ["pretrain", "not", "started"]
     assert "corpus did not finish" in lines[5]
 
